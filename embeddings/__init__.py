@@ -1,0 +1,1 @@
+"""Text to vector: back ends and micro-batching."""

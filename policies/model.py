@@ -1,0 +1,73 @@
+"""A category's policy as plain values. Durations are seconds, thresholds cosines, shares fractions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Scope = Literal["tenant", "shared"]
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Rules that name a category before the learned classifier is asked."""
+
+    models: tuple[str, ...] = ()
+    """Shell patterns over the model's name."""
+    patterns: tuple[str, ...] = ()
+    """Regular expressions searched in the query's text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    while_revalidate: float = 0.0
+    if_error: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What pressure of the upstream may do to the category. Nothing, by default."""
+
+    threshold_drop: float = 0.0
+    threshold_floor: float = 0.0
+    ttl_factor: float = 1.0
+    ttl_ceiling: float = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    name: str
+    threshold: float
+    ttl: float
+    description: str = ""
+    match: Match = field(default_factory=Match)
+    examples: tuple[str, ...] = ()
+    cacheable: bool = True
+    scope: Scope = "tenant"
+    stale: Stale = field(default_factory=Stale)
+    quota: float = 0.0
+    priority: int = 1
+    guards: tuple[str, ...] = ("numbers", "negation", "identifiers", "entities")
+    load: Load = field(default_factory=Load)
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """A category's threshold and lifetime for one call, under the pressure of that call's upstream."""
+
+    category: Category
+    threshold: float
+    ttl: float
+    pressure: float = 0.0
+
+
+def in_force(category: Category, pressure: float) -> InForce:
+    """θ = max(floor, θ₀ − drop·λ) and ttl = min(ceiling, ttl₀·(1 + (factor − 1)·λ)), λ = `pressure` in [0, 1].
+
+    Floor and ceiling bound the bending only: a base that is already beyond them stays as it is.
+    After arXiv 2510.26835, section on adaptive policies.
+    """
+    load = category.load
+    threshold = min(category.threshold, max(load.threshold_floor, category.threshold - load.threshold_drop * pressure))
+    ttl = max(category.ttl, min(load.ttl_ceiling, category.ttl * (1.0 + (load.ttl_factor - 1.0) * pressure)))
+    return InForce(category, threshold, ttl, pressure)

@@ -1,0 +1,1 @@
+"""The HTTP shell: servers, the exchange, upstreams, admin plane, command line and wiring."""

@@ -1,0 +1,1 @@
+"""Entries: vectors and metadata in memory, documents outside."""

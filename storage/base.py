@@ -1,0 +1,99 @@
+"""The interfaces of this package.
+
+An `Entry` is what memory knows of a stored answer; a `Document` is the entry with its vector and its body as it
+lies in the store. The document store is the truth and the in-memory index is derived from it.
+
+Errors: a store raises `StorageError`, whatever its driver raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float32]
+"""Shape (dimensions,), unit length."""
+
+
+class StorageError(Exception):
+    """The document store did not do what it was asked."""
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """A stored answer as the index knows it. All times are Unix seconds."""
+
+    id: str
+    exact: bytes
+    """16-byte digest of everything that identifies the call, text included."""
+    partition: bytes
+    """16-byte digest of everything but the text; only entries of one partition are ever compared."""
+    fingerprint: str
+    """Vector space of the vector; "" when there is none and only the exact tier finds the entry."""
+    category: str
+    text: str
+    """The fuzzy span of the query."""
+    created: float
+    dialect: str
+    model: str
+    tenant: str
+    """Digest that separates tenants, or "shared"."""
+    namespace: str = ""
+    tags: tuple[str, ...] = ()
+    ttl: float | None = None
+    """Seconds the caller asked for; None: what the category says."""
+    size: int = 0
+    """Bytes of the body."""
+    cost_ms: float = 0.0
+    """Upstream time that a hit saves."""
+    tokens_in: int = 0
+    tokens_out: int = 0
+    hits: int = 0
+    last_hit: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Document:
+    entry: Entry
+    vector: Vector | None
+    body: bytes
+
+
+class Index(Protocol):
+    """Vectors of one partition. Synchronous and owned by one thread."""
+
+    def __len__(self) -> int: ...
+
+    def add(self, key: int, vector: Vector) -> None:
+        """`key` is new to the index."""
+
+    def remove(self, key: int) -> None:
+        """`key` is in the index; its room is used again."""
+
+    def nearest(self, vector: Vector, count: int) -> list[tuple[float, int]]:
+        """At most `count` (cosine, key), best first."""
+
+
+class Documents(Protocol):
+    """The store of documents. Every method raises `StorageError`, within the store's deadline."""
+
+    async def save(self, documents: Sequence[Document]) -> None:
+        """All or none. A document with a known id or a known `exact` digest replaces the old one."""
+
+    async def load(self, id: str) -> bytes | None:
+        """The body, or None when there is none (any more)."""
+
+    async def delete(self, ids: Iterable[str]) -> None:
+        """Unknown ids are no error. When it returns, a restart does not bring them back."""
+
+    def scan(self) -> AsyncIterator[list[tuple[Entry, Vector | None]]]:
+        """Everything stored, newest first, in batches, bodies left out."""
+
+    async def ping(self) -> None:
+        """Returns when the store answers."""
+
+    async def close(self) -> None: ...
