@@ -68,6 +68,8 @@ def in_force(category: Category, pressure: float) -> InForce:
     After arXiv 2510.26835, section on adaptive policies.
     """
     load = category.load
-    threshold = min(category.threshold, max(load.threshold_floor, category.threshold - load.threshold_drop * pressure))
+    threshold = min(
+        category.threshold, max(load.threshold_floor, category.threshold - load.threshold_drop * pressure)
+    )
     ttl = max(category.ttl, min(load.ttl_ceiling, category.ttl * (1.0 + (load.ttl_factor - 1.0) * pressure)))
     return InForce(category, threshold, ttl, pressure)

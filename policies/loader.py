@@ -1,0 +1,78 @@
+"""Category files from a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from policies.errors import ConfigError, Problem
+from policies.located import Lines, check, read
+from policies.model import Category
+from policies.schema import CategoryFile
+
+
+def load_category(path: Path) -> Category:
+    """Raises `ConfigError`."""
+    return _load(path)[0]
+
+
+def load_folder(folder: Path) -> dict[str, Category]:
+    """The categories of all `*.yaml` and `*.yml` files, hidden ones aside, by name.
+
+    Raises one `ConfigError` with the problems of all files.
+    """
+    if not folder.is_dir():
+        raise ConfigError([Problem(str(folder), "is not a folder; name one with a YAML file per category")])
+    found: dict[str, Category] = {}
+    shares: list[tuple[Category, Lines]] = []
+    problems: list[Problem] = []
+    for path in _files(folder):
+        try:
+            category, lines = _load(path)
+        except ConfigError as error:
+            problems += error.problems
+            continue
+        if category.name in found:
+            problems.append(lines.problem(("name",), f"{category.name!r} is a category already; rename one"))
+        found[category.name] = category
+        shares.append((category, lines))
+    problems += _overbooked(shares)
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.iterdir() if p.suffix in (".yaml", ".yml") and not p.name.startswith("."))
+
+
+def _load(path: Path) -> tuple[Category, Lines]:
+    data, lines = read(path)
+    file = check(CategoryFile, data, lines)
+    return file.category(_examples(path, file.examples_file, lines)), lines
+
+
+def _examples(path: Path, name: str | None, lines: Lines) -> list[str]:
+    """One example per line, of a file named relative to the category's file."""
+    if name is None:
+        return []
+    try:
+        text = (path.parent / name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        problem = lines.problem(("examples_file",), f"{name} cannot be read ({error}); correct the path")
+        raise ConfigError([problem]) from None
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def _overbooked(shares: list[tuple[Category, Lines]]) -> Iterator[Problem]:
+    """The file whose quota takes the sum over the whole."""
+    total = 0.0
+    for category, lines in shares:
+        before, total = total, total + category.quota
+        if before <= 1.0 + 1e-9 < total:
+            yield lines.problem(("quota",), f"guarantees now exceed 100 %; lower {_sum(shares)}")
+
+
+def _sum(shares: list[tuple[Category, Lines]]) -> str:
+    taken = [category for category, _ in shares if category.quota]
+    return "some of " + ", ".join(f"{each.name} {each.quota:.0%}" for each in taken)

@@ -1,0 +1,156 @@
+"""YAML that remembers its lines, and pydantic errors that name them.
+
+`load(path, Model)` is the whole way. Settings that come from several sources use its halves: `read` a file,
+merge what else there is into the data, add where that came from to `Lines.places`, and `check` the whole.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from policies.errors import ConfigError, Problem
+
+M = TypeVar("M", bound=BaseModel)
+Keys = tuple[str | int, ...]
+"""The way to a value: mapping keys and list positions from the root, as in pydantic's `loc`."""
+
+
+@dataclass
+class Lines:
+    """Where each value of a file stands."""
+
+    file: str
+    places: dict[Keys, str] = field(default_factory=dict)
+
+    def at(self, keys: Keys) -> str:
+        """`FILE:LINE` of the value, else of the nearest value around it, else the file."""
+        known = (keys[:length] for length in range(len(keys), 0, -1))
+        return next((self.places[key] for key in known if key in self.places), self.file)
+
+    def problem(self, keys: Keys, message: str) -> Problem:
+        return Problem(self.at(keys), " ".join(message.split()))
+
+
+def load(path: Path, model: type[M]) -> M:
+    """The file as an instance of `model`, or `ConfigError`."""
+    data, lines = read(path)
+    return check(model, data, lines)
+
+
+def read(path: Path) -> tuple[Any, Lines]:
+    """The plain data of a YAML file; an empty file is an empty mapping. Raises `ConfigError`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        message = f"cannot be read ({error.strerror}); correct the path"
+        raise ConfigError([Problem(str(path), message)]) from None
+    except UnicodeDecodeError:
+        raise ConfigError([Problem(str(path), "is not UTF-8; save it as UTF-8")]) from None
+    return parse(text, str(path))
+
+
+def parse(text: str, file: str) -> tuple[Any, Lines]:
+    """As `read`, of text that came from `file`."""
+    lines = Lines(file)
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return {}, lines
+        problems = list(_walk(node, (), lines, set()))
+        data = loader.construct_document(node)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError([_syntax(error, file)]) from None
+    if problems:
+        raise ConfigError(problems)
+    return data, lines
+
+
+def check(model: type[M], data: Any, lines: Lines) -> M:
+    """`data` as an instance of `model`, or `ConfigError` with a line for each thing that is wrong."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as invalid:
+        problems = [_explain(model, error, lines) for error in invalid.errors(include_url=False)]
+        raise ConfigError(problems) from None
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """Advice for an unknown word: the known one that looks most like it, or all of them."""
+    alike = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    return f"did you mean {alike[0]!r}?" if alike else f"known here: {', '.join(known) or 'nothing'}"
+
+
+def _walk(node: yaml.Node, keys: Keys, lines: Lines, seen: set[int]) -> Iterator[Problem]:
+    """Notes the line of every value under `node`; yields what is written twice."""
+    if id(node) in seen:  # an alias, perhaps of a node around it
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for position, item in enumerate(node.value):
+            lines.places[(*keys, position)] = _place(lines.file, item.start_mark)
+            yield from _walk(item, (*keys, position), lines, seen)
+    elif isinstance(node, yaml.MappingNode):
+        yield from _walk_mapping(node, keys, lines, seen)
+
+
+def _walk_mapping(node: yaml.MappingNode, keys: Keys, lines: Lines, seen: set[int]) -> Iterator[Problem]:
+    here: set[str] = set()
+    for key, value in node.value:
+        name = str(key.value)
+        place = _place(lines.file, key.start_mark)
+        if name in here:
+            yield Problem(place, f"{name!r} stands twice; remove one")
+        here.add(name)
+        lines.places.setdefault((*keys, name), place)
+        yield from _walk(value, (*keys, name), lines, seen)
+
+
+def _place(file: str, mark: yaml.Mark) -> str:
+    return f"{file}:{mark.line + 1}"
+
+
+def _syntax(error: Exception, file: str) -> Problem:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        what = " ".join(filter(None, (error.context, error.problem)))
+        return Problem(_place(file, error.problem_mark), f"not valid YAML: {what}; correct this line")
+    return Problem(file, f"not valid YAML: {' '.join(str(error).split())}; correct the file")
+
+
+def _explain(model: type[BaseModel], error: ErrorDetails, lines: Lines) -> Problem:
+    keys = error["loc"]
+    name = ".".join(map(str, keys)) or "the file"
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(model, keys[:-1])
+        return lines.problem(keys, f"unknown key {name!r}; {nearest(str(keys[-1]), known)}")
+    if error["type"] == "missing":
+        return lines.problem(keys, f"{name!r} is missing; add it")
+    if error["type"] in ("model_type", "dict_type"):
+        return lines.problem(keys, f"{name} should be a mapping (key: value), not {error['input']!r:.60}")
+    what = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    return lines.problem(keys, f"{name} {what}, not {error['input']!r:.60}")
+
+
+def _known_keys(model: type[BaseModel], keys: Keys) -> list[str]:
+    """What may be written in the mapping at `keys`."""
+    models = {model}
+    for key in keys:
+        # A key that is no field is a list position, a mapping's own key, or pydantic's label in a union.
+        fields = [each.model_fields[str(key)] for each in models if str(key) in each.model_fields]
+        models = {found for each in fields for found in _models_in(each.annotation)} if fields else models
+    return sorted({info.alias or name for each in models for name, info in each.model_fields.items()})
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)

@@ -1,0 +1,101 @@
+"""What may stand in a category file, and how it becomes a `Category`."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic_core.core_schema import ValidationInfo
+
+from policies.model import Category, Load, Match, Scope, Stale
+from policies.values import Duration, Share
+
+GuardName = Literal["numbers", "negation", "identifiers", "entities"]
+
+
+def _compiles(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"should be a regular expression ({error})") from None
+    return pattern
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
+"""Goes into headers and metric labels, so: lower case, digits, `_` and `-`."""
+Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+Regex = Annotated[str, StringConstraints(min_length=1), AfterValidator(_compiles)]
+Cosine = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class MatchPart(_Part):
+    models: list[Text] = []
+    patterns: list[Regex] = []
+
+
+class StalePart(_Part):
+    while_revalidate: Duration = 0.0
+    if_error: Duration = 0.0
+
+
+class LoadPart(_Part):
+    threshold_drop: Cosine = 0.0
+    threshold_floor: Cosine = 0.0
+    ttl_factor: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
+    ttl_ceiling: Duration | None = None
+
+
+class CategoryFile(_Part):
+    # `load` is checked against threshold and ttl, which therefore stand before it.
+    name: Name
+    threshold: Cosine
+    ttl: Annotated[Duration, Field(gt=0)]
+    description: str = ""
+    match: MatchPart = MatchPart()
+    examples: list[Text] = []
+    examples_file: Text | None = None
+    cacheable: bool = True
+    scope: Scope = "tenant"
+    stale: StalePart = StalePart()
+    quota: Share = 0.0
+    priority: Annotated[int, Field(ge=0)] = 1
+    guards: list[GuardName] = ["numbers", "negation", "identifiers", "entities"]
+    load: LoadPart = LoadPart()
+
+    @field_validator("load")
+    @classmethod
+    def _bends_the_right_way(cls, load: LoadPart, info: ValidationInfo) -> LoadPart:
+        if load.threshold_floor > info.data.get("threshold", 1.0):
+            raise ValueError("has a threshold_floor above the threshold; lower the floor")
+        if load.ttl_ceiling is not None and load.ttl_ceiling < info.data.get("ttl", 0.0):
+            raise ValueError("has a ttl_ceiling below the ttl; raise the ceiling")
+        return load
+
+    def category(self, more_examples: list[str]) -> Category:
+        """`more_examples`: the lines of `examples_file`."""
+        load = self.load
+        return Category(
+            name=self.name,
+            threshold=self.threshold,
+            ttl=self.ttl,
+            description=self.description,
+            match=Match(tuple(self.match.models), tuple(self.match.patterns)),
+            examples=(*self.examples, *more_examples),
+            cacheable=self.cacheable,
+            scope=self.scope,
+            stale=Stale(self.stale.while_revalidate, self.stale.if_error),
+            quota=self.quota,
+            priority=self.priority,
+            guards=tuple(self.guards),
+            load=Load(
+                threshold_drop=load.threshold_drop,
+                threshold_floor=load.threshold_floor,
+                ttl_factor=load.ttl_factor,
+                ttl_ceiling=float("inf") if load.ttl_ceiling is None else load.ttl_ceiling,
+            ),
+        )
