@@ -1,0 +1,110 @@
+"""May this stored answer be served to this call? Plain values in, a verdict out; nobody's clock, nobody's I/O.
+
+The judgement of RFC 9111, section 4, with one more condition: the stored question must be near enough to the one
+asked, and nothing in the pair of them may speak against it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from policies import guards
+from policies.model import InForce
+
+
+@dataclass(frozen=True, slots=True)
+class Controls:
+    """What the caller asks of the cache. Seconds; None: not asked."""
+
+    read: bool = True
+    write: bool = True
+    only_if_cached: bool = False
+    max_age: float | None = None
+    max_stale: float | None = None
+    stale_if_error: float | None = None
+    ttl: float | None = None
+    threshold: float | None = None
+    category: str | None = None
+    namespace: str = ""
+    tags: tuple[str, ...] = ()
+    debug: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A stored answer that might do."""
+
+    text: str
+    similarity: float
+    """Cosine to the question asked; 1 where the call is the same to the letter."""
+    age: float
+    ttl: float | None
+    """What the caller who stored it asked for."""
+    policy: InForce
+    """Policy of the category it was stored under."""
+    exact: bool = False
+
+
+Freshness = Literal["fresh", "revalidate", "stale", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    freshness: Freshness
+    """fresh: serve. revalidate: serve and renew behind the caller's back. stale: keep, in case the upstream fails."""
+    remaining: float = 0.0
+    """Seconds of life left; negative once stale."""
+    reason: str = ""
+
+
+def required_similarity(asked: InForce, stored: InForce, controls: Controls) -> float:
+    """The strictest of all who have a say: the two categories may differ, and the caller may only tighten."""
+    return max(asked.threshold, stored.threshold, controls.threshold or 0.0)
+
+
+def lifetime(asked: InForce, stored: InForce, ttl: float | None) -> float:
+    """Seconds an answer is fresh: the shorter of the two categories', or what its caller asked for within bounds."""
+    allowed = min(asked.ttl, stored.ttl)
+    return allowed if ttl is None else min(ttl, max(allowed, longest(stored)))
+
+
+def longest(policy: InForce) -> float:
+    """The most seconds that a caller may ask for."""
+    ceiling = policy.category.load.ttl_ceiling
+    return max(policy.ttl, ceiling if ceiling != float("inf") else 0.0)
+
+
+def kept(stored: InForce, ttl: float | None) -> float:
+    """Seconds after which an entry is of no use to anybody, not even stale."""
+    stale = stored.category.stale
+    return lifetime(stored, stored, ttl) + max(stale.while_revalidate, stale.if_error)
+
+
+def judge(offer: Offer, asked_text: str, asked: InForce, controls: Controls) -> Verdict:
+    if not offer.exact and (reason := _unlike(offer, asked_text, asked, controls)):
+        return Verdict("refused", reason=reason)
+    return _freshness(offer, asked, controls)
+
+
+def _unlike(offer: Offer, asked_text: str, asked: InForce, controls: Controls) -> str:
+    if offer.similarity < required_similarity(asked, offer.policy, controls):
+        return "threshold"
+    names = dict.fromkeys((*asked.category.guards, *offer.policy.category.guards))
+    return guards.objection(tuple(names), asked_text, offer.text) or ""
+
+
+def _freshness(offer: Offer, asked: InForce, controls: Controls) -> Verdict:
+    if controls.max_age is not None and offer.age > controls.max_age:
+        return Verdict("refused", reason="max-age")
+    remaining = lifetime(asked, offer.policy, offer.ttl) - offer.age
+    stale = asked.category.stale
+    if remaining > 0:
+        return Verdict("fresh", remaining)
+    if controls.max_stale is not None and -remaining <= controls.max_stale:
+        return Verdict("fresh", remaining, "max-stale")
+    if -remaining <= stale.while_revalidate:
+        return Verdict("revalidate", remaining)
+    if -remaining <= (stale.if_error if controls.stale_if_error is None else controls.stale_if_error):
+        return Verdict("stale", remaining)
+    return Verdict("refused", remaining, "expired")

@@ -1,0 +1,195 @@
+"""What is remembered, and under which rules it may be served: book, classifier, embedder, entries and documents.
+
+No HTTP in here: the exchange asks these questions for live calls, the simulator for recorded ones.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from embeddings.base import Embedder, EmbeddingError, Vector
+from policies.book import Book
+from policies.classifier import Classification, Classifier
+from policies.decision import Controls, Offer, Verdict, judge, required_similarity
+from policies.model import InForce, in_force
+from proxy.flights import Question
+from proxy.messages import SHARED, Call
+from storage.base import Document, Entry, StorageError
+from storage.buffered import BufferedDocuments
+from storage.entries import Entries
+
+log = logging.getLogger("nearhit.cache")
+
+CANDIDATES = 8
+"""Nearest entries that are looked at: the best one may be refused by a guard and the next one be right."""
+
+Tier = Literal["exact", "semantic", "inflight"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An entry that may be served."""
+
+    entry: Entry
+    tier: Tier
+    similarity: float
+    threshold: float
+    verdict: Verdict
+    policy: InForce
+
+
+@dataclass(slots=True)
+class Search:
+    """What came of looking for one question."""
+
+    fresh: Found | None = None
+    stale: Found | None = None
+    """Good enough should the upstream fail."""
+    nearest: float | None = None
+    """Similarity of the nearest entry, served or not."""
+    refused: str = ""
+    """Why the nearest was not served."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Book and classifier, which change together."""
+
+    book: Book
+    classifier: Classifier
+    shares: bool = field(init=False)
+    """Some category lets answers cross tenants."""
+
+    def __post_init__(self) -> None:
+        shared = any(category.scope == "shared" for category in self.book.categories.values())
+        object.__setattr__(self, "shares", shared)
+
+
+class Cache:
+    def __init__(self, rules: Rules, embedder: Embedder, entries: Entries, documents: BufferedDocuments) -> None:
+        self.rules = rules
+        self.embedder = embedder
+        self.entries = entries
+        self.documents = documents
+        self.generation = 0
+        """Raised by every purge."""
+
+    # Looking
+
+    def exact(self, call: Call, now: float) -> Search:
+        """The same call to the letter; needs no embedder."""
+        found = Search()
+        for scope in (call.tenant, SHARED) if self.rules.shares else (call.tenant,):
+            entry = self.entries.by_exact(call.exact(scope))
+            if entry is not None and self._open_to(call, scope, entry):
+                policy = self.policy(call.controls.category or entry.category)
+                self._consider(found, entry, 1.0, call.text or "", policy, call.controls, now, exact=True)
+                if found.fresh is not None:
+                    return found
+        return found
+
+    def _open_to(self, call: Call, scope: str, entry: Entry) -> bool:
+        """Whether the category still says what it said when the entry was stored."""
+        category = self.rules.book.get(entry.category)
+        if not category.cacheable or scope != self._scope(entry.category, call):
+            return False
+        return scope != SHARED or call.controls.category in (None, entry.category)
+
+    async def embed(self, text: str) -> Vector:
+        """Raises `EmbeddingError`."""
+        return await self.embedder.embed(text)
+
+    def classify(self, call: Call, vector: Vector | None) -> Classification:
+        return self.rules.classifier.classify(
+            text=call.text or "", model=call.reading.model, vector=vector, header=call.controls.category
+        )
+
+    def question(self, call: Call, category: str, vector: Vector | None) -> Question:
+        fingerprint = self.embedder.fingerprint if vector is not None else ""
+        return Question(call, self._scope(category, call), self.policy(category), vector, fingerprint)
+
+    def _scope(self, category: str, call: Call) -> str:
+        return SHARED if self.rules.book.get(category).scope == "shared" else call.tenant
+
+    def policy(self, category: str) -> InForce:
+        return in_force(self.rules.book.get(category), pressure=0.0)
+
+    def near(self, question: Question, now: float) -> Search:
+        """The best entry that is near enough, fresh, and that no guard objects to."""
+        found = Search()
+        for similarity, entry in self._candidates(question):
+            if found.nearest is None:
+                found.nearest = similarity
+            if similarity < required_similarity(question.policy, question.policy, question.call.controls):
+                break
+            text = question.call.text or ""
+            self._consider(found, entry, similarity, text, question.policy, question.call.controls, now)
+            if found.fresh is not None:
+                break
+        return found
+
+    def _candidates(self, question: Question) -> Iterator[tuple[float, Entry]]:
+        if question.vector is not None:
+            yield from self.entries.nearest(question.partition, question.vector, CANDIDATES)
+
+    def _consider(
+        self, found: Search, entry: Entry, similarity: float, text: str, policy: InForce, controls: Controls,
+        now: float, exact: bool = False,
+    ) -> None:  # fmt: skip
+        stored = self.policy(entry.category)
+        offer = Offer(entry.text, similarity, now - entry.created, entry.ttl, stored, exact)
+        verdict = judge(offer, text, policy, controls)
+        threshold = required_similarity(policy, stored, controls)
+        candidate = Found(entry, "exact" if exact else "semantic", similarity, threshold, verdict, policy)
+        if verdict.freshness in ("fresh", "revalidate"):
+            found.fresh = candidate
+        elif verdict.freshness == "stale":
+            found.stale = found.stale or candidate
+        found.refused = found.refused or verdict.reason
+
+    def alike(self, question: Question, other: Question, now: float) -> float | None:
+        """Similarity of two questions that are both on their way, if one's answer will do for the other."""
+        if question.vector is None or other.vector is None:
+            return None
+        similarity = float(question.vector @ other.vector)
+        offer = Offer(other.call.text or "", similarity, 0.0, None, other.policy)
+        verdict = judge(offer, question.call.text or "", question.policy, question.call.controls)
+        return similarity if verdict.freshness == "fresh" else None
+
+    async def load(self, entry: Entry) -> bytes | None:
+        """The stored answer; None when it is lost or cannot be had now, which makes the hit a miss."""
+        try:
+            body = await self.documents.load(entry.id)
+        except StorageError as error:
+            log.warning("loading an entry failed: %s", error)
+            return None
+        if body is None:
+            self.entries.remove(entry.id)
+        return body
+
+    # Storing
+
+    def store(self, entry: Entry, vector: Vector | None, body: bytes, now: float) -> bool:
+        """False when the queue of the document store is full: what could be lost is not promised."""
+        if not self.documents.put(Document(entry, vector, body)):
+            return False
+        self.documents.forget([gone.id for gone in self.entries.add(entry, vector, now)])
+        return True
+
+    def lost(self, ids: list[str]) -> None:
+        """Documents that the store could not be brought to keep."""
+        for id in ids:
+            self.entries.remove(id)
+
+    async def purge(self, ids: list[str]) -> int:
+        """Gone for every later call when this returns, and gone from the store. Raises `StorageError`."""
+        self.generation += 1
+        removed = [id for id in ids if self.entries.remove(id) is not None]
+        await self.documents.delete(ids)
+        return len(removed)
+
+
+__all__ = ["CANDIDATES", "Cache", "EmbeddingError", "Found", "Rules", "Search", "Tier"]

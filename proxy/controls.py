@@ -1,0 +1,149 @@
+"""What a caller asks of the cache, from headers and, for LiteLLM's callers, from the body.
+
+`Cache-Control` has the meaning of RFC 9111, section 5.2.1. The other gateways' names are aliases. Our own headers
+and the aliases end here: the upstream never sees them. `Cache-Control` goes on, as any cache on the way may act on it.
+A control that does not parse is ignored, as RFC 9111 wants of unknown directives: a typing error in a header must
+not fail the call.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from multidict import CIMultiDictProxy
+
+from policies.decision import Controls
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0, "": 1.0}
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off"})
+
+Change = Callable[[Controls, str], Controls]
+
+
+def seconds(text: str) -> float | None:
+    """"90", "90s", "5m", "1.5h", "7d", "250ms"; None for anything else."""
+    match = _DURATION.fullmatch(text.strip())
+    return float(match[1]) * _UNITS[match[2]] if match else None
+
+
+def _fraction(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if 0.0 <= value <= 1.0 else None
+
+
+def _if_true(**changes: Any) -> Change:
+    return lambda controls, value: replace(controls, **changes) if value.strip().lower() in _TRUE else controls
+
+
+def _if_false(**changes: Any) -> Change:
+    return lambda controls, value: replace(controls, **changes) if value.strip().lower() in _FALSE else controls
+
+
+def _ttl(controls: Controls, value: str) -> Controls:
+    return replace(controls, ttl=seconds(value) if seconds(value) is not None else controls.ttl)
+
+
+def _threshold(controls: Controls, value: str) -> Controls:
+    asked = _fraction(value)
+    return controls if asked is None else replace(controls, threshold=max(asked, controls.threshold or 0.0))
+
+
+def _namespace(controls: Controls, value: str) -> Controls:
+    return replace(controls, namespace=value.strip())
+
+
+def _category(controls: Controls, value: str) -> Controls:
+    return replace(controls, category=value.strip() or None)
+
+
+def _tags(controls: Controls, value: str) -> Controls:
+    return replace(controls, tags=tuple(dict.fromkeys(tag.strip() for tag in value.split(",") if tag.strip())))
+
+
+def _directives(controls: Controls, value: str) -> Controls:
+    for directive in value.lower().split(","):
+        name, _, argument = directive.strip().partition("=")
+        if change := _DIRECTIVES.get(name):
+            controls = change(controls, argument.strip().strip('"'))
+    return controls
+
+
+def _age(member: str, otherwise: float | None = None) -> Change:
+    def change(controls: Controls, argument: str) -> Controls:
+        value = seconds(argument) if argument else otherwise
+        return controls if value is None else replace(controls, **{member: value})
+
+    return change
+
+
+_DIRECTIVES: dict[str, Change] = {
+    "no-cache": lambda controls, _: replace(controls, read=False),
+    "no-store": lambda controls, _: replace(controls, write=False),
+    "only-if-cached": lambda controls, _: replace(controls, only_if_cached=True),
+    "max-age": _age("max_age"),
+    "max-stale": _age("max_stale", otherwise=math.inf),
+    "stale-if-error": _age("stale_if_error"),
+}
+
+_OURS: dict[str, Change] = {
+    "x-nearhit-category": _category,
+    "x-nearhit-namespace": _namespace,
+    "x-nearhit-ttl": _ttl,
+    "x-nearhit-threshold": _threshold,
+    "x-nearhit-tags": _tags,
+    "x-nearhit-debug": _if_true(debug=True),
+}
+
+_ALIASES: dict[str, Change] = {
+    "x-cache-control": _directives,
+    "cf-aig-skip-cache": _if_true(read=False, write=False),
+    "cf-aig-cache-ttl": _ttl,
+    "x-portkey-cache-force-refresh": _if_true(read=False),
+    "x-portkey-cache-namespace": _namespace,
+    "helicone-cache-enabled": _if_false(read=False, write=False),
+    "x-bf-cache-ttl": _ttl,
+    "x-bf-cache-threshold": _threshold,
+    "x-bf-cache-no-store": _if_true(write=False),
+}
+
+_HEADERS: dict[str, Change] = {"cache-control": _directives, **_ALIASES, **_OURS}
+"""In the order in which they act: what is said in our own words wins."""
+
+REMOVED = frozenset({*_ALIASES, *_OURS})
+"""Headers, in lower case, that are not forwarded."""
+
+
+def from_headers(headers: CIMultiDictProxy[str]) -> Controls:
+    controls = Controls()
+    for name, change in _HEADERS.items():
+        if name in headers:
+            controls = change(controls, ",".join(headers.getall(name)))
+    return controls
+
+
+def from_litellm(controls: Controls, cache: Any) -> Controls:
+    """LiteLLM's body object `cache`: https://docs.litellm.ai/docs/proxy/caching"""
+    if not isinstance(cache, dict):
+        return controls
+    for name, change in _LITELLM.items():
+        if cache.get(name) is not None:
+            controls = change(controls, str(cache[name]))
+    return controls
+
+
+_LITELLM: dict[str, Change] = {
+    "no-cache": _if_true(read=False),
+    "no-store": _if_true(write=False),
+    "ttl": _ttl,
+    "s-maxage": _age("max_age"),
+    "namespace": _namespace,
+}

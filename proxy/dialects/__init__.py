@@ -1,0 +1,22 @@
+"""Which dialect a request speaks, by method and path."""
+
+from __future__ import annotations
+
+from proxy.dialects import anthropic_errors, openai_chat, openai_errors
+from proxy.dialects.base import Dialect
+
+_CACHED: dict[tuple[str, str], Dialect] = {("POST", "/v1/chat/completions"): openai_chat}
+
+
+def of(method: str, path: str) -> Dialect | None:
+    """None: nothing here that could be cached; to be passed through."""
+    return _CACHED.get((method, path))
+
+
+def error(path: str, status: int, code: str, message: str) -> bytes:
+    """An error of our own in the shape that callers of `path` expect."""
+    shape = anthropic_errors if path.startswith("/v1/messages") else openai_errors
+    return shape.error(status, code, message)
+
+
+__all__ = ["Dialect", "error", "of"]

@@ -1,0 +1,78 @@
+"""What an API's dialect must tell the exchange. A dialect is one file; the exchange knows none by name.
+
+Answers have one form inside nearhit: the JSON object that the API gives without streaming. `Gatherer` makes it
+of an event stream and `scatter` makes an event stream of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from policies.storable import Ending
+
+JsonObject = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A request's body as the dialect reads it."""
+
+    model: str
+    stream: bool
+    text: str | None
+    """The fuzzy span: what the last user turn says. None: only the same call to the letter may match."""
+    opaque: str
+    """Why there is no fuzzy span; "" when there is one."""
+    identity: JsonObject
+    """The body without the fuzzy span and without what only concerns transport."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+
+class Gatherer(Protocol):
+    """Collects the events of one streamed answer."""
+
+    def feed(self, event: bytes) -> None:
+        """One whole event. What it does not understand makes the answer unfit to store, and is no error."""
+
+    def answer(self) -> JsonObject | None:
+        """The answer as one object, or None when the stream did not end as its API ends it."""
+
+
+class Filter(Protocol):
+    """Takes out of a stream what the upstream was asked for on our account, not the caller's."""
+
+    def feed(self, data: bytes) -> bytes: ...
+
+    def rest(self) -> bytes: ...
+
+
+class Dialect(Protocol):
+    name: str
+
+    def read(self, body: JsonObject) -> Reading | None:
+        """None: not a request that this API would answer; the upstream shall say so itself."""
+
+    def enrich(self, body: JsonObject) -> JsonObject | None:
+        """The body with what storing a streamed answer needs, or None when it is there already."""
+
+    def unenriched(self) -> Filter:
+        """Undoes for the caller what `enrich` did."""
+
+    def gatherer(self) -> Gatherer: ...
+
+    def scatter(self, answer: JsonObject, request: JsonObject) -> Iterator[bytes]:
+        """The answer as the event stream that `request` asked for."""
+
+    def ending(self, answer: JsonObject) -> Ending: ...
+
+    def usage(self, answer: JsonObject) -> Usage: ...
+
+    def error(self, status: int, code: str, message: str) -> bytes:
+        """The body of an error in this API's shape."""

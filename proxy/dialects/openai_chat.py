@@ -1,0 +1,268 @@
+"""OpenAI's chat completions: https://platform.openai.com/docs/api-reference/chat"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from policies.storable import Ending
+from proxy import sse
+from proxy.dialects.base import JsonObject, Reading, Usage
+from proxy.dialects.openai_errors import error as error
+
+name = "openai-chat"
+
+_TRANSPORT = ("stream", "stream_options")
+_DONE = b"[DONE]"
+_PIECE = re.compile(r"\S*\s*(?:\S+\s*){0,7}", re.DOTALL)
+"""Replayed text comes in pieces of eight words."""
+
+
+# Requests
+
+
+def read(body: JsonObject) -> Reading | None:
+    model, messages, stream = body.get("model"), body.get("messages"), body.get("stream")
+    if not isinstance(model, str) or not isinstance(messages, list) or not messages:
+        return None
+    if not (stream is None or isinstance(stream, bool)) or not all(isinstance(m, dict) for m in messages):
+        return None
+    text, opaque, last = _span(messages[-1])
+    identity = {k: v for k, v in body.items() if k not in _TRANSPORT}
+    identity["messages"] = [*messages[:-1], last]
+    if text is not None and any(_has_media(message) for message in messages):
+        return Reading(model, bool(stream), None, "media", identity | {"messages": messages})
+    return Reading(model, bool(stream), text, opaque, identity)
+
+
+def _span(message: JsonObject) -> tuple[str | None, str, JsonObject]:
+    """The fuzzy span, why there is none, and the message without it."""
+    if message.get("role") != "user":
+        return None, "last-turn", message
+    content = message.get("content")
+    if isinstance(content, str):
+        return (content, "", {**message, "content": None}) if content.strip() else (None, "empty", message)
+    if not _is_texts(content):
+        return None, "media", message
+    assert isinstance(content, list)
+    rest = {**message, "content": [*content[:-1], {**content[-1], "text": None}]}
+    return (content[-1]["text"], "", rest) if content[-1]["text"].strip() else (None, "empty", message)
+
+
+def _is_texts(content: Any) -> bool:
+    return isinstance(content, list) and bool(content) and all(_is_text(part) for part in content)
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+
+
+def _has_media(message: JsonObject) -> bool:
+    content = message.get("content")
+    return "audio" in message or (isinstance(content, list) and not all(_is_text(part) for part in content))
+
+
+def enrich(body: JsonObject) -> JsonObject | None:
+    """Streams tell their usage only when asked, and an answer without it could not be replayed as JSON."""
+    if not body.get("stream"):
+        return None
+    options = body.get("stream_options")
+    if options is not None and not isinstance(options, dict):
+        return None
+    if (options or {}).get("include_usage"):
+        return None
+    return {**body, "stream_options": {**(options or {}), "include_usage": True}}
+
+
+class UsageFilter:
+    """Drops the usage event, and the `"usage":null` that announces it in all others."""
+
+    # Outside a string this is a member; inside one its quotes would be escaped. So bytes will do.
+    _NULL = re.compile(rb',\s*"usage"\s*:\s*null')
+
+    def __init__(self) -> None:
+        self._splitter = sse.Splitter()
+
+    def feed(self, data: bytes) -> bytes:
+        return b"".join(self._without(event) for event in self._splitter.feed(data))
+
+    def rest(self) -> bytes:
+        return self._without(self._splitter.rest())
+
+    def _without(self, event: bytes) -> bytes:
+        if b'"usage"' not in event:
+            return event
+        return b"" if _is_usage(event) else self._NULL.sub(b"", event)
+
+
+def _is_usage(event: bytes) -> bool:
+    chunk = _chunk(event)
+    return chunk is not None and chunk.get("choices") == [] and isinstance(chunk.get("usage"), dict)
+
+
+def unenriched() -> UsageFilter:
+    return UsageFilter()
+
+
+def _chunk(event: bytes) -> JsonObject | None:
+    try:
+        chunk = json.loads(sse.payload(event) or b"")
+    except ValueError:
+        return None
+    return chunk if isinstance(chunk, dict) else None
+
+
+# Streams to objects
+
+
+class Gatherer:
+    def __init__(self) -> None:
+        self._head: JsonObject = {}
+        self._choices: dict[int, JsonObject] = {}
+        self._done = False
+        self._broken = False
+
+    def feed(self, event: bytes) -> None:
+        data = sse.payload(event)
+        if data is None:
+            return
+        if data.strip() == _DONE:
+            self._done = True
+            return
+        try:
+            self._take(json.loads(data))
+        except (ValueError, TypeError, AttributeError, KeyError):
+            self._broken = True
+
+    def _take(self, chunk: JsonObject) -> None:
+        if "error" in chunk or "choices" not in chunk:
+            raise ValueError
+        for choice in chunk["choices"]:
+            whole = self._choices.setdefault(choice["index"], {"index": choice["index"], "message": {}})
+            _merge(whole["message"], choice.get("delta") or {})
+            rest = {k: v for k, v in choice.items() if k not in ("index", "delta") and v is not None}
+            _merge(whole, rest)
+        self._head |= {k: v for k, v in chunk.items() if k != "choices" and v is not None}
+
+    def answer(self) -> JsonObject | None:
+        if self._broken or not self._done or not self._choices:
+            return None
+        head = {**self._head, "object": "chat.completion"}
+        usage = head.pop("usage", None)
+        choices = [_settle(self._choices[index]) for index in sorted(self._choices)]
+        return {**head, "choices": choices} | ({"usage": usage} if usage else {})
+
+
+_NAMES = frozenset({"role", "id", "type", "name", "object", "index", "finish_reason", "stop_reason"})
+"""Members that a stream repeats rather than continues."""
+
+
+def _merge(whole: JsonObject, delta: JsonObject) -> None:
+    """Continues `whole` by `delta`: strings and lists grow, objects merge, list items that carry an index meet their
+    like."""
+    for key, new in delta.items():
+        old = whole.get(key)
+        if isinstance(new, list) and any(isinstance(item, dict) and "index" in item for item in new):
+            _merge_indexed(whole.setdefault(key, []), new)
+        elif old is None or new is None:
+            whole[key] = old if new is None else new
+        elif isinstance(old, str) and isinstance(new, str) and key not in _NAMES:
+            whole[key] = old + new
+        elif isinstance(old, dict) and isinstance(new, dict):
+            _merge(old, new)
+        elif isinstance(old, list) and isinstance(new, list):
+            whole[key] = old + new
+        else:
+            whole[key] = new
+
+
+def _merge_indexed(whole: list[JsonObject], items: list[JsonObject]) -> None:
+    by_index = {item["index"]: item for item in whole}
+    for item in items:
+        if item["index"] not in by_index:
+            whole.append(by_index.setdefault(item["index"], {"index": item["index"]}))
+        _merge(by_index[item["index"]], item)
+
+
+def _settle(choice: JsonObject) -> JsonObject:
+    """A gathered choice in the shape that the API gives unstreamed."""
+    message = {"role": "assistant", "content": None} | choice["message"]
+    if isinstance(message.get("tool_calls"), list):
+        calls = sorted(message["tool_calls"], key=lambda call: call.get("index", 0))
+        message["tool_calls"] = [{k: v for k, v in call.items() if k != "index"} for call in calls]
+    return {"finish_reason": None, "logprobs": None} | {**choice, "message": message}
+
+
+def gatherer() -> Gatherer:
+    return Gatherer()
+
+
+# Objects to streams
+
+
+def scatter(answer: JsonObject, request: JsonObject) -> Iterator[bytes]:
+    options = request.get("stream_options")
+    wants_usage = isinstance(options, dict) and bool(options.get("include_usage"))
+    head = {k: v for k, v in answer.items() if k not in ("choices", "usage")} | {"object": "chat.completion.chunk"}
+    tail = {"usage": None} if wants_usage else {}
+    for choice in answer.get("choices", []):
+        for part in _parts(choice):
+            yield _event({**head, "choices": [part], **tail})
+    if wants_usage:
+        yield _event({**head, "choices": [], "usage": answer.get("usage")})
+    yield sse.event(_DONE)
+
+
+def _parts(choice: JsonObject) -> Iterator[JsonObject]:
+    index, message = choice.get("index", 0), choice.get("message") or {}
+    frame = {"index": index, "delta": {}, "logprobs": None, "finish_reason": None}
+    grown = {k: v for k, v in message.items() if k not in ("role", "content", "tool_calls") and v is not None}
+    opening = "" if message.get("content") else None
+    yield {**frame, "delta": {"role": message.get("role", "assistant"), "content": opening}}
+    if grown:
+        yield {**frame, "delta": grown}
+    for piece in _pieces(message.get("content")):
+        yield {**frame, "delta": {"content": piece}}
+    for position, call in enumerate(message.get("tool_calls") or ()):
+        yield {**frame, "delta": {"tool_calls": [{"index": position, **call}]}}
+    rest = {k: v for k, v in choice.items() if k not in ("index", "message", "finish_reason")}
+    yield {**frame, **rest, "finish_reason": choice.get("finish_reason")}
+
+
+def _pieces(content: Any) -> Iterator[str]:
+    if isinstance(content, str):
+        yield from (piece for piece in _PIECE.findall(content) if piece)
+    elif content is not None:
+        yield content
+
+
+def _event(chunk: JsonObject) -> bytes:
+    return sse.event(json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
+
+
+# What an answer says of itself
+
+_SUBSTANCE = ("content", "tool_calls", "function_call", "audio")
+
+
+def ending(answer: JsonObject) -> Ending:
+    choices = answer.get("choices")
+    if not isinstance(choices, list) or not all(isinstance(c, dict) for c in choices):
+        return Ending(whole=False)
+    messages = [choice.get("message") for choice in choices]
+    if not choices or not all(isinstance(message, dict) for message in messages):
+        return Ending(whole=False)
+    return Ending(
+        whole=True,
+        reasons=tuple(str(choice.get("finish_reason")) for choice in choices),
+        refused=any(message.get("refusal") for message in messages),
+        empty=not all(any(message.get(part) for part in _SUBSTANCE) for message in messages),
+    )
+
+
+def usage(answer: JsonObject) -> Usage:
+    told = answer.get("usage") or {}
+    counts = [told.get(key) for key in ("prompt_tokens", "completion_tokens")]
+    return Usage(*(count if isinstance(count, int) else 0 for count in counts))

@@ -1,0 +1,204 @@
+"""Calls on their way up, and all who wait for one of them.
+
+A flight is a task of its own, so it outlives the caller who started it as long as somebody else rides along, and
+it ends when nobody does. Its riders read one shared buffer, each at its own pace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+
+from embeddings.base import Vector
+from policies.model import InForce
+from proxy.dialects.base import JsonObject
+from proxy.errors import CallError
+from proxy.messages import Call
+from proxy.upstream import Head
+
+LEAD_BYTES = 2**18
+"""How far the upstream may run ahead of the fastest rider."""
+
+NEAR = 64
+"""Flights of one partition that a question is compared with."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """A call with what has been found out about it."""
+
+    call: Call
+    scope: str
+    """Tenant digest, or `SHARED`."""
+    policy: InForce
+    vector: Vector | None
+    fingerprint: str
+    """Of the vector; "" without one."""
+
+    @property
+    def partition(self) -> bytes:
+        return self.call.partition(self.scope, self.fingerprint)
+
+    @property
+    def exact(self) -> bytes:
+        return self.call.exact(self.scope)
+
+
+@dataclass(eq=False)
+class Flight:
+    question: Question
+    entry_id: str
+    started: float
+    capacity: int
+    """Bytes that are kept for late riders and for storing."""
+    has_usage: bool = False
+    """The stream tells its usage, be it on our account or on the caller's."""
+    head: asyncio.Future[Head] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    answer: asyncio.Future[JsonObject | None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+    """The whole answer as one object; None when it did not end well or outgrew `capacity`."""
+    task: asyncio.Task[None] | None = None
+    landed: bool = False
+    error: CallError | None = None
+    _riders: set[Rider] = field(default_factory=set)
+    _chunks: list[bytes] = field(default_factory=list)
+    _first: int = 0
+    """Chunks that are gone from the front of `_chunks`."""
+    _size: int = 0
+    _moved: asyncio.Event = field(default_factory=asyncio.Event)
+    _room: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def whole(self) -> list[bytes] | None:
+        """All that arrived so far; None once it outgrew `capacity`."""
+        return self._chunks if self._size <= self.capacity else None
+
+    @property
+    def joinable(self) -> bool:
+        return self.error is None and self.whole is not None
+
+    async def push(self, chunk: bytes) -> None:
+        """Hands a chunk to all riders, and waits while they are too far behind."""
+        self._chunks.append(chunk)
+        self._size += len(chunk)
+        self._signal()
+        if self.whole is None:
+            self.conclude(None)
+        while self._too_far_ahead():
+            self._room.clear()
+            await self._room.wait()
+
+    def _too_far_ahead(self) -> bool:
+        read = [rider.read for rider in self._riders if not rider.waits]
+        return bool(read) and (self._size - max(read) > LEAD_BYTES or self._size - min(read) > self.capacity)
+
+    def land(self) -> None:
+        self.landed = True
+        self._signal()
+
+    def fail(self, error: CallError) -> None:
+        """Riders who have had no byte yet are told at once, the others when they have read what there is."""
+        self.error = error
+        if not self.head.done():
+            self.head.set_exception(error)
+            self.head.exception()  # marks it as seen: there may be nobody left to look
+        self.conclude(None)
+        self.land()
+
+    def conclude(self, answer: JsonObject | None) -> None:
+        if not self.answer.done():
+            self.answer.set_result(answer)
+
+    def _signal(self) -> None:
+        moved, self._moved = self._moved, asyncio.Event()
+        moved.set()
+
+    def board(self, waits: bool = False) -> Rider:
+        """`waits`: the rider reads no bytes, it wants `answer`."""
+        rider = Rider(self, waits)
+        self._riders.add(rider)
+        return rider
+
+    def leave(self, rider: Rider) -> None:
+        self._riders.discard(rider)
+        self._room.set()
+        if not self._riders and not self.landed and self.task is not None:
+            self.task.cancel()
+
+    async def follow(self, rider: Rider) -> AsyncIterator[bytes]:
+        """Raises the flight's error where the upstream broke off."""
+        while True:
+            while rider.position - self._first < len(self._chunks):
+                chunk = self._chunks[rider.position - self._first]
+                rider.position += 1
+                rider.read += len(chunk)
+                self._room.set()
+                self._trim()
+                yield chunk
+            if self.landed:
+                break
+            await self._moved.wait()
+        if self.error is not None:
+            raise self.error
+
+    def _trim(self) -> None:
+        """Once the answer is too large to keep, what all have read goes."""
+        if self.whole is None:
+            read = min(rider.position for rider in self._riders if not rider.waits) - self._first
+            del self._chunks[:read]
+            self._first += read
+
+
+@dataclass(eq=False)
+class Rider:
+    """One caller of a flight; a context manager, so that nobody stays aboard who has gone."""
+
+    flight: Flight
+    waits: bool
+    position: int = 0
+    read: int = 0
+
+    def __enter__(self) -> Rider:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.flight.leave(self)
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        return self.flight.follow(self)
+
+
+class Flights:
+    """The flights that may be joined, by what they ask."""
+
+    def __init__(self) -> None:
+        self._same: dict[bytes, Flight] = {}
+        self._near: defaultdict[bytes, list[Flight]] = defaultdict(list)
+
+    def __len__(self) -> int:
+        return len(self._same)
+
+    def same(self, digest: bytes) -> Flight | None:
+        flight = self._same.get(digest)
+        return flight if flight is not None and flight.joinable else None
+
+    def near(self, partition: bytes) -> Iterable[Flight]:
+        """The newest of those that ask something else in the same partition."""
+        return [flight for flight in self._near.get(partition, ())[-NEAR:] if flight.joinable]
+
+    def add(self, flight: Flight) -> None:
+        self._same[flight.question.exact] = flight
+        if flight.question.vector is not None:
+            self._near[flight.question.partition].append(flight)
+
+    def remove(self, flight: Flight) -> None:
+        question = flight.question
+        if self._same.get(question.exact) is flight:
+            del self._same[question.exact]
+        if flight in (near := self._near.get(question.partition, [])):
+            near.remove(flight)
+            if not near:
+                del self._near[question.partition]

@@ -1,0 +1,126 @@
+"""From a request's bytes to a `Call`: what must match exactly, what may be alike, what the caller asks of the cache.
+
+Identity is all that is not known to be irrelevant: the path with its query, the headers in `IDENTITY_HEADERS`, the
+tenant, the namespace and every member of the body but the last user text and `stream`.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import blake2b
+from typing import Any
+
+from multidict import CIMultiDictProxy
+
+from policies.decision import Controls
+from proxy import controls as request_controls
+from proxy.dialects import Dialect
+from proxy.dialects.base import JsonObject, Reading
+from proxy.errors import BadRequest
+
+IDENTITY_HEADERS = ("openai-organization", "openai-project", "openai-beta", "anthropic-version", "anthropic-beta")
+SHARED = "shared"
+"""Stands where a tenant's digest would, for categories whose answers cross tenants."""
+
+_DIGEST_BYTES = 16
+
+
+class Ambiguous(Exception):
+    """JSON that two readers may read differently; never cached."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request for an answer that may be in the cache."""
+
+    dialect: Dialect
+    target: str
+    """Path and query as they came."""
+    headers: CIMultiDictProxy[str]
+    body: bytes
+    """As it came, but for LiteLLM's `cache` member."""
+    fields: JsonObject
+    reading: Reading
+    controls: Controls
+    tenant: str
+    """Digest of the caller's credentials."""
+    generation: int = 0
+    """Of the cache when the call came: an answer is not stored across a purge."""
+
+    @property
+    def text(self) -> str | None:
+        return self.reading.text
+
+    @cached_property
+    def _identity(self) -> bytes:
+        headers = [(name, self.headers.getall(name)) for name in IDENTITY_HEADERS if name in self.headers]
+        whole = [self.dialect.name, self.target, headers, self.controls.namespace, self.reading.identity]
+        return _digest(_canonical(whole))
+
+    def partition(self, tenant: str, fingerprint: str) -> bytes:
+        """Digest of all but the text, in one vector space."""
+        return _digest(self._identity, b"near", tenant.encode(), fingerprint.encode())
+
+    def exact(self, tenant: str) -> bytes:
+        """Digest of the whole call."""
+        text = b"\0" if self.text is None else b"\1" + self.text.encode("utf-8", "surrogatepass")
+        return _digest(self._identity, b"same", tenant.encode(), text)
+
+
+def read_call(
+    dialect: Dialect, target: str, headers: CIMultiDictProxy[str], body: bytes, tenant: str, generation: int
+) -> Call | None:
+    """None: JSON, but not this API's; the upstream shall answer it.
+
+    Raises `BadRequest` for what is not JSON and `Ambiguous` for what nobody should cache.
+    """
+    fields = _parse(body)
+    if not isinstance(fields, dict):
+        return None
+    asked = request_controls.from_headers(headers)
+    if "cache" in fields:
+        asked = request_controls.from_litellm(asked, fields.pop("cache"))
+        body = json.dumps(fields, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    reading = dialect.read(fields)
+    return reading and Call(dialect, target, headers, body, fields, reading, asked, tenant, generation)
+
+
+def tenant_digest(credentials: str) -> str:
+    """Separates tenants without keeping what they authenticate with."""
+    return blake2b(credentials.encode("utf-8", "surrogateescape"), digest_size=_DIGEST_BYTES, person=b"nearhit-tenant").hexdigest()
+
+
+def _parse(body: bytes) -> Any:
+    try:
+        return json.loads(body, object_pairs_hook=_no_duplicates, parse_constant=_not_json)
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise BadRequest(f"The body of this request is not valid JSON: {reason}") from error
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> JsonObject:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise Ambiguous
+    return members
+
+
+def _not_json(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _canonical(value: Any) -> bytes:
+    """One text for one meaning: members sorted, no white space. 1 and 1.0 stay different, as upstreams may tell
+    them apart."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _digest(*parts: bytes) -> bytes:
+    digest = blake2b(digest_size=_DIGEST_BYTES)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.digest()

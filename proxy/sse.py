@@ -1,0 +1,54 @@
+"""Server-sent events, byte for byte: https://html.spec.whatwg.org/multipage/server-sent-events.html"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+_BOUNDARY = re.compile(rb"\r\n\r\n|\n\n|\r\r|\r\n\n|\n\r\n")
+_LINE = re.compile(rb"\r\n|\n|\r")
+
+
+class Splitter:
+    """Cuts a byte stream, however it arrives, into whole events with their terminators: what goes in comes out."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The events that `data` completes."""
+        whole, self._rest = _cut(self._rest + data)
+        return whole
+
+    def rest(self) -> bytes:
+        """What is left when the stream ends; an event only if its sender forgot the last blank line."""
+        rest, self._rest = self._rest, b""
+        return rest
+
+
+def _cut(data: bytes) -> tuple[list[bytes], bytes]:
+    events, start = [], 0
+    for boundary in _BOUNDARY.finditer(data):
+        # "\r\n\r" may yet become "\r\n\r\n": a boundary that ends with the data in "\r" waits for the next byte.
+        if boundary.end() == len(data) and data.endswith(b"\r"):
+            break
+        events.append(data[start : boundary.end()])
+        start = boundary.end()
+    return events, data[start:]
+
+
+def payload(event: bytes) -> bytes | None:
+    """The event's data lines joined by newlines; None where it has none (a comment, a keep-alive)."""
+    lines = [value for name, value in _fields(event) if name == b"data"]
+    return b"\n".join(lines) if lines else None
+
+
+def _fields(event: bytes) -> Iterator[tuple[bytes, bytes]]:
+    for line in _LINE.split(event):
+        name, _, value = line.partition(b":")
+        yield name, value.removeprefix(b" ")
+
+
+def event(data: bytes, name: bytes = b"") -> bytes:
+    head = b"event: " + name + b"\n" if name else b""
+    return head + b"data: " + data + b"\n\n"
