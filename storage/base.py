@@ -1,7 +1,7 @@
 """The interfaces of this package.
 
-An `Entry` is what memory knows of a stored answer; a `Document` is the entry with its vector and its body as it
-lies in the store. The document store is the truth and the in-memory index is derived from it.
+An `Entry` is what memory knows of a stored answer; a `Document` is the entry with its vector and its body
+as it lies in the store. The document store is the truth and the in-memory index is derived from it.
 
 Errors: a store raises `StorageError`, whatever its driver raises.
 """
@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.float32]
 """Shape (dimensions,), unit length."""
+
+Matrix = NDArray[np.float32]
+"""Shape (vectors, dimensions), unit rows."""
 
 
 class StorageError(Exception):

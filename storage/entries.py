@@ -1,0 +1,255 @@
+"""What memory knows of the stored answers: found by id, by exact digest and by nearness, bounded, swept.
+
+Everything here is synchronous and owned by one thread, the event loop's; no method waits for anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import TypedDict
+
+from storage.base import Entry, Vector
+from storage.partitions import Partitions
+
+SAMPLE = 16
+"""Entries compared to find one to evict."""
+MOST_EVICTIONS = 64
+"""Entries that one new one may push out, so that no single answer holds up the loop."""
+
+_RANDOM = Random()
+
+
+class CategoryUsage(TypedDict):
+    entries: int
+    bytes: int
+    guaranteed: int
+    """Entries that nobody else may push out."""
+    borrowed: int
+    """Entries above that."""
+
+
+class Usage(TypedDict):
+    entries: int
+    bytes: int
+    capacity: int
+    capacity_bytes: int | None
+    categories: dict[str, CategoryUsage]
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    """An entry with its whereabouts."""
+
+    entry: Entry
+    bytes: int
+    key: int | None
+    """In its partition's index; None without a vector."""
+    place: int = 0
+    """In the list of its category."""
+    turn: int = 0
+    """In the list that the sweep walks."""
+
+
+@dataclass(slots=True)
+class _Share:
+    """The entries of one category."""
+
+    held: list[_Held]
+    bytes: int = 0
+
+
+class Entries:
+    """Bounded by `capacity` entries and, if given, `capacity_bytes` (bodies, vectors and texts).
+
+    `worth(entry, now)` is an entry's eviction value; `guaranteed()` names the share, 0 to 1, that belongs
+    to a category; both are asked at each eviction, so that a change takes effect. `most_over(usage,
+    guaranteed, capacity)` names the category that gives up an entry (`policies.eviction`).
+    """
+
+    def __init__(
+        self,
+        dimensions: int,
+        capacity: int,
+        capacity_bytes: int | None = None,
+        *,
+        worth: Callable[[Entry, float], float],
+        guaranteed: Callable[[], Mapping[str, float]],
+        most_over: Callable[[Mapping[str, int], Mapping[str, float], int], str],
+        random: Random = _RANDOM,
+    ) -> None:
+        if capacity < 1:
+            raise ValueError("capacity must be at least 1 entry")
+        self.dimensions = dimensions
+        self.capacity = capacity
+        self.capacity_bytes = capacity_bytes
+        self.partitions = Partitions(dimensions)
+        self._worth = worth
+        self._guaranteed = guaranteed
+        self._most_over = most_over
+        self._random = random
+        self._next_key = self._cursor = self._bytes = 0
+        self.clear()
+
+    def __len__(self) -> int:
+        return len(self._turns)
+
+    def get(self, id: str) -> Entry | None:
+        held = self._by_id.get(id)
+        return held.entry if held else None
+
+    def by_exact(self, digest: bytes) -> Entry | None:
+        held = self._by_exact.get(digest)
+        return held.entry if held else None
+
+    def nearest(self, partition: bytes, vector: Vector, count: int) -> list[tuple[float, Entry]]:
+        """At most `count` (cosine, entry) of the partition, best first."""
+        found = self.partitions.nearest(partition, vector, count)
+        return [(cosine, self._by_key[key].entry) for cosine, key in found]
+
+    def add(self, entry: Entry, vector: Vector | None, now: float) -> list[Entry]:
+        """The entries that left: evicted ones, the one whose exact digest this has, and `entry` itself when
+        there is no room for it. Their documents are to be deleted. An entry with a known id replaces the
+        old one."""
+        left = self._replace(entry)
+        held = _Held(entry, self._bytes_of(entry, vector), None)
+        while not self._fits(held.bytes):
+            victim = self._victim(held, now) if len(left) < MOST_EVICTIONS else None
+            if victim is None:
+                return [*left, entry]
+            left.append(self._drop(victim))
+        self._put(held, vector)
+        return left
+
+    def remove(self, id: str) -> Entry | None:
+        held = self._by_id.get(id)
+        return self._drop(held) if held else None
+
+    def touch(self, entry: Entry, now: float) -> None:
+        """Counts a hit."""
+        entry.hits += 1
+        entry.last_hit = now
+
+    def select(self, predicate: Callable[[Entry], bool]) -> list[Entry]:
+        """Looks at every entry: for the admin plane, not for the path of a call."""
+        return [held.entry for held in self._turns if predicate(held.entry)]
+
+    def expired(self, now: float, lifetime: Callable[[Entry], float], limit: int) -> list[Entry]:
+        """Examines the next `limit` entries and removes those created more than `lifetime(entry)` seconds
+        ago.
+
+        Call after call walks through all of them, from the last to the first: removal moves the last entry
+        into the gap, so none is skipped.
+        """
+        gone = []
+        for _ in range(min(limit, len(self._turns))):
+            self._cursor = (self._cursor or len(self._turns)) - 1
+            held = self._turns[self._cursor]
+            if now - held.entry.created > lifetime(held.entry):
+                gone.append(self._drop(held))
+        return gone
+
+    def usage(self) -> Usage:
+        guaranteed = self._guaranteed()
+        names = [*guaranteed, *(name for name in self._shares if name not in guaranteed)]
+        return {
+            "entries": len(self),
+            "bytes": self._bytes,
+            "capacity": self.capacity,
+            "capacity_bytes": self.capacity_bytes,
+            "categories": {name: self._category_usage(name, guaranteed.get(name, 0.0)) for name in names},
+        }
+
+    def _category_usage(self, name: str, share: float) -> CategoryUsage:
+        used = self._shares.get(name) or _Share([])
+        entries, room = len(used.held), int(share * self.capacity)
+        return {
+            "entries": entries,
+            "bytes": used.bytes,
+            "guaranteed": room,
+            "borrowed": max(0, entries - room),
+        }
+
+    def _bytes_of(self, entry: Entry, vector: Vector | None) -> int:
+        return entry.size + len(entry.text.encode()) + (vector.nbytes if vector is not None else 0)
+
+    def _replace(self, entry: Entry) -> list[Entry]:
+        self.remove(entry.id)
+        same = self._by_exact.get(entry.exact)
+        return [self._drop(same)] if same else []
+
+    def _fits(self, more: int) -> bool:
+        room = self.capacity_bytes is None or self._bytes + more <= self.capacity_bytes
+        return room and len(self) < self.capacity
+
+    def _victim(self, coming: _Held, now: float) -> _Held | None:
+        """The least worth of a sample in the category that is furthest above its share, with the coming entry
+        counted; None when that category has nothing left to give."""
+        if self.capacity_bytes is not None and coming.bytes > self.capacity_bytes:
+            return None
+        if len(self) >= self.capacity:
+            usage, more, whole = self._entries_by_category(), 1, self.capacity
+        else:
+            usage, more, whole = self._bytes_by_category(), coming.bytes, self.capacity_bytes or 0
+        usage[coming.entry.category] = usage.get(coming.entry.category, 0) + more
+        share = self._shares.get(self._most_over(usage, self._guaranteed(), whole))
+        if share is None:
+            return None
+        sample = share.held
+        if len(sample) > SAMPLE:
+            sample = [self._random.choice(share.held) for _ in range(SAMPLE)]
+        return min(sample, key=lambda held: self._worth(held.entry, now))
+
+    def _entries_by_category(self) -> dict[str, int]:
+        return {name: len(share.held) for name, share in self._shares.items()}
+
+    def _bytes_by_category(self) -> dict[str, int]:
+        return {name: share.bytes for name, share in self._shares.items()}
+
+    def _put(self, held: _Held, vector: Vector | None) -> None:
+        entry = held.entry
+        if vector is not None:
+            held.key = self._next_key
+            self._next_key += 1
+            self._by_key[held.key] = held
+            self.partitions.add(entry.partition, held.key, vector)
+        share = self._shares.setdefault(entry.category, _Share([]))
+        held.place, held.turn = len(share.held), len(self._turns)
+        share.held.append(held)
+        self._turns.append(held)
+        self._by_id[entry.id] = self._by_exact[entry.exact] = held
+        share.bytes += held.bytes
+        self._bytes += held.bytes
+
+    def _drop(self, held: _Held) -> Entry:
+        entry = held.entry
+        if held.key is not None:
+            del self._by_key[held.key]
+            self.partitions.remove(entry.partition, held.key)
+        del self._by_id[entry.id], self._by_exact[entry.exact]
+        self._leave_lists(held)
+        self._bytes -= held.bytes
+        return entry
+
+    def _leave_lists(self, held: _Held) -> None:
+        share = self._shares[held.entry.category]
+        share.bytes -= held.bytes
+        last = share.held.pop()
+        if last is not held:
+            share.held[held.place], last.place = last, held.place
+        if not share.held:
+            del self._shares[held.entry.category]
+        last = self._turns.pop()
+        if last is not held:
+            self._turns[held.turn], last.turn = last, held.turn
+        self._cursor = min(self._cursor, len(self._turns))
+
+    def clear(self) -> None:
+        self._by_id: dict[str, _Held] = {}
+        self._by_exact: dict[bytes, _Held] = {}
+        self._by_key: dict[int, _Held] = {}
+        self._shares: dict[str, _Share] = {}
+        self._turns: list[_Held] = []
+        self._cursor = self._bytes = 0
+        self.partitions.clear()
