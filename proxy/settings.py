@@ -1,0 +1,344 @@
+"""The settings: what may be set, what holds when nothing is, and where a value is taken from.
+
+Four layers, later wins: the defaults here, one YAML file, the environment (`NEARHIT_LISTEN__PORT`), the flags
+of the command. `python -m proxy.settings` prints the table of docs/settings.md.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic.fields import FieldInfo
+
+from policies.errors import ConfigError, Problem
+from policies.located import Lines, check, nearest, read
+from policies.values import seconds
+
+PREFIX = "NEARHIT_"
+DEFAULT_FILE = Path("nearhit.yaml")
+OTHER_VARIABLES = ("NEARHIT_CONFIG", "NEARHIT_DATA")
+"""Variables of ours that are no settings: the settings file, and the labelled data of the tests."""
+
+_KUBERNETES = re.compile(r"NEARHIT_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
+"""What a Kubernetes Service called nearhit puts into the environment of every pod beside it."""
+_USERINFO = re.compile(r"(?<=://)[^\s?#]*@")
+_SECRET_PARAMETER = re.compile(r"([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)[^&\s]*", re.IGNORECASE)
+_UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("should be a whole number")
+    return value
+
+
+def _size(value: Any) -> Any:
+    """`64MiB` or a number of bytes."""
+    found = re.fullmatch(r"(\d+)\s*(KiB|MiB|GiB)", value.strip()) if isinstance(value, str) else None
+    return int(found[1]) * _UNITS[found[2]] if found else _whole(value)
+
+
+def _seconds(value: Any) -> float:
+    """As in the category files; a bare number also as the text that the environment gives."""
+    bare = isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value.strip())
+    return seconds(float(value) if bare else value)
+
+
+def _origin(url: str) -> str:
+    """Without the slash at its end. Raises `ValueError`."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("should be an origin such as https://api.openai.com")
+    if parts.username or parts.password:
+        raise ValueError("should have no user name or password; callers bring their own Authorization header")
+    if parts.path.rstrip("/").endswith("/v1"):
+        raise ValueError("should end before /v1, which is part of every caller's path")
+    return url.rstrip("/")
+
+
+def _document_store(url: str) -> str:
+    if url != "memory" and not url.startswith("sqlite+aiosqlite:///"):
+        raise ValueError("should be sqlite+aiosqlite:///PATH or memory; no other store is built yet")
+    return url
+
+
+def _not_built(url: str) -> str:
+    raise ValueError("cannot be set: replication is not built yet; remove it and run one replica per store")
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def mask(text: str) -> str:
+    """A URL without its user name, password and secret parameters; any other text as it is."""
+    return _SECRET_PARAMETER.sub(r"\1***", _USERINFO.sub("***@", text))
+
+
+Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
+Count = Annotated[int, BeforeValidator(_whole), Field(gt=0)]
+Port = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=65535)]
+Host = Annotated[str, Field(min_length=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        for name, value in super().__repr_args__():
+            yield name, mask(value) if isinstance(value, str) else value
+
+
+class Upstream(_Section):
+    url: Annotated[str, AfterValidator(_origin)] | None = Field(
+        default=None,
+        description="Origin of the API, without `/v1`. None: the demo upstream, started beside the proxy.",
+    )
+    connect_timeout: Duration = Field(default=5.0, description="Time to connect to the upstream.")
+    first_byte_timeout: Duration = Field(default=120.0, description="Time to the first byte of an answer.")
+    idle_timeout: Duration = Field(default=60.0, description="Longest silence within an answer.")
+
+
+class Listen(_Section):
+    host: Host = Field(default="127.0.0.1", description="Address of the data plane.")
+    port: Port = Field(default=8080, description="Port of the data plane; 0 takes a free one.")
+
+
+class Admin(_Section):
+    host: Host = Field(
+        default="127.0.0.1", description="Address of the admin plane; only loopback without a token."
+    )
+    port: Port = Field(default=8081, description="Port of the admin plane; 0 takes a free one.")
+    token: SecretStr | None = Field(default=None, description="Bearer token that the admin plane asks for.")
+
+    @model_validator(mode="after")
+    def _closed_to_strangers(self) -> Admin:
+        if not (self.token and self.token.get_secret_value()) and not _loopback(self.host):
+            raise ValueError(f"would listen on {self.host} without a token; set admin.token or use 127.0.0.1")
+        return self
+
+
+class Embedding(_Section):
+    kind: Literal["onnx", "sentence-transformers"] = Field(
+        default="onnx",
+        description="Back end: `onnx` (lean, CPU) or `sentence-transformers` (the `gpu` extra).",
+    )
+    model: str | None = Field(
+        default=None, description="Folder of the model. None: the installed all-MiniLM-L6-v2."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="`auto` takes a GPU when there is one and the back end can use it."
+    )
+    queue: Count = Field(default=256, description="Texts that may wait for the encoder; one more is a miss.")
+    deadline: Duration = Field(default=1.0, description="Time to a vector; later is a miss.")
+
+
+class Documents(_Section):
+    url: Annotated[str, AfterValidator(_document_store)] = Field(
+        default="sqlite+aiosqlite:///data/nearhit.db",
+        description="Where answers are kept; paths are relative to the working directory. `memory`: nowhere.",
+    )
+    hot_bytes: Size = Field(default=64 * 2**20, description="Answers kept in memory as well, in bytes.")
+
+
+class Replication(_Section):
+    url: Annotated[str, AfterValidator(_not_built)] | None = Field(
+        default=None, description="Not built yet: setting it is an error."
+    )
+
+
+class Capacity(_Section):
+    entries: Count = Field(default=100_000, description="Most entries in memory.")
+    bytes: Size | None = Field(default=None, description="Most bytes of stored answers. None: no such bound.")
+
+
+class Tenancy(_Section):
+    header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] = Field(
+        default="Authorization", description="Header whose digest separates tenants; its value is not kept."
+    )
+    anonymous: Literal["bypass", "share"] = Field(
+        default="bypass",
+        description="Callers without that header: `bypass` the cache, or `share` one among themselves.",
+    )
+
+
+class Limits(_Section):
+    body_bytes: Size = Field(default=32 * 2**20, description="Longest body of a call; beyond it 413.")
+    in_flight: Count = Field(default=1024, description="Calls served at once; beyond them 429.")
+    parse_bytes: Size = Field(
+        default=2**20, description="Longest body that is looked into; longer ones pass through."
+    )
+    answer_bytes: Size = Field(default=8 * 2**20, description="Longest answer that is stored.")
+
+
+class Log(_Section):
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is logged."
+    )
+    format: Literal["text", "json"] = Field(
+        default="text", description="One line per record, or one JSON object."
+    )
+
+
+class Settings(_Section):
+    upstream: Upstream = Upstream()
+    listen: Listen = Listen()
+    admin: Admin = Admin()
+    categories: Path | None = Field(
+        default=None, description="Folder of category files. None: the packaged ones."
+    )
+    embedding: Embedding = Embedding()
+    documents: Documents = Documents()
+    replication: Replication = Replication()
+    capacity: Capacity = Capacity()
+    tenancy: Tenancy = Tenancy()
+    limits: Limits = Limits()
+    expose_scores: bool = Field(
+        default=False, description="Similarity and threshold in every answer, not only on debug."
+    )
+    log: Log = Log()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_sections(cls, data: Any) -> Any:
+        """A section whose keys are all commented out is `None` in YAML."""
+        return {k: v for k, v in data.items() if v is not None} if isinstance(data, dict) else data
+
+    def masked(self) -> dict[str, Any]:
+        """Plain values for printing, secrets as `***`."""
+        shown: dict[str, Any] = _masked(self.model_dump(mode="json"))
+        if self.admin.token:
+            shown["admin"]["token"] = "***"
+        return shown
+
+
+def load_settings(config: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any]) -> Settings:
+    """The settings in force, or `ConfigError` with one line per mistake.
+
+    `config`: the file, which must exist; None: $NEARHIT_CONFIG, else `nearhit.yaml` here if there is one.
+    `overrides`: what flags said, by dotted name (`{"listen.port": 9000}`); None is a flag that was not given.
+    """
+    data, lines = _file(config, environ)
+    if isinstance(data, dict):
+        for name, value, place in (*_from_environment(environ), *_from_flags(overrides)):
+            _put(data, lines, name, value, place)
+    try:
+        return check(Settings, data, lines)
+    except ConfigError as error:
+        raise ConfigError(_without_secrets(error, data)) from None
+
+
+def settings_fields() -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
+    """Each setting: the way to it and its field."""
+    for section, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
+            yield from (((section, name), each) for name, each in field.annotation.model_fields.items())
+        else:
+            yield (section,), field
+
+
+def table() -> str:
+    """Every setting as a Markdown table."""
+    rows = ["| setting | environment | default | |", "|---|---|---|---|"]
+    for name, field in settings_fields():
+        default = "none" if field.default is None else f"`{_plain(field.default)}`"
+        rows.append(f"| `{'.'.join(name)}` | `{_variable(name)}` | {default} | {field.description} |")
+    return "\n".join(rows) + "\n"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}s"
+    if isinstance(value, int) and value % 2**20 == 0 and value:
+        return f"{value // 2**20}MiB"
+    return str(value)
+
+
+def _variable(name: tuple[str, ...]) -> str:
+    return PREFIX + "__".join(name).upper()
+
+
+def _file(config: Path | None, environ: Mapping[str, str]) -> tuple[Any, Lines]:
+    named = config or (Path(environ["NEARHIT_CONFIG"]) if environ.get("NEARHIT_CONFIG") else None)
+    if named is None and not DEFAULT_FILE.exists():
+        return {}, Lines("settings")
+    return read(named or DEFAULT_FILE)
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """(name, value, variable) of every setting in it; an empty variable is not set."""
+    known = {_variable(name): name for name, _ in settings_fields()}
+    ours = [name for name in sorted(environ) if name.startswith(PREFIX) and environ[name]]
+    unknown = [name for name in ours if name not in known and not _is_no_setting(name, environ[name])]
+    if unknown:
+        advice = (f"unknown setting; {nearest(name, sorted(known))}" for name in unknown)
+        raise ConfigError(map(Problem, unknown, advice))
+    yield from ((known[name], environ[name], name) for name in ours if name in known)
+
+
+def _is_no_setting(name: str, value: str) -> bool:
+    of_kubernetes = _KUBERNETES.fullmatch(name) or value.startswith(("tcp://", "udp://", "sctp://"))
+    return name in OTHER_VARIABLES or bool(of_kubernetes)
+
+
+def _from_flags(overrides: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any, str]]:
+    for name, value in overrides.items():
+        if value is not None:
+            yield tuple(name.split(".")), value, f"--{name.replace('.', '-').replace('_', '-')}"
+
+
+def _put(data: dict[Any, Any], lines: Lines, name: tuple[str, ...], value: Any, place: str) -> None:
+    """Sets one value. A section that is no mapping stays as it is, to be complained about."""
+    *outer, last = name
+    into: Any = data
+    for section in outer:
+        if into.get(section) is None:
+            into[section] = {}
+            lines.places[(section,)] = place
+        into = into[section]
+    if isinstance(into, dict):
+        into[last] = value
+        lines.places[name] = place
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _masked(each) for name, each in value.items()}
+    return mask(value) if isinstance(value, str) else value
+
+
+def _without_secrets(error: ConfigError, data: Any) -> Iterator[Problem]:
+    """Complaints repeat the value that they are about."""
+    hidden = [(f"not {value!r:.60}", f"not {shown!r:.60}") for value, shown in _secrets(data)]
+    for problem in error.problems:
+        message = problem.message
+        for value, shown in hidden:
+            message = message.replace(value, shown)
+        yield Problem(problem.place, message)
+
+
+def _secrets(data: Any, name: str = "") -> Iterator[tuple[Any, str]]:
+    """(value, how it may be shown) of what must not be shown as it is."""
+    if name == "token":
+        yield data, "***"
+    elif isinstance(data, dict):
+        for key, value in data.items():
+            yield from _secrets(value, str(key))
+    elif isinstance(data, str) and mask(data) != data:
+        yield data, mask(data)
+
+
+if __name__ == "__main__":
+    print(table(), end="")

@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from policies.errors import ConfigError
+from proxy.settings import Settings, load_settings, settings_fields, table
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def from_text(text: str, environ: dict[str, str] | None = None, **overrides: Any) -> Settings:
+    Path("some.yaml").write_text(text)
+    return load_settings(Path("some.yaml"), environ or {}, overrides)
+
+
+def complaints(text: str, environ: dict[str, str] | None = None, **overrides: Any) -> list[str]:
+    with pytest.raises(ConfigError) as error:
+        from_text(text, environ, **overrides)
+    return str(error.value).split("\n")
+
+
+# ------------------------------------------------------------------------------------------------- layers
+
+
+def test_the_defaults_are_those_of_the_contract():
+    settings = load_settings(None, {}, {})
+    assert settings.upstream.url is None
+    assert (settings.listen.host, settings.listen.port) == ("127.0.0.1", 8080)
+    assert (settings.admin.host, settings.admin.port, settings.admin.token) == ("127.0.0.1", 8081, None)
+    assert settings.categories is None
+    assert settings.documents.url == "sqlite+aiosqlite:///data/nearhit.db"
+    assert (settings.capacity.entries, settings.capacity.bytes) == (100_000, None)
+    assert (settings.tenancy.header, settings.tenancy.anonymous) == ("Authorization", "bypass")
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file():
+    text = "listen: {port: 1}\nadmin: {port: 1}\nlog: {level: error}\n"
+    environ = {"NEARHIT_ADMIN__PORT": "2", "NEARHIT_LISTEN__PORT": "2", "NEARHIT_LIMITS__IN_FLIGHT": "2"}
+    settings = from_text(text, environ, **{"listen.port": 3, "log.level": None})
+    assert (settings.listen.port, settings.admin.port, settings.limits.in_flight) == (3, 2, 2)
+    assert settings.log.level == "error"
+
+
+def test_the_file_is_the_named_one_then_that_of_the_environment_then_the_one_here():
+    for name, port in (("nearhit.yaml", 1), ("env.yaml", 2), ("named.yaml", 3)):
+        Path(name).write_text(f"listen: {{port: {port}}}")
+    environ = {"NEARHIT_CONFIG": "env.yaml"}
+    assert load_settings(None, {}, {}).listen.port == 1
+    assert load_settings(None, environ, {}).listen.port == 2
+    assert load_settings(Path("named.yaml"), environ, {}).listen.port == 3
+
+
+def test_a_named_file_that_is_missing_is_an_error():
+    with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read"):
+        load_settings(Path("none.yaml"), {}, {})
+
+
+def test_values_may_be_written_as_people_write_them():
+    text = "upstream: {connect_timeout: 500ms, idle_timeout: 1m30s}\nlimits: {body_bytes: 2 KiB}\n"
+    environ = {
+        "NEARHIT_UPSTREAM__FIRST_BYTE_TIMEOUT": "2.5",
+        "NEARHIT_CAPACITY__BYTES": "3GiB",
+        "NEARHIT_EXPOSE_SCORES": "true",
+        "NEARHIT_ADMIN__TOKEN": "0123",
+        "NEARHIT_CATEGORIES": "a/b",
+        "NEARHIT_UPSTREAM__URL": "https://example.com/prefix/",
+    }
+    settings = from_text(text, environ)
+    upstream = settings.upstream
+    assert (upstream.connect_timeout, upstream.idle_timeout, upstream.first_byte_timeout) == (0.5, 90, 2.5)
+    assert (settings.limits.body_bytes, settings.capacity.bytes) == (2048, 3 * 2**30)
+    assert settings.expose_scores is True
+    assert settings.admin.token is not None
+    assert settings.admin.token.get_secret_value() == "0123"
+    assert settings.categories == Path("a/b")
+    assert upstream.url == "https://example.com/prefix"
+
+
+@pytest.mark.parametrize("text", ["", "upstream:\n", "# nothing\n"])
+def test_what_is_commented_out_is_not_set(text):
+    assert from_text(text, {"NEARHIT_UPSTREAM__URL": ""}) == load_settings(None, {}, {})
+    assert from_text(text, {"NEARHIT_UPSTREAM__URL": "http://a"}).upstream.url == "http://a"
+
+
+# ------------------------------------------------------------------------------------------------ mistakes
+
+
+def test_an_unknown_key_names_file_line_and_the_nearest_key():
+    [line] = complaints("listen:\n  port: 1\n  hots: a\n")
+    assert line == "some.yaml:3: unknown key 'listen.hots'; did you mean 'host'?"
+
+
+@pytest.mark.parametrize("name", ["NEARHIT_UPSTREAM_URL", "NEARHIT_UPSTREAM__URI", "NEARHIT_UPSTREM__URL"])
+def test_an_unknown_variable_names_itself_and_the_nearest_one(name):
+    assert complaints("", {name: "http://a"}) == [
+        f"{name}: unknown setting; did you mean 'NEARHIT_UPSTREAM__URL'?"
+    ]
+
+
+def test_variables_that_are_no_settings_are_left_alone():
+    environ = {
+        "NEARHIT_DATA": "/data",
+        "NEARHIT_SERVICE_HOST": "10.0.0.1",
+        "NEARHIT_SERVICE_PORT_HTTP": "8080",
+        "NEARHIT_PORT": "tcp://10.0.0.1:8080",
+        "NEARHIT_PORT_8080_TCP_ADDR": "10.0.0.1",
+        "NEARHIT_ADMIN_SERVICE_HOST": "10.0.0.2",
+        "PATH": "/bin",
+    }
+    assert from_text("", environ) == load_settings(None, {}, {})
+    assert complaints("", {"NEARHIT_ADMIN_PORT": "9"})
+
+
+def test_a_mistake_is_placed_where_the_value_came_from():
+    text = "listen: {port: 1}\nlog:\n  level: loud\n"
+    environ = {"NEARHIT_ADMIN__PORT": "many"}
+    lines = complaints(text, environ, **{"listen.port": 70000})
+    places = [line.split(": ")[0] for line in lines]
+    assert sorted(places) == ["--listen-port", "NEARHIT_ADMIN__PORT", "some.yaml:3"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "- a",
+        "listen: 8080",
+        "listen: {port: true}",
+        "listen: {port: 70000}",
+        "listen: {host: ''}",
+        "capacity: {entries: 0}",
+        "capacity: {entries: 1.5}",
+        "capacity: {bytes: 3 MB}",
+        "upstream: {connect_timeout: 0}",
+        "upstream: {connect_timeout: soon}",
+        "upstream: {url: api.openai.com}",
+        "upstream: {url: 'ftp://a'}",
+        "upstream: {url: 'http://[::1'}",
+        "upstream: {url: 'http://a/?x=1'}",
+        "documents: {url: 'mysql://a/b'}",
+        "documents: {url: 'sqlite:///a.db'}",
+        "embedding: {kind: magic}",
+        "embedding: {device: tpu}",
+        "tenancy: {header: 'a b'}",
+        "tenancy: {anonymous: maybe}",
+        "expose_scores: maybe",
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_its_own(text):
+    [line] = complaints(text)
+    assert line.startswith("some.yaml:1: ") or text == "- a"
+
+
+def test_a_url_that_ends_in_v1_is_told_why_not():
+    assert "/v1" in complaints("upstream: {url: 'https://api.openai.com/v1'}")[0]
+
+
+def test_replication_says_that_it_is_not_built():
+    assert "not built yet" in complaints("replication: {url: 'redis://a'}")[0]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "example.com"])
+def test_without_a_token_the_admin_plane_stays_on_loopback(host):
+    assert "token" in complaints(f"admin: {{host: '{host}'}}")[0]
+    assert complaints(f"admin: {{host: '{host}', token: ''}}")
+    assert from_text(f"admin: {{host: '{host}', token: t}}").admin.host == host
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_loopback_needs_no_token(host):
+    assert from_text(f"admin: {{host: '{host}'}}").admin.token is None
+
+
+# ------------------------------------------------------------------------------------------------- secrets
+
+
+def test_secrets_are_masked_wherever_settings_are_shown():
+    settings = from_text(
+        "admin: {token: s3cret}\ndocuments: {url: 'sqlite+aiosqlite:///a.db?password=s3cret&timeout=5'}\n"
+    )
+    shown = settings.masked()
+    assert shown["admin"]["token"] == "***"
+    assert shown["documents"]["url"] == "sqlite+aiosqlite:///a.db?password=***&timeout=5"
+    for text in (repr(settings), str(settings), repr(settings.admin), str(shown)):
+        assert "s3cret" not in text
+    assert load_settings(None, {}, {}).masked()["admin"]["token"] is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "upstream: {url: 'https://user:s3cret@example.com'}",
+        "upstream: {url: 'https://user:s3cret%s@example.com'}" % ("x" * 60),
+        "documents: {url: 'postgresql+asyncpg://user:s3cret@db/x'}",
+        "replication: {url: 'redis://:s3cret@db'}",
+        "admin: {token: [s3cret]}",
+    ],
+)
+def test_secrets_are_masked_in_complaints(text):
+    assert "s3cret" not in "\n".join(complaints(text))
+
+
+# ---------------------------------------------------------------------------------------------------- docs
+
+
+def test_every_setting_is_described_in_one_line():
+    fields = dict(settings_fields())
+    assert len(fields) > 20
+    for name, field in fields.items():
+        assert field.description, name
+        assert field.description.endswith("."), name
+        assert "\n" not in field.description, name
+
+
+def test_the_table_in_the_docs_is_the_one_of_the_code():
+    text = (ROOT / "docs/settings.md").read_text()
+    assert table() in text, "put the output of `python -m proxy.settings` into docs/settings.md"
+
+
+def test_the_example_file_holds_and_names_only_settings():
+    text = (ROOT / "nearhit.example.yaml").read_text()
+    assert from_text(text).upstream.url == "https://api.openai.com"
+    uncommented = [line.replace("# ", "", 1) for line in text.splitlines() if ": ./" in line]
+    assert yaml.safe_load("\n".join(uncommented)).keys() == {"categories"}
