@@ -9,27 +9,27 @@ not fail the call.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 from multidict import CIMultiDictProxy
 
+from policies import values
 from policies.decision import Controls
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, None: 1.0, "": 1.0}
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
 Change = Callable[[Controls, str], Controls]
 
 
-def seconds(text: str) -> float | None:
-    """"90", "90s", "5m", "1.5h", "7d", "250ms"; None for anything else."""
-    match = _DURATION.fullmatch(text.strip())
-    return float(match[1]) * _UNITS[match[2]] if match else None
+def _seconds(text: str) -> float | None:
+    """As in category files, or a bare number of seconds; None for anything else."""
+    try:
+        return float(text) if text.strip().isdigit() else values.seconds(text)
+    except ValueError:
+        return None
 
 
 def _fraction(text: str) -> float | None:
@@ -49,7 +49,8 @@ def _if_false(**changes: Any) -> Change:
 
 
 def _ttl(controls: Controls, value: str) -> Controls:
-    return replace(controls, ttl=seconds(value) if seconds(value) is not None else controls.ttl)
+    asked = _seconds(value)
+    return controls if asked is None else replace(controls, ttl=asked)
 
 
 def _threshold(controls: Controls, value: str) -> Controls:
@@ -79,7 +80,7 @@ def _directives(controls: Controls, value: str) -> Controls:
 
 def _age(member: str, otherwise: float | None = None) -> Change:
     def change(controls: Controls, argument: str) -> Controls:
-        value = seconds(argument) if argument else otherwise
+        value = _seconds(argument) if argument else otherwise
         return controls if value is None else replace(controls, **{member: value})
 
     return change

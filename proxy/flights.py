@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 from embeddings.base import Vector
 from policies.model import InForce
-from proxy.dialects.base import JsonObject
 from proxy.errors import CallError
 from proxy.messages import Call
 from proxy.upstream import Head
@@ -53,13 +52,14 @@ class Flight:
     started: float
     capacity: int
     """Bytes that are kept for late riders and for storing."""
+    private: bool = False
     has_usage: bool = False
     """The stream tells its usage, be it on our account or on the caller's."""
     head: asyncio.Future[Head] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    answer: asyncio.Future[JsonObject | None] = field(
+    answer: asyncio.Future[bytes | None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
-    """The whole answer as one object; None when it did not end well or outgrew `capacity`."""
+    """The whole answer as one JSON object; None when it is none or outgrew `capacity`."""
     task: asyncio.Task[None] | None = None
     landed: bool = False
     error: CallError | None = None
@@ -108,7 +108,7 @@ class Flight:
         self.conclude(None)
         self.land()
 
-    def conclude(self, answer: JsonObject | None) -> None:
+    def conclude(self, answer: bytes | None) -> None:
         if not self.answer.done():
             self.answer.set_result(answer)
 

@@ -1,0 +1,287 @@
+"""The whole path of a cacheable call. Read this file first.
+
+`Exchange.answer` is the path in order; every step either answers the call or leaves it to the next. Whatever fails
+on the way (embedder, index, store) is a miss and is reported, never an error to the caller.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from time import perf_counter
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from embeddings.base import EmbeddingError, TextTooLong, Vector
+from proxy import report as reports
+from proxy.cache import Cache, Found, Search
+from proxy.errors import CallError, NotCached, Unreachable
+from proxy.flights import Flight, Question, Rider
+from proxy.forwarding import Forwarder
+from proxy.messages import Call
+from proxy.relay import relay
+from proxy.report import Report
+from proxy.tasks import Tasks
+from proxy.upstream import Head
+
+ATTEMPTS = 3
+"""Flights of others that a call may board before it goes up alone."""
+
+_OVERLOADED_OR_DOWN = frozenset({429, 500, 502, 503, 504, 529})
+"""Answers for which a stale one may stand in: RFC 5861, and the ways APIs say that they are overloaded."""
+
+Reply = web.StreamResponse
+
+
+class _Stranded(Exception):
+    """The flight that was boarded brought nothing that this caller can use."""
+
+
+@dataclass(slots=True)
+class Trip:
+    """A call under way through the exchange."""
+
+    call: Call
+    request: web.BaseRequest
+    report: Report
+    now: float
+    stale: Found | None = None
+
+
+class Exchange:
+    def __init__(
+        self, cache: Cache, forwarder: Forwarder, tasks: Tasks, clock: Callable[[], float], expose_scores: bool
+    ) -> None:
+        self._cache = cache
+        self._forwarder = forwarder
+        self._tasks = tasks
+        self._clock = clock
+        self._expose_scores = expose_scores
+
+    async def answer(self, trip: Trip) -> Reply:
+        call = trip.call
+        if not call.controls.read and not call.controls.write:
+            return await self._bypass(trip, "no-store")
+        if call.controls.read and (reply := await self._from_exact(trip)):
+            return reply
+        question = await self._understand(trip)
+        if not question.policy.category.cacheable:
+            return await self._bypass(trip, "category", question)
+        if call.controls.read and (reply := await self._from_near(trip, question)):
+            return reply
+        if call.controls.only_if_cached:
+            raise NotCached("This answer is not in the cache, and the request asked for a cached one only")
+        return await self._from_upstream(trip, question)
+
+    # The tiers
+
+    async def _from_exact(self, trip: Trip) -> Reply | None:
+        if reply := await self._from(trip, self._cache.exact(trip.call, trip.now)):
+            return reply
+        flight = self._forwarder.flights.same(trip.call.exact(trip.call.tenant))
+        if flight is None or trip.call.controls.only_if_cached:
+            return None
+        return await self._join(trip, flight, 1.0)
+
+    async def _from_near(self, trip: Trip, question: Question) -> Reply | None:
+        search = self._cache.near(question, trip.now)
+        trip.report.similarity, trip.report.threshold = search.nearest, question.policy.threshold
+        trip.report.pressure = question.policy.pressure
+        trip.report.reason = search.refused
+        return await self._from(trip, search)
+
+    async def _from(self, trip: Trip, search: Search) -> Reply | None:
+        """Serves what was found, if its document is still there."""
+        trip.stale = trip.stale or search.stale
+        if (found := search.fresh) is None:
+            return None
+        body = await self._load(trip, found)
+        if body is None:
+            return None
+        if found.verdict.freshness == "revalidate":
+            self._tasks.spawn(self._renew(trip.call, found), name=f"renew-{found.entry.id}")
+        return self._replay(trip, found, body)
+
+    async def _load(self, trip: Trip, found: Found) -> bytes | None:
+        started = perf_counter()
+        body = await self._cache.load(found.entry)
+        trip.report.load_ms = _since(started)
+        if body is None:
+            trip.report.degraded = "document-lost"
+        return body
+
+    # What is asked
+
+    async def _understand(self, trip: Trip) -> Question:
+        vector = await self._embed(trip)
+        classification = self._cache.classify(trip.call, vector)
+        trip.report.classified(classification)
+        return self._cache.question(trip.call, classification.category, vector)
+
+    async def _embed(self, trip: Trip) -> Vector | None:
+        """None: only the exact tier can help this call, now and when it comes again."""
+        if trip.call.text is None:
+            trip.report.reason = trip.call.reading.opaque
+            return None
+        started = perf_counter()
+        try:
+            return await self._cache.embed(trip.call.text)
+        except TextTooLong:
+            trip.report.reason = "too-long"
+        except EmbeddingError as error:
+            trip.report.degraded = type(error).__name__
+        finally:
+            trip.report.embed_ms = _since(started)
+        return None
+
+    # The way up
+
+    async def _from_upstream(self, trip: Trip, question: Question) -> Reply:
+        for _ in range(ATTEMPTS if trip.call.controls.read else 0):
+            flight, similarity = self._boardable(question, trip.now)
+            if flight is None:
+                break
+            if reply := await self._join(trip, flight, similarity):
+                return reply
+        return await self._lead(trip, self._forwarder.start(question))
+
+    def _boardable(self, question: Question, now: float) -> tuple[Flight | None, float]:
+        if flight := self._forwarder.flights.same(question.exact):
+            return flight, 1.0
+        near = self._forwarder.flights.near(question.partition)
+        alike = [(self._cache.alike(question, flight.question, now), flight) for flight in near]
+        best = max(((s, f) for s, f in alike if s is not None), key=lambda pair: pair[0], default=None)
+        return (best[1], best[0]) if best else (None, 0.0)
+
+    async def _join(self, trip: Trip, flight: Flight, similarity: float) -> Reply | None:
+        """The answer to somebody else's call. None when it cannot be had that way: then this call goes its own."""
+        report = trip.report
+        report.outcome, report.tier, report.collapsed = "HIT", "inflight", True
+        report.similarity, report.entry_id = similarity, flight.entry_id
+        report.category = report.category or flight.question.policy.category.name
+        report.matched = flight.question.call.text or ""
+        try:
+            return await self._ride(trip, flight)
+        except (_Stranded, CallError):
+            if report.status:
+                raise  # the caller has had a part of it
+            report.outcome, report.tier, report.collapsed, report.entry_id = "MISS", None, False, ""
+            return None
+
+    async def _ride(self, trip: Trip, flight: Flight) -> Reply:
+        streams = trip.call.reading.stream and flight.question.call.reading.stream
+        with flight.board(waits=not streams) as rider:
+            head = await asyncio.shield(flight.head)
+            if head.status != 200:
+                raise _Stranded
+            if streams:
+                return await self._relay(trip, head, rider)
+            body = await asyncio.shield(flight.answer)
+        if body is None:
+            raise _Stranded
+        return self._whole(trip, body)
+
+    async def _lead(self, trip: Trip, flight: Flight) -> Reply:
+        """This caller's own way up, on which others may ride along."""
+        report, started = trip.report, perf_counter()
+        report.forwarded = True
+        with flight.board() as rider:
+            try:
+                head = await asyncio.shield(flight.head)
+            except CallError as error:
+                report.error = error.code
+                return await self._instead(trip, error.status) or _raise(error)
+            report.upstream_ms = _since(started)
+            if head.status in _OVERLOADED_OR_DOWN and (reply := await self._instead(trip, head.status)):
+                return reply
+            report.stored = head.status == 200 and trip.call.controls.write
+            report.entry_id = flight.entry_id if report.stored else ""
+            return await self._relay(trip, head, rider)
+
+    async def _instead(self, trip: Trip, status: int) -> Reply | None:
+        """The stale answer for an upstream that fails."""
+        if trip.stale is None or (body := await self._load(trip, trip.stale)) is None:
+            return None
+        trip.report.status = status
+        return self._replay(trip, trip.stale, body)
+
+    async def _bypass(self, trip: Trip, reason: str, question: Question | None = None) -> Reply:
+        trip.report.bypassed(reason)
+        question = question or self._cache.question(trip.call, trip.call.controls.category or "default", None)
+        return await self._lead(trip, self._forwarder.start(question, private=True))
+
+    async def _renew(self, call: Call, found: Found) -> None:
+        """Stale while revalidate: the caller has the old answer, the next one shall have a new one."""
+        entry = found.entry
+        vector = await self._cache.embed(call.text) if entry.fingerprint and call.text is not None else None
+        question = self._cache.question(call, entry.category, vector)
+        if self._forwarder.flights.same(question.exact) is None:
+            flight = self._forwarder.start(question)
+            with flight.board(waits=True):
+                await asyncio.shield(flight.answer)
+
+    # Answers
+
+    def _replay(self, trip: Trip, found: Found, body: bytes) -> Reply:
+        trip.report.found(found, trip.now)
+        return self._whole(trip, body)
+
+    def _whole(self, trip: Trip, body: bytes) -> Reply:
+        """A stored answer in the form that this caller asked for."""
+        trip.report.status = 200
+        if not trip.call.reading.stream:
+            return web.Response(body=body, headers=self._headers(trip, "application/json"))
+        events = trip.call.dialect.scatter(json.loads(body), trip.call.fields)
+        return web.Response(body=b"".join(events), headers=self._headers(trip, "text/event-stream; charset=utf-8"))
+
+    def _headers(self, trip: Trip, content_type: str) -> CIMultiDict[str]:
+        told = self._told(trip)
+        told["Content-Type"] = content_type
+        return told
+
+    async def _relay(self, trip: Trip, head: Head, rider: Rider) -> Reply:
+        trip.report.status = head.status
+        headers = head.headers.copy()
+        chunks = rider.chunks()
+        if self._must_filter(trip.call, rider.flight, head):
+            headers.popall("Content-Length", None)
+            chunks = _filtered(chunks, trip.call)
+        headers.update(self._told(trip))
+        return await relay(trip.request, Head(head.status, head.reason, headers), chunks)
+
+    @staticmethod
+    def _must_filter(call: Call, flight: Flight, head: Head) -> bool:
+        """The stream carries what this caller did not ask for."""
+        return (
+            call.reading.stream
+            and flight.has_usage
+            and head.status == 200
+            and "Content-Encoding" not in head.headers
+            and call.dialect.enrich(call.fields) is not None
+        )
+
+    def _told(self, trip: Trip) -> CIMultiDict[str]:
+        return reports.headers(trip.report, trip.call.controls.debug or self._expose_scores)
+
+
+async def _filtered(chunks: AsyncIterator[bytes], call: Call) -> AsyncIterator[bytes]:
+    unenriched = call.dialect.unenriched()
+    async for chunk in chunks:
+        if kept := unenriched.feed(chunk):
+            yield kept
+    if rest := unenriched.rest():
+        yield rest
+
+
+def _raise(error: CallError) -> Reply:
+    raise error
+
+
+def _since(started: float) -> float:
+    return (perf_counter() - started) * 1000
+
+
+__all__ = ["Exchange", "Trip", "Unreachable"]

@@ -1,0 +1,187 @@
+"""A call's way up: sent, relayed to all who ride along while it arrives, and stored when it ended well."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import secrets
+import zlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+
+from policies import storable
+from policies.storable import Ending
+from proxy.cache import Cache
+from proxy.dialects.base import JsonObject
+from proxy.errors import CallError, Unreachable
+from proxy.flights import Flight, Flights, Question
+from proxy.sse import Splitter
+from proxy.tasks import Tasks
+from proxy.upstream import Answer, Upstream, forwarded
+from storage.base import Entry
+
+log = logging.getLogger("nearhit.forwarding")
+
+SLICE = 128
+"""Events that are worked off before the loop gets its turn."""
+
+REJECTED = (400, 422)
+"""How servers answer a request with a member they do not know."""
+
+
+class Forwarder:
+    """Starts flights and sees them through."""
+
+    def __init__(
+        self, cache: Cache, upstream: Upstream, tasks: Tasks, clock: Callable[[], float], answer_bytes: int
+    ) -> None:
+        self.flights = Flights()
+        self._cache = cache
+        self._upstream = upstream
+        self._tasks = tasks
+        self._clock = clock
+        self._answer_bytes = answer_bytes
+        self._knows_usage = True
+        """Whether the upstream accepts being asked for a stream's usage; unlearnt when it does not."""
+
+    def start(self, question: Question, private: bool = False) -> Flight:
+        """`private`: neither joined by others nor stored. The flight has no riders yet: board it before the next
+        await."""
+        private = private or not question.call.controls.write
+        flight = Flight(question, secrets.token_hex(12), self._clock(), self._answer_bytes, private)
+        if not private:
+            self.flights.add(flight)
+        flight.task = self._tasks.spawn(self._fly(flight), name=f"flight-{flight.entry_id}")
+        # Not in a `finally` of the task's: a task that is cancelled before its first step has none.
+        flight.task.add_done_callback(lambda _: self._over(flight))
+        return flight
+
+    def _over(self, flight: Flight) -> None:
+        self.flights.remove(flight)
+        if not flight.landed:
+            flight.fail(Unreachable("the call was given up"))
+        flight.conclude(None)
+
+    async def _fly(self, flight: Flight) -> None:
+        try:
+            async with self._open(flight) as answer:
+                flight.head.set_result(answer.head)
+                async for chunk in answer.chunks():
+                    await flight.push(chunk)
+            flight.land()
+        except CallError as error:
+            flight.fail(error)
+        else:
+            await self._keep(flight, answer)
+
+    @asynccontextmanager
+    async def _open(self, flight: Flight) -> AsyncIterator[Answer]:
+        """With the stream's usage asked for, and without when the upstream takes offence at that."""
+        call = flight.question.call
+        richer = call.dialect.enrich(call.fields) if self._knows_usage else None
+        flight.has_usage = True
+        if richer is not None:
+            async with self._send(flight, _dump(richer)) as answer:
+                if answer.head.status not in REJECTED:
+                    yield answer
+                    return
+                await answer.read()
+        async with self._send(flight, call.body) as answer:
+            flight.has_usage = richer is None
+            if richer is not None and answer.head.status == 200:
+                log.warning("the upstream does not know stream_options: streams are stored without their usage")
+                self._knows_usage = False
+            yield answer
+
+    @asynccontextmanager
+    async def _send(self, flight: Flight, body: bytes) -> AsyncIterator[Answer]:
+        call = flight.question.call
+        headers = forwarded(call.headers)
+        headers["Accept-Encoding"] = "identity"
+        async with self._upstream.send("POST", call.target, headers, body) as answer:
+            yield answer
+
+    async def _keep(self, flight: Flight, answer: Answer) -> None:
+        took_ms = (self._clock() - flight.started) * 1000
+        call, head = flight.question.call, answer.head
+        body = decoded(flight.whole, head.headers, self._answer_bytes) if head.status == 200 else None
+        whole = await self._gathered(flight, body) if body is not None else None
+        ending = call.dialect.ending(whole) if whole is not None else Ending(whole=False)
+        if whole is None or not ending.whole or body is None:
+            return
+        kept = _dump(whole) if call.reading.stream else body
+        if storable.objection(head.status, ending) is None and self._may_store(flight):
+            self._store(flight, kept, whole, took_ms)
+        flight.conclude(kept)
+
+    async def _gathered(self, flight: Flight, body: bytes) -> JsonObject | None:
+        call = flight.question.call
+        if not call.reading.stream:
+            return _object(body)
+        gatherer = call.dialect.gatherer()
+        splitter = Splitter()
+        events = [*splitter.feed(body), splitter.rest()]
+        for number, event in enumerate(events):
+            gatherer.feed(event)
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+        return gatherer.answer()
+
+    def _may_store(self, flight: Flight) -> bool:
+        call = flight.question.call
+        return not flight.private and call.generation == self._cache.generation
+
+    def _store(self, flight: Flight, body: bytes, whole: JsonObject, took_ms: float) -> None:
+        question, now = flight.question, self._clock()
+        call, usage = question.call, question.call.dialect.usage(whole)
+        entry = Entry(
+            id=flight.entry_id,
+            exact=question.exact,
+            partition=question.partition,
+            fingerprint=question.fingerprint,
+            category=question.policy.category.name,
+            text=call.text or "",
+            created=now,
+            dialect=call.dialect.name,
+            model=call.reading.model,
+            tenant=question.scope,
+            namespace=call.controls.namespace,
+            tags=call.controls.tags,
+            ttl=call.controls.ttl,
+            size=len(body),
+            cost_ms=took_ms,
+            tokens_in=usage.tokens_in,
+            tokens_out=usage.tokens_out,
+        )
+        self._cache.store(entry, question.vector, body, now)
+
+
+def decoded(pieces: list[bytes] | None, headers: Mapping[str, str], limit: int) -> bytes | None:
+    """The body without its content coding; None when it is incomplete, larger than `limit` bytes, or in a coding
+    that we do not read."""
+    if pieces is None:
+        return None
+    body, coding = b"".join(pieces), headers.get("Content-Encoding", "identity").strip().lower()
+    if coding == "identity":
+        return body
+    if coding not in ("gzip", "deflate"):
+        return None
+    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+    try:
+        plain = inflater.decompress(body, limit)
+    except zlib.error:
+        return None
+    return plain if inflater.eof else None
+
+
+def _object(body: bytes) -> JsonObject | None:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _dump(value: JsonObject) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")

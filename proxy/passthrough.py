@@ -1,0 +1,70 @@
+"""Requests that are none of the cache's business, passed on byte for byte."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from proxy.errors import BadRequest, TooLarge
+from proxy.relay import relay
+from proxy.upstream import Head, Upstream, forwarded
+
+READ_S = 60.0
+"""Seconds that a caller may take for the next part of its body."""
+BUFFERED = 2**20
+"""Bodies up to so many bytes are read before they are sent, so that a dropped connection can be tried again."""
+
+
+async def pass_through(
+    request: web.BaseRequest, upstream: Upstream, body: bytes | None = None, extra: CIMultiDict[str] | None = None
+) -> web.StreamResponse:
+    """`body` where it was read already; `extra` are headers to add to the answer."""
+    headers = forwarded(request.headers)
+    content: bytes | AsyncIterator[bytes] | None = body
+    if body is None and request.can_read_body:
+        if (request.content_length or BUFFERED + 1) <= BUFFERED:
+            content = await read_body(request, BUFFERED)
+        else:
+            content = _incoming(request)
+            if request.content_length is not None:
+                headers["Content-Length"] = str(request.content_length)
+    target = request.raw_path if request.raw_path.startswith("/") else request.rel_url.raw_path_qs
+    async with upstream.send(request.method, target, headers, content) as answer:
+        told = answer.head.headers
+        told.update(extra or {})
+        return await relay(request, Head(answer.head.status, answer.head.reason, told), answer.chunks())
+
+
+async def read_body(request: web.BaseRequest, limit: int) -> bytes:
+    """Raises `TooLarge` as soon as that is certain."""
+    if (request.content_length or 0) > limit:
+        raise TooLarge(f"The body of this request is larger than the {limit} bytes that are allowed")
+    parts, size = [], 0
+    async for part in _incoming(request):
+        parts.append(part)
+        size += len(part)
+        if size > limit:
+            raise TooLarge(f"The body of this request is larger than the {limit} bytes that are allowed")
+    return b"".join(parts)
+
+
+async def _incoming(request: web.BaseRequest) -> AsyncIterator[bytes]:
+    _go_on(request)
+    while True:
+        try:
+            async with asyncio.timeout(READ_S):
+                part = await request.content.readany()
+        except TimeoutError as error:
+            raise BadRequest("The body of this request did not arrive in time") from error
+        if not part:
+            return
+        yield part
+
+
+def _go_on(request: web.BaseRequest) -> None:
+    """RFC 9110, section 10.1.1: the caller waits to be told that its body is welcome."""
+    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -1,0 +1,122 @@
+"""One record per call: what was decided, why, and how long it took. Headers, metrics, log line and the list of recent
+decisions are all made from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from multidict import CIMultiDict
+
+from policies.classifier import Classification
+from proxy.cache import Found, Tier
+
+Outcome = Literal["HIT", "MISS", "BYPASS", "STALE"]
+
+
+@dataclass(slots=True)
+class Report:
+    """Times are Unix seconds, durations milliseconds; None: did not come to that."""
+
+    at: float
+    path: str
+    dialect: str = ""
+    model: str = ""
+    tenant: str = ""
+    query: str = ""
+    stream: bool = False
+    outcome: Outcome = "MISS"
+    tier: Tier | None = None
+    reason: str = ""
+    """Why it was a bypass, or why the nearest entry was not served."""
+    category: str = ""
+    classified_by: str = ""
+    confidence: float | None = None
+    similarity: float | None = None
+    threshold: float | None = None
+    pressure: float | None = None
+    entry_id: str = ""
+    matched: str = ""
+    """The stored question."""
+    age: float | None = None
+    ttl: float | None = None
+    stored: bool = False
+    collapsed: bool = False
+    forwarded: bool = False
+    status: int = 0
+    error: str = ""
+    degraded: str = ""
+    """What did not work on the way although the call was answered."""
+    embed_ms: float | None = None
+    load_ms: float | None = None
+    upstream_ms: float | None = None
+    """To the first byte."""
+    total_ms: float = 0.0
+    saved_ms: float = 0.0
+    tokens_in: int = 0
+    tokens_out: int = 0
+
+    def classified(self, classification: Classification) -> None:
+        self.category = classification.category
+        self.classified_by = classification.by
+        self.confidence = classification.confidence
+
+    def found(self, found: Found, now: float) -> None:
+        self.outcome = "STALE" if found.verdict.remaining <= 0 else "HIT"
+        self.tier = found.tier
+        self.category = self.category or found.entry.category
+        self.similarity, self.threshold = found.similarity, found.threshold
+        self.pressure = found.policy.pressure
+        self.entry_id, self.matched = found.entry.id, found.entry.text
+        self.age, self.ttl = now - found.entry.created, found.verdict.remaining
+        self.saved_ms = found.entry.cost_ms
+        self.tokens_in, self.tokens_out = found.entry.tokens_in, found.entry.tokens_out
+
+    def bypassed(self, reason: str) -> None:
+        self.outcome, self.reason = "BYPASS", reason
+
+
+def headers(report: Report, debug: bool) -> CIMultiDict[str]:
+    """What the caller is told. Scores only with `debug`, as they can be probed."""
+    told = CIMultiDict({"Cache-Status": _cache_status(report), "X-Cache": report.outcome})
+    if report.tier is not None:
+        told["X-Cache-Tier"] = report.tier
+    if report.category:
+        told["X-Cache-Category"] = report.category
+    if report.outcome == "BYPASS":
+        told["X-Cache-Bypass-Reason"] = report.reason
+    if report.entry_id:
+        told["X-Cache-Entry-Id"] = report.entry_id
+    if report.age is not None:
+        told["Age"] = str(max(0, int(report.age)))
+    if debug:
+        told.update(_scores(report))
+    return told
+
+
+def _cache_status(report: Report) -> str:
+    """RFC 9211."""
+    if report.outcome in ("HIT", "STALE") and not report.forwarded and not report.collapsed:
+        return f"nearhit; hit; ttl={int(report.ttl or 0)}; detail={report.tier}"
+    parts = ["nearhit", f"fwd={_forwarded_because(report)}"]
+    if report.outcome == "STALE" and report.status:
+        parts.append(f"fwd-status={report.status}")
+    parts += [name for name in ("stored", "collapsed") if getattr(report, name)]
+    return "; ".join(parts)
+
+
+def _forwarded_because(report: Report) -> str:
+    if report.outcome == "STALE":
+        return "stale"
+    if report.outcome == "BYPASS":
+        return "request" if report.reason == "no-cache" else "bypass"
+    return "miss"
+
+
+def _scores(report: Report) -> dict[str, str]:
+    scores = {
+        "X-Cache-Similarity": report.similarity,
+        "X-Cache-Threshold": report.threshold,
+        "X-Cache-Pressure": report.pressure,
+    }
+    return {name: f"{score:.4f}" for name, score in scores.items() if score is not None}

@@ -1,0 +1,134 @@
+"""The data plane: takes a request at the door, finds out whose it is and what it asks, and answers whatever happens."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+from aiohttp import web
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from proxy import dialects
+from proxy import report as reports
+from proxy.cache import Cache
+from proxy.dialects import Dialect
+from proxy.errors import Busy, CallError
+from proxy.exchange import Exchange, Trip
+from proxy.messages import Ambiguous, read_call, tenant_digest
+from proxy.passthrough import pass_through, read_body
+from proxy.report import Report
+from proxy.upstream import Upstream
+
+log = logging.getLogger("nearhit.server")
+
+_CREDENTIALS = {"authorization": ("Authorization", "x-api-key", "api-key")}
+"""Where the big APIs' callers carry what the setting's default means."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    in_flight: int
+    body_bytes: int
+    parse_bytes: int
+    """Larger bodies are passed through unread: parsing them would hold up everybody."""
+
+
+class DataPlane:
+    def __init__(
+        self,
+        exchange: Exchange,
+        cache: Cache,
+        upstream: Upstream,
+        limits: Limits,
+        tenancy_header: str,
+        share_anonymous: bool,
+        clock: Callable[[], float],
+        publish: Callable[[Report], None],
+    ) -> None:
+        self._exchange = exchange
+        self._cache = cache
+        self._upstream = upstream
+        self._limits = limits
+        self._credentials: Sequence[str] = _CREDENTIALS.get(tenancy_header.lower(), (tenancy_header,))
+        self._share_anonymous = share_anonymous
+        self._clock = clock
+        self._publish = publish
+        self.in_flight = 0
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if self.in_flight >= self._limits.in_flight:
+            return _refusal(request, Busy("nearhit serves as many calls as it may; try again in a moment"))
+        self.in_flight += 1
+        try:
+            return await self._answer(request)
+        except CallError as error:
+            return _refusal(request, error)
+        finally:
+            self.in_flight -= 1
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        dialect = dialects.of(request.method, request.path)
+        if dialect is None:
+            return await pass_through(request, self._upstream)
+        report = Report(self._clock(), request.path, dialect.name)
+        started = perf_counter()
+        try:
+            reply = await self._cacheable(request, dialect, report)
+        except CallError as error:
+            report.status, report.error = report.status or error.status, error.code
+            raise
+        else:
+            report.status = reply.status
+            return reply
+        finally:
+            report.total_ms = (perf_counter() - started) * 1000
+            self._publish(report)
+
+    async def _cacheable(self, request: web.BaseRequest, dialect: Dialect, report: Report) -> web.StreamResponse:
+        tenant = self._tenant(request.headers)
+        if reason := self._unread(request, tenant):
+            return await self._bypass(request, report, reason)
+        body = await read_body(request, self._limits.body_bytes)
+        if len(body) > self._limits.parse_bytes:
+            return await self._bypass(request, report, "large-body", body)
+        try:
+            target = request.rel_url.raw_path_qs
+            call = read_call(dialect, target, request.headers, body, tenant or "", self._cache.generation)
+        except Ambiguous:
+            return await self._bypass(request, report, "ambiguous-json", body)
+        if call is None:
+            return await self._bypass(request, report, "not-understood", body)
+        report.tenant, report.model, report.stream = call.tenant[:12], call.reading.model, call.reading.stream
+        report.query = call.text or ""
+        return await self._exchange.answer(Trip(call, request, report, report.at))
+
+    def _tenant(self, headers: CIMultiDictProxy[str]) -> str | None:
+        credentials = [f"{name}: {headers[name]}" for name in self._credentials if name in headers]
+        if credentials:
+            return tenant_digest("\n".join(credentials))
+        return tenant_digest("") if self._share_anonymous else None
+
+    @staticmethod
+    def _unread(request: web.BaseRequest, tenant: str | None) -> str:
+        """Why the body need not even be read, or ""."""
+        if tenant is None:
+            return "anonymous"
+        return "encoded-body" if "Content-Encoding" in request.headers else ""
+
+    async def _bypass(
+        self, request: web.BaseRequest, report: Report, reason: str, body: bytes | None = None
+    ) -> web.StreamResponse:
+        report.bypassed(reason)
+        report.forwarded = True
+        return await pass_through(request, self._upstream, body, reports.headers(report, debug=False))
+
+
+def _refusal(request: web.BaseRequest, error: CallError) -> web.StreamResponse:
+    """An error of our own, in the caller's dialect. Where the answer has begun, it ends there."""
+    if request.transport is None or request.transport.is_closing():
+        raise ConnectionResetError("the caller has gone") from error
+    headers = CIMultiDict({"Content-Type": "application/json", "Cache-Status": "nearhit; fwd=miss", **error.headers})
+    body = dialects.error(request.path, error.status, error.code, error.message)
+    return web.Response(status=error.status, headers=headers, body=body)
