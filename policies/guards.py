@@ -1,0 +1,194 @@
+"""Objections to serving the answer stored for one question to another.
+
+Cosine hardly sees a changed number, an added "not", another file name or city. Each guard looks at one such thing
+in both texts and names what it found. Guards compare `Facts`, which are extracted once per text and remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence, Set
+from functools import lru_cache
+
+from policies import guards_lexicon as lexicon
+from policies.guards_facts import Facts, facts, flat, stem
+
+Guard = Callable[[Facts, Facts], str | None]
+
+
+def objection(names: Sequence[str], asked: str, stored: str) -> str | None:
+    """Why the answer stored for `stored` should not be served to `asked`, as "guard: detail", or None.
+
+    `names` are tried in order. A guard that raises, or a name that is not in `GUARDS`, objects.
+    """
+    if asked == stored:
+        return None
+    try:
+        return objection_between(names, facts(asked), facts(stored))
+    except Exception as error:  # noqa: BLE001  a text that cannot be read is no reason to serve a doubtful answer
+        return f"facts: {type(error).__name__}"
+
+
+def objection_between(names: Sequence[str], asked: Facts, stored: Facts) -> str | None:
+    """`objection` for facts at hand."""
+    for name in names:
+        if detail := _ask(name, asked, stored):
+            return f"{name}: {detail}"
+    return None
+
+
+def _ask(name: str, asked: Facts, stored: Facts) -> str | None:
+    try:
+        return GUARDS[name](asked, stored)
+    except Exception as error:  # noqa: BLE001  no hit rather than a wrong one
+        return type(error).__name__
+
+
+def numbers(a: Facts, b: Facts) -> str | None:
+    """Another value, a value in one text only, or the same value in another unit ($800, £800).
+
+    1,000 is 1000, "two" is 2, 24 hours are a day.
+    """
+    return _differ(a.numbers.keys(), b.numbers.keys(), a.soft | b.soft) or _units(a, b)
+
+
+def _units(a: Facts, b: Facts) -> str | None:
+    for value in a.numbers.keys() & b.numbers.keys():
+        mine, theirs = a.numbers[value], b.numbers[value]
+        if mine and theirs and mine.isdisjoint(theirs):
+            return _versus(mine, theirs)
+    return None
+
+
+def dates(a: Facts, b: Facts) -> str | None:
+    """Another month, weekday, part of the day or relative day, or one in one text only."""
+    return _differ(a.dates, b.dates, a.soft | b.soft)
+
+
+def negation(a: Facts, b: Facts) -> str | None:
+    """A "not" or "without" that the other text has no counterpart of, or opposite terms."""
+    if (a.negated and not b.negated and not b.doubtful) or (b.negated and not a.negated and not a.doubtful):
+        return "one side only"
+    return opposites(a, b)
+
+
+def opposites(a: Facts, b: Facts) -> str | None:
+    """Each text has a term whose opposite stands in the other: before/after, max/min, enable/disable."""
+    mine, theirs = a.poles - b.poles, b.poles - a.poles
+    families = {family for family, _ in mine} & {family for family, _ in theirs}
+    for family in families:
+        left, right = ([pole for f, pole in side if f == family] for side in (mine, theirs))
+        terms = lexicon.OPPOSITES[family]
+        return f"{_term(terms[left[0]], a)} / {_term(terms[right[0]], b)}"
+    return None
+
+
+def _term(pole: frozenset[str], of: Facts) -> str:
+    return next(word for word in sorted(pole) if f" {word} " in of.flat)
+
+
+def identifiers(a: Facts, b: Facts) -> str | None:
+    """A quoted string, path, file name, flag, identifier or named tool that the other text does not have."""
+    mine = {i for i in a.identifiers if i not in b.flat} | {t for t in a.tools if f" {t} " not in b.flat}
+    theirs = {i for i in b.identifiers if i not in a.flat} | {t for t in b.tools if f" {t} " not in a.flat}
+    return _differ(mine, theirs)
+
+
+def entities(a: Facts, b: Facts) -> str | None:
+    """A name or a place that the other text does not have."""
+    mine = {name for name in a.names if not _named(name, b)}
+    theirs = {name for name in b.names if not _named(name, a)}
+    return _differ(mine, theirs, a.soft | b.soft)
+
+
+def wording(a: Facts, b: Facts) -> str | None:
+    """Content words on both sides that have no counterpart (stem, synonym, spelling) on the other."""
+    mine, theirs = _unmatched(a, b), _unmatched(b, a)
+    return _versus(mine, theirs) if mine and theirs else None
+
+
+def question(a: Facts, b: Facts) -> str | None:
+    """Another kind of answer is asked for: why / when, how many courses / which courses."""
+    return f"{a.kind or '-'} / {b.kind or '-'}" if a.kind != b.kind else None
+
+
+def conditions(a: Facts, b: Facts) -> str | None:
+    """A term that narrows the question (cheapest, only, without, before, if) on one side only."""
+    return _differ(a.qualifiers, b.qualifiers)
+
+
+def direction(a: Facts, b: Facts) -> str | None:
+    """What stands behind "from" in one text stands behind "to" in the other, and the other way round."""
+    for one, other in (("from", "to"), ("from", "than"), ("to", "than")):
+        gone = {root for role, root in a.roles if role == one} & {
+            root for role, root in b.roles if role == other
+        }
+        come = {root for role, root in a.roles if role == other} & {
+            root for role, root in b.roles if role == one
+        }
+        if gone - come and come - gone:
+            return f"{one} / {other} {min(gone - come)}"
+    return None
+
+
+def _differ(mine: Set[str], theirs: Set[str], soft: Set[str] = frozenset()) -> str | None:
+    """What only one side has. Soft items count only where both sides have something of their own."""
+    left, right = mine - theirs, theirs - mine
+    if left and right:
+        return _versus(left, right)
+    return _versus(left - soft, right - soft) if (left | right) - soft else None
+
+
+def _versus(mine: Iterable[str], theirs: Iterable[str]) -> str:
+    left, right = (", ".join(sorted(side)[:3]).strip() for side in (mine, theirs))
+    return f"{left or '-'} / {right or '-'}"
+
+
+def _named(name: str, other: Facts) -> bool:
+    if f" {name} " in other.flat or stem(name) in other.stems or flat(name) in other.flat:
+        return True
+    if name.isalpha() and 2 <= len(name) <= 5 and name in other.initials:
+        return True
+    return any(_alike(name, word) for word in other.flat.split())
+
+
+def _unmatched(a: Facts, b: Facts) -> list[str]:
+    rest = [word for word in a.words if word not in b.stems]
+    return [word for word in rest if not _counterpart(word, b)]
+
+
+def _counterpart(word: str, other: Facts) -> bool:
+    if word in other.flat.replace(" ", "") and len(word) >= 4:
+        return True
+    return any(_related(word, candidate) for candidate in other.stems)
+
+
+@lru_cache(maxsize=50_000)
+def _related(word: str, other: str) -> bool:
+    """Same root by a long common beginning, or one slip of the pen apart."""
+    short, long = sorted((word, other), key=len)
+    if len(short) >= 4 and len(long) >= 6:
+        common = next((i for i, (x, y) in enumerate(zip(short, long, strict=False)) if x != y), len(short))
+        if common >= 4 and common >= 0.7 * len(long):
+            return True
+    return _alike(word, other)
+
+
+@lru_cache(maxsize=50_000)
+def _alike(word: str, other: str) -> bool:
+    """One letter added, dropped or replaced, or two neighbours swapped, in words of six letters or more."""
+    short, long = sorted((word, other), key=len)
+    if len(short) < 5 or len(long) < 6 or len(long) - len(short) > 1 or short[0] != long[0]:
+        return False
+    at = next((i for i, (x, y) in enumerate(zip(short, long, strict=False)) if x != y), len(short))
+    if len(short) < len(long):
+        return short[at:] == long[at + 1 :]
+    return short[at + 1 :] == long[at + 1 :] or (
+        short[at : at + 2] == long[at : at + 2][::-1] and short[at + 2 :] == long[at + 2 :]
+    )
+
+
+GUARDS: dict[str, Guard] = {
+    guard.__name__: guard
+    for guard in (numbers, dates, negation, identifiers, entities, direction, conditions, question, wording)
+}
+"""Every guard by the name that a category's file uses for it."""

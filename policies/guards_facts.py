@@ -1,0 +1,345 @@
+"""What the guards know of a text: numbers, dates, names, identifiers, negations, content words.
+
+Extracted once per text by rules of English, and remembered.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from policies import guards_lexicon as lexicon
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the guards know of one text."""
+
+    flat: str
+    """All words and numbers in lower case between single spaces, with one at each end."""
+    words: tuple[str, ...]
+    """Stems of the content words, in order; digits are not among them."""
+    stems: frozenset[str]
+    """Stems of all words."""
+    initials: str
+    numbers: dict[str, frozenset[str]]
+    """Value to the units it stands with; times and byte counts are in their base unit."""
+    soft: frozenset[str]
+    """What may be left out without changing the sense: one day ago, today, Sydney, Australia."""
+    dates: frozenset[str]
+    negated: bool
+    doubtful: bool
+    """Has a word that may stand for a negation ("unable", "without", "stop")."""
+    poles: frozenset[tuple[int, int]]
+    """Terms that have opposites, as (family, pole)."""
+    qualifiers: frozenset[str]
+    """Terms that narrow what is asked for, each by the first of its family."""
+    identifiers: frozenset[str]
+    tools: frozenset[str]
+    names: frozenset[str]
+    kind: str
+    """What is asked for: "why", "when", "how-many" ... or ""."""
+    roles: frozenset[tuple[str, str]]
+    """(role, stem): what stands behind "from", "to", "than", "into" or before them."""
+
+
+_ALIAS = re.compile(
+    r"(?<!\w)(?:"
+    + "|".join(re.escape(a) for a in sorted(lexicon.ALIASES, key=len, reverse=True))
+    + r")(?!\w)",
+    re.IGNORECASE,
+)
+_TOKEN = re.compile(
+    r"""
+    (?P<number> [$€£₹¥]? (?<![\w.]) \d+ (?: ,\d{2,3} )* (?: [.] \d+ )* (?P<suffix> [a-z%°]* ) (?![\w]) )
+    | (?P<word> [^\W_] (?: [^\W_] | ['’] (?=[a-z]) )* (?: \+\+ | \# (?!\w) )? )
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+_ORDINAL = frozenset(("st", "nd", "rd", "th"))
+_QUOTED = re.compile(
+    r"""“([^”]{1,80})” | "([^"]{1,80})" | `([^`]{1,80})` | (?<![\w'])'([^']{1,80})'(?!\w)""", re.VERBOSE
+)
+_CODE = re.compile(
+    r"""
+    (?<!\S) (?:
+        -[a-z] | --[a-z][\w-]*                      # -r, --all
+      | [~.]?/ [^\s"'`]*                            # /usr/bin, ~/x, ./x
+      | \$ [a-z_({]+ [^\s"'`]*                      # $HOME
+      | [^\s"'`]* [*_\\<>|=@] [^\s"'`]*             # *.py, snake_case, a=b, user@host
+      | (?![A-Z]\.) [\w-]+ (?: \. [a-z][\w-]* )+ (?: [/(] \S* )?  # a.txt, example.com, os.path
+      | \. [a-z][a-z0-9]{0,5}                       # .zip
+      | [a-z]+ [A-Z] \w*                            # camelCase
+      | \w+ \( \w* \)                               # call()
+    ) (?= [\s.,;:?!)"'`] | $ )
+    """,
+    re.VERBOSE,
+)
+_NAME = re.compile(r"(?<![\w.*/\\_-])[A-Z][\w&'’-]*(?:\.[A-Z])*")
+
+
+@lru_cache(maxsize=20_000)
+def facts(text: str) -> Facts:
+    """The facts of `text`. Remembered for the texts seen last."""
+    text = _ALIAS.sub(lambda match: lexicon.ALIASES[match[0].lower()], text.replace("’", "'"))
+    lower = text.lower()
+    tokens = [(m["number"], m["suffix"] or "", m["word"]) for m in _TOKEN.finditer(lower)]
+    words = [word or number for number, _, word in tokens]
+    stems = [stem(word) for word in words]
+    numbers, soft_numbers = _numbers(tokens)
+    names, soft_names = _names(text)
+    bag = frozenset(words)
+    return Facts(
+        flat=f" {' '.join(words)} ",
+        words=tuple(dict.fromkeys(_content(words))),
+        stems=frozenset(stems),
+        initials="".join(word[0] for word in words),
+        numbers=numbers,
+        soft=soft_numbers | soft_names | {"today"},
+        dates=_dates(words),
+        negated=_negated(lower, words),
+        doubtful=not bag.isdisjoint(lexicon.SOFT_NEGATORS)
+        or any(word.startswith(("un", "non")) for word in words),
+        qualifiers=frozenset(_QUALIFIERS[word] for word in bag if word in _QUALIFIERS),
+        poles=frozenset(pole for word in bag for pole in _POLES.get(word, ())),
+        identifiers=_identifiers(text),
+        tools=bag & lexicon.TOOLS,
+        names=names | bag & lexicon.PLACES,
+        kind=_kind(lower),
+        roles=_roles(words),
+    )
+
+
+@lru_cache(maxsize=50_000)
+def stem(word: str) -> str:
+    """A crude stem of a lower-case word, then the first of its family of synonyms."""
+    bare = _bare(word)
+    return _SYNONYMS.get(bare, bare)
+
+
+def _bare(word: str) -> str:
+    word = word.removesuffix("'s").removesuffix("'")
+    if len(word) <= 3 or not word.isalpha():
+        return word
+    for suffix, instead in _SUFFIXES:
+        if word.endswith(suffix) and len(word) - len(suffix) >= 3:
+            word = word[: -len(suffix)] + instead
+            break
+    if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "ls":
+        word = word[:-1]
+    return word[:-1] if len(word) > 3 and word[-1] == "e" else word
+
+
+_SUFFIXES = tuple(
+    (suffix, instead)
+    for suffix, _, instead in (
+        rule.partition(">")
+        for rule in "ies>y sses>ss ings> ing> edly> ed> ss>ss us>us is>is es>e s> ly>".split()
+    )
+)
+_SYNONYMS: dict[str, str] = {}
+for _family in lexicon.SYNONYMS:
+    for _word in _family:
+        _SYNONYMS.setdefault(_bare(_word), _bare(_family[0]))
+_POLES: dict[str, list[tuple[int, int]]] = {}
+for _number, _line in enumerate(lexicon.OPPOSITES):
+    for _side, _pole in enumerate(_line):
+        for _word in _pole:
+            _POLES.setdefault(_word, []).append((_number, _side))
+_QUALIFIERS = {word: family[0] for family in lexicon.QUALIFIERS for word in family}
+_TIMES = frozenset(word for word, (unit, _) in lexicon.UNITS.items() if unit in ("s", "month", "am", "pm"))
+_NO_CONTENT = lexicon.FUNCTION | lexicon.FRAME | lexicon.NUMBER_WORDS.keys() | lexicon.SCALES.keys() | _TIMES
+_EMPTY = _NO_CONTENT | {stem(word) for word in _NO_CONTENT}
+
+
+def _content(words: Iterable[str]) -> Iterable[str]:
+    for word in words:
+        root = stem(word)
+        if word not in _EMPTY and root not in _EMPTY and not word[0].isdigit() and len(word) > 1:
+            yield root
+
+
+_ONE = frozenset(("a", "an", "per", "each", "every", "last", "past", "previous", "one", "1"))
+
+
+def _numbers(
+    tokens: Sequence[tuple[str | None, str, str | None]],
+) -> tuple[dict[str, frozenset[str]], frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    soft = set()
+    at = 0
+    words = [*(number or word or "" for number, _, word in tokens), "", ""]
+    while at < len(tokens):
+        number, suffix, word = tokens[at]
+        unit_of_one = words[at] in _ONE and lexicon.UNITS.get(words[at + 1], ("", 1))[0] == "s"
+        if not (number or word in lexicon.NUMBER_WORDS or unit_of_one):
+            at += 1
+            continue
+        value, unit = _value(number, suffix, word)
+        maybe = unit_of_one or word in ("one", "once")
+        before = words[at - 1] if at else ""
+        at += 1
+        while isinstance(value, float) and words[at] in lexicon.SCALES:
+            value *= lexicon.SCALES[words[at]]
+            maybe = False
+            at += 1
+        unit = unit or (
+            words[at] if words[at] in lexicon.UNITS else before if before in ("rs", "inr", "usd") else ""
+        )
+        key, name = _measured(value, unit)
+        found.setdefault(key, set()).update((name,) if name else ())
+        if maybe:
+            soft.add(key)
+    return {key: frozenset(units) for key, units in found.items()}, frozenset(soft)
+
+
+def _value(number: str | None, suffix: str, word: str | None) -> tuple[float | str, str]:
+    """The value, or the token itself where it is a version or model number, and the unit glued to it."""
+    if number is None:
+        return float(lexicon.NUMBER_WORDS.get(word or "", 1)), ""
+    digits = number[: len(number) - len(suffix)]
+    currency = digits[0] if digits[0] in "$€£₹¥" else ""
+    digits = digits.lstrip("$€£₹¥").replace(",", "")
+    known = suffix in lexicon.UNITS or suffix in lexicon.SCALES or suffix in _ORDINAL
+    if digits.count(".") > 1 or (suffix and not known):
+        return number, ""
+    scale = 1 if suffix in lexicon.UNITS else lexicon.SCALES.get(suffix, 1)
+    return float(digits) * scale, currency or (suffix if suffix in lexicon.UNITS else "")
+
+
+def _measured(value: float | str, unit: str) -> tuple[str, str]:
+    if isinstance(value, str):
+        return value, ""
+    name, factor = lexicon.UNITS.get(unit, ("", 1))
+    return f"{value * factor:.12g}", name
+
+
+_SEASON_BEFORE = frozenset(
+    ("this", "next", "last", "the", "during", "coming", "summer", "winter", "spring", "or", "and")
+)
+_SEASON_AFTER = frozenset(("semester", "semesters", "term", "season", "break", "or", "and", "2"))
+
+
+def _dates(words: Sequence[str]) -> frozenset[str]:
+    found = {lexicon.DAYS[word] for word in words if word in lexicon.DAYS and word not in ("fall", "spring")}
+    for before, word, after in zip(["", *words], words, [*words[1:], ""], strict=False):
+        if word in ("fall", "spring") and (before in _SEASON_BEFORE or after in _SEASON_AFTER):
+            found.add(lexicon.DAYS[word])
+    for at, word in enumerate(words):
+        near = (*words[max(0, at - 2) : at], *words[at + 1 : at + 2])
+        if word in lexicon.MONTHS and (
+            word not in lexicon.AMBIGUOUS_MONTHS
+            or any(w[0].isdigit() or w in ("of", "in", "this", "next", "last") for w in near)
+        ):
+            found.add(str(lexicon.MONTHS[word]))
+    return frozenset(found)
+
+
+_AUXILIARY = r"(?:don't|do not|isn't|is not|aren't|can't|doesn't|shouldn't|wouldn't|won't)"
+_RHETORICAL = re.compile(
+    rf"^(?:why )?{_AUXILIARY} (?:you think|you|it|we|i|they|he|she)\b"
+    r"|or not\b|not only\b|why not\b|no matter|no longer|no\."
+    r"|(?:mobile|phone|account|order|card|contact|id|serial|tracking) no\b"
+)
+
+
+def _negated(lower: str, words: Sequence[str]) -> bool:
+    if lexicon.NEGATORS.isdisjoint(words) and not any(word.endswith("n't") for word in words):
+        return False
+    rest = _RHETORICAL.sub(" ", lower)
+    return any(word in lexicon.NEGATORS or word.endswith("n't") for word in re.findall(r"[a-z']+", rest))
+
+
+def _identifiers(text: str) -> frozenset[str]:
+    quoted = ("".join(filter(None, m.groups())) for m in _QUOTED.finditer(text))
+    spans = [span for span in quoted if span.count(" ") < 3]
+    spans += [m[0] for m in _CODE.finditer(text)]
+    return frozenset(span for span in map(_identifier, spans) if span)
+
+
+def _identifier(span: str) -> str:
+    """Its words between spaces, without a function word that a lost space glued to its front ("all.mp3")."""
+    words = flat(span).split()
+    while len(words) > 1 and words[0] in lexicon.FUNCTION | lexicon.FRAME:
+        words = words[1:]
+    return f" {' '.join(words)} " if words else ""
+
+
+def flat(text: str) -> str:
+    return f" {' '.join(m[0] for m in _TOKEN.finditer(text.lower()))} "
+
+
+_NO_NAME = (
+    lexicon.FUNCTION
+    | lexicon.FRAME
+    | lexicon.MONTHS.keys()
+    | lexicon.DAYS.keys()
+    | lexicon.UNITS.keys()
+    | lexicon.NUMBER_WORDS.keys()
+)
+
+
+def _names(text: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Capitalised words inside sentences, and those that only qualify the one before ("Sydney, Australia")."""
+    capital = [m for m in _NAME.finditer(text) if not _starts_sentence(text, m.start())]
+    if len(capital) > len(re.findall(r"(?<!\S)[a-z]", text)):
+        return frozenset(), frozenset()
+    found = {m[0].lower().removesuffix("'s"): m for m in capital}
+    names = {name: m for name, m in found.items() if name not in _NO_NAME and len(name) > 1}
+    qualifying = (name for name, m in names.items() if re.search(r"[A-Z]\w*, ?$", text[: m.start()]))
+    return frozenset(names), frozenset(qualifying)
+
+
+def _starts_sentence(text: str, at: int) -> bool:
+    before = text[:at].rstrip(" \"'“‘(*-")
+    return not before or before[-1] in ".?!:\n"
+
+
+_ASKED = r"(?:^|[.?!,;:] ?|\b(?:me|know|and|find|find out|explain|understand|wondering|say|about|see|so) )"
+_KINDS = {
+    "how-many": r"\bhow (?:many|much)\b|^count\b"
+    r"|\bwhat(?:'?s| 's| is| are)? the (?:total )?(?:number|amount|count|quantity) of\b",
+    "how-long": r"\bhow long\b|\bduration of\b",
+    "how-often": r"\bhow (?:often|frequently)\b",
+    "how-old": r"\bhow old\b|\bwhat (?:is the )?(?:right |best )?age\b|\bages? of\b",
+    "how-far": r"\bhow far\b|\bdistance (?:from|between|to)\b",
+    "why": r"\bwhy\b|\bhow come\b|\breasons? (?:for|behind|why)\b"
+    r"|\bwhat (?:is|are|was|were) the (?:\w+ )?(?:reason|cause)",
+    "when": _ASKED + r"when (?:is|was|are|were|do|does|did|will|should|can|could|would)\b"
+    r"|\bwhat (?:time|date|year|day)\b",
+    "where": _ASKED + r"where\b|\bwhat (?:place|city|country)\b",
+    "who": _ASKED + r"(?:who|whom|whose)\b|\bwho(?:'s| is) (?:the|teaching)\b",
+}
+_KIND_PATTERNS = {kind: re.compile(pattern) for kind, pattern in _KINDS.items()}
+
+
+def _kind(lower: str) -> str:
+    """What the last question in the text asks for."""
+    asked = re.findall(r"[^.?!]*\?", lower)
+    lower = asked[-1].strip() if asked else lower
+    hits = [(m.start(), kind) for kind, pattern in _KIND_PATTERNS.items() if (m := pattern.search(lower))]
+    return min(hits)[1] if hits else ""
+
+
+_ROLES = {
+    "from": "from",
+    "to": "to",
+    "into": "to",
+    "than": "than",
+    "onto": "to",
+    "through": "via",
+    "via": "via",
+}
+
+
+def _roles(words: Sequence[str]) -> frozenset[tuple[str, str]]:
+    """What follows a directional preposition within two words, and what stands right before it."""
+    found: set[tuple[str, str]] = set()
+    for at, word in enumerate(words):
+        if role := _ROLES.get(word):
+            found.update((role, root) for root in tuple(_content(words[at + 1 : at + 3])))
+            if role != "from":
+                found.update(("from", root) for root in tuple(_content(words[max(0, at - 1) : at])))
+    return frozenset(found)

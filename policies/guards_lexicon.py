@@ -1,0 +1,420 @@
+"""Closed word classes of English that the guards read: function words, numbers, units, opposites, synonyms, places.
+
+General vocabulary only. Words are lower-case; where a guard compares stems, it stems these lists itself.
+"""
+
+# ruff: noqa: E501
+
+from __future__ import annotations
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+def _groups(text: str) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(line.split()) for line in text.strip().splitlines())
+
+
+FUNCTION = _words("""
+a an the this that these those there here it its it's i i'm i've i'd i'll me my mine myself we our ours us you your yours
+yourself u ur he him his she her hers they them their theirs one ones who whom whose which what when where why how whether if
+is are am was were be been being do does did doing done have has had having can could will would shall should may might must
+ought need needs dare of in on at by for from to into onto with within about as than then so such and or nor but because
+since while though although until till upon per via over under between among through during across along around out off up
+down against toward towards again also too very just only even still yet already ever really actually basically simply
+please pls plz thanks thank hello hi hey ok okay yes well now some any all each every both either another other others
+more most much many few several lot lots bit kind sort type way ways thing things something anything everything someone
+anyone everyone somebody anybody everybody people person etc e.g i.e vs s t d ll re ve m o'clock oclock whats what's hows
+how's who's where's that's there's im ive id dont doesnt didnt isnt arent cant cannot wont no not never none without
+except don't doesn't didn't isn't aren't wasn't weren't can't won't wouldn't shouldn't couldn't haven't hasn't hadn't
+""")
+
+FRAME = _words("""
+show tell give list find get know want like look see check help let wish love wonder wondering display print return
+retrieve fetch provide explain describe define mean meaning ask question answer say think believe thought opinion opinions
+view views suggest suggestion suggestions recommend recommendation advice tip tips idea ideas possible possibly able
+example examples name names info information detail details come go going happen happens good better best great top nice
+easy easiest easily simple simplest quick quickly effective efficient proper properly correct correctly right different
+difference exactly currently current right now today's make made makes making take takes took taken use used using uses work
+works working try trying tried start started someone's would've available include including related regarding concerning
+case cases number numbers count amount quantity total identify determine compute calculate output whole entire existing
+respective corresponding particular certain specific main major important common popular various based actual real
+""")
+
+NUMBER_WORDS = {
+    "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
+    "ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16,
+    "seventeen": 17, "eighteen": 18, "nineteen": 19, "twenty": 20, "thirty": 30, "forty": 40, "fifty": 50,
+    "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90,
+    "once": 1, "twice": 2, "doubled": 2, "thrice": 3, "triple": 3, "tripled": 3, "dozen": 12, "dozens": 12,
+    "quarter": 4, "quarters": 4, "half": 2, "halves": 2,
+    "third": 3, "thirds": 3, "fourth": 4, "fourths": 4, "fifth": 5, "fifths": 5, "sixth": 6, "sixths": 6,
+    "seventh": 7, "eighth": 8, "ninth": 9, "tenth": 10, "eleventh": 11, "twelfth": 12, "thirteenth": 13,
+    "fourteenth": 14, "fifteenth": 15, "sixteenth": 16, "seventeenth": 17, "eighteenth": 18, "nineteenth": 19,
+    "twentieth": 20, "thirtieth": 30,
+}  # fmt: skip
+
+SCALES = {
+    "hundred": 100, "hundreds": 100, "thousand": 1000, "thousands": 1000, "k": 1000, "lakh": 100_000, "lakhs": 100_000,
+    "lac": 100_000, "lacs": 100_000, "million": 10**6, "millions": 10**6, "mn": 10**6, "crore": 10**7,
+    "crores": 10**7, "cr": 10**7, "billion": 10**9, "billions": 10**9, "bn": 10**9, "trillion": 10**12,
+}  # fmt: skip
+
+UNITS: dict[str, tuple[str, int]] = {
+    word: (unit, factor)
+    for unit, factor, words in (
+        ("s", 1, "second seconds sec secs"),
+        ("s", 60, "minute minutes min mins"),
+        ("s", 3600, "hour hours hr hrs h"),
+        ("s", 86400, "day days"),
+        ("s", 604800, "week weeks wk wks"),
+        ("month", 1, "month months"),
+        ("month", 12, "year years yr yrs yo"),
+        ("byte", 1, "byte bytes b"),
+        ("byte", 10**3, "kb kilobyte kilobytes kib"),
+        ("byte", 10**6, "mb megabyte megabytes mib m"),
+        ("byte", 10**9, "gb gigabyte gigabytes gib g"),
+        ("byte", 10**12, "tb terabyte terabytes tib"),
+        ("usd", 1, "$ dollar dollars usd bucks"),
+        ("eur", 1, "€ euro euros eur"),
+        ("gbp", 1, "£ gbp"),
+        ("inr", 1, "₹ rs rupee rupees inr"),
+        ("jpy", 1, "¥ yen jpy"),
+        ("cent", 1, "cent cents ¢"),
+        ("%", 1, "% percent percentage pct"),
+        ("am", 1, "am a.m"),
+        ("pm", 1, "pm p.m"),
+        ("mile", 1, "mile miles mi"),
+        ("km", 1, "km kms kilometer kilometers kilometre kilometres"),
+        ("metre", 1, "meter meters metre metres"),
+        ("cm", 1, "cm cms centimeter centimeters centimetre centimetres"),
+        ("mm", 1, "mm millimeter millimeters"),
+        ("foot", 1, "foot feet ft"),
+        ("inch", 1, "inch inches"),
+        ("yard", 1, "yard yards"),
+        ("kg", 1, "kg kgs kilo kilos kilogram kilograms"),
+        ("gram", 1, "gram grams"),
+        ("mg", 1, "mg milligram milligrams"),
+        ("pound", 1, "pound pounds lb lbs"),
+        ("ounce", 1, "ounce ounces oz"),
+        ("litre", 1, "liter liters litre litres"),
+        ("ml", 1, "ml milliliter milliliters"),
+        ("gallon", 1, "gallon gallons"),
+        ("celsius", 1, "celsius °c"),
+        ("fahrenheit", 1, "fahrenheit °f"),
+    )
+    for word in words.split()
+}
+
+MONTHS = {
+    word: month
+    for month, words in enumerate(
+        (
+            "january jan", "february feb", "march mar", "april apr", "may", "june jun", "july jul", "august aug",
+            "september sept sep", "october oct", "november nov", "december dec",
+        ),
+        start=1,
+    )
+    for word in words.split()
+}  # fmt: skip
+AMBIGUOUS_MONTHS = _words("may march mar sep jun jan dec")
+
+DAYS = {
+    word: day
+    for day, words in (
+        ("monday", "monday mondays mon"), ("tuesday", "tuesday tuesdays tues tue"),
+        ("wednesday", "wednesday wednesdays wed"), ("thursday", "thursday thursdays thurs thu"),
+        ("friday", "friday fridays fri"), ("saturday", "saturday saturdays"), ("sunday", "sunday sundays"),
+        ("today", "today"), ("tomorrow", "tomorrow tmrw"), ("yesterday", "yesterday"), ("tonight", "tonight"),
+        ("weekend", "weekend weekends"), ("weekday", "weekday weekdays"),
+        ("morning", "morning mornings"), ("noon", "noon midday"), ("afternoon", "afternoon afternoons"),
+        ("evening", "evening evenings"), ("midnight", "midnight"),
+        ("spring", "spring"), ("summer", "summer"), ("autumn", "autumn fall"), ("winter", "winter"),
+        ("christmas", "christmas xmas"), ("easter", "easter"), ("thanksgiving", "thanksgiving"), ("halloween", "halloween"),
+        ("nextweek", "nextweek"), ("nextmonth", "nextmonth"), ("nextyear", "nextyear"), ("thisweek", "thisweek"),
+        ("thismonth", "thismonth"), ("thisyear", "thisyear"), ("lastweek", "lastweek"), ("lastmonth", "lastmonth"),
+        ("lastyear", "lastyear"),
+    )
+    for word in words.split()
+}  # fmt: skip
+
+# One line is one family of terms that exclude each other; terms of one pole are joined by commas.
+OPPOSITES = tuple(
+    tuple(frozenset(pole.split(",")) for pole in line)
+    for line in _groups("""
+before,prior,earlier,until after,later,since
+first,earliest,initial,oldest last,latest,final,newest,recent
+old,older new,newer
+max,maximum,highest,largest,biggest,greatest,longest,tallest,high,higher,large,larger,big,bigger,long,longer,tall min,minimum,lowest,smallest,shortest,low,lower,small,smaller,short,shorter,little
+most,more,above,exceed,exceeding,over least,less,fewer,fewest,below,under
+ascending,ascendingly,asc descending,descendingly,desc
+increase,increases,increased,increasing,raise,rise,rising,grow,gain,boost decrease,decreases,decreased,decreasing,reduce,lower,fall,drop,shrink,lose,decline
+enable,enabled,activate,on,unlock,unblock,allow,show disable,disabled,deactivate,off,lock,block,prevent,forbid,hide
+include,includes,included,including,with exclude,excludes,excluded,excluding,without,except
+add,create,insert,install,make,join,register,subscribe remove,delete,drop,uninstall,erase,leave,unsubscribe
+open,opened,start,starting,begin close,closed,stop,stopping,end,quit,finish
+buy,buying,bought,purchase,buyer sell,selling,sold,seller
+deposit,deposited,deposits withdraw,withdrawal,withdrawn,withdrawals
+send,sending,sent receive,receiving,received
+import,imported export,exported
+upload,uploading,uploaded download,downloading,downloaded
+encrypt,encode,encoding decrypt,decode,decoding
+compress,zip extract,decompress,unzip,uncompress
+lend,lending borrow,borrowing
+win,won,winning lose,lost,losing
+love,like hate,dislike
+true false
+success,succeed,successful failure,fail,failed,failing
+cause,causes cure,treatment,treat,cures
+symptom,symptoms cause,causes
+symptom,symptoms cure,treatment,treatments
+accept,accepted,approve,approved reject,rejected,decline,declined,deny,denied
+advantage,advantages,pro,pros,benefit,benefits disadvantage,disadvantages,con,cons,drawback,drawbacks
+better,best,good worse,worst,bad
+always never
+safe,legal,possible unsafe,illegal,impossible,dangerous
+cheap,cheaper,cheapest expensive,costly,priciest
+hot,hotter,hottest,warm,warmer cold,colder,coldest,cool,chilly
+rain,rainy,raining snow,snowy,snowing sunny,sun wind,windy cloudy,clouds fog,foggy storm,stormy humid,humidity
+fast,faster,fastest slow,slower,slowest
+easy,easier,easiest hard,harder,hardest,difficult
+rich,richest poor,poorest
+strong,strongest weak,weakest
+young,younger,youngest old,older,oldest
+arrive,arriving,arrives,arrival,arrivals depart,departing,departs,departure,departures,leave,leaving,leaves
+inbound,incoming outbound,outgoing
+domestic international
+one-way,oneway round,roundtrip
+public private
+male,males,man,men,boy,boys,guy,guys,husband,boyfriend,father,dad,brother,son,uncle female,females,woman,women,girl,girls,lady,wife,girlfriend,mother,mom,mum,sister,daughter,aunt
+husband,wife,spouse boyfriend,girlfriend
+father,dad,mother,mom,mum,parent son,daughter,child,kid
+north,northern south,southern east,eastern west,western
+left right
+top,up,upper bottom,down,bottom
+inside,indoor,indoors outside,outdoor,outdoors
+front back,rear
+single married
+debit credit
+fixed variable
+long-term short-term
+undergraduate graduate
+day night
+positive negative
+lowercase uppercase
+horizontal,row,rows vertical,column,columns
+average,mean,avg sum max,maximum,highest,largest min,minimum,lowest,smallest
+read write
+push pull
+forward backward,backwards
+parent child
+encourage,help discourage
+theoretical practical
+guilty innocent
+plaintiff defendant
+landlord tenant
+employer employee
+teacher,professor,instructor student,pupil
+doctor patient
+red blue green yellow black white orange purple pink brown
+celsius fahrenheit
+home,homeowners renters auto,car life health dental disability
+""")
+)
+
+# One line is one family of words that say the same; the first stands for all.
+SYNONYMS = _groups("""
+buy purchase
+earn make
+money cash
+movie film
+car auto automobile vehicle
+phone mobile cellphone cell smartphone
+picture photo image pic
+folder directory
+delete remove erase eliminate
+create generate build produce
+begin start commence
+end finish
+fix repair solve resolve
+quick fast rapid
+doctor physician
+sickness illness disease
+medicine medication drug
+kid child children
+woman female women lady
+man male men guy
+big large huge
+small little tiny
+happy glad
+sad unhappy
+begin start
+job career employment work
+company firm business
+student pupil
+teacher professor instructor lecturer
+class course
+teach instruct
+city town
+country nation
+flight fly plane airplane
+fare airfare ticket
+depart leave
+price cost charge fee rate
+weather forecast
+temperature temp
+lessen reduce lower decrease
+increase raise grow
+improve enhance better
+learn study
+live reside living
+location place
+site website webpage
+app application
+email mail e-mail gmail
+picture photograph
+salary pay wage income
+invest investment
+start begin
+error bug issue problem trouble
+change modify alter update edit
+search look seek
+choose select pick
+contact reach
+customer client
+surname lastname
+average mean avg
+maximum max highest largest biggest greatest
+minimum min lowest smallest
+oldest earliest first
+newest latest recent last
+display show
+size length
+vacation holiday trip
+hotel accommodation
+attraction sight
+college university
+girl woman
+boy man
+stop quit prevent avoid
+covid coronavirus corona covid-19 covid19 sars-cov-2
+vaccine vaccination
+infect infection contract catch
+demonetization demonetisation
+note banknote
+lawyer attorney
+law legislation
+agreement contract
+get obtain receive
+hack crack
+recover restore retrieve
+verify confirm validate
+stock share
+value worth
+password passcode pin
+account profile
+send transfer
+""")
+
+NEGATORS = _words(
+    "not never no without nor neither none nothing nobody nowhere cannot cant dont doesnt didnt isnt arent wont wasnt "
+    "havent hasnt shouldnt couldnt wouldnt non"
+)
+SOFT_NEGATORS = _words("""
+unable fail fails failed failing failure impossible stop stopped avoid prevent refuse refused lack lacks lacking less lose lost
+losing forgot forget forgotten miss missing pending decline declined denied empty hide hidden wrong except only instead
+rather but excluding exclude excludes outside other remain remaining left free minus stuck broken reject rejected until
+unless hardly barely few little yet hate dislike against worse bad zero absent
+""")
+
+COUNTRIES = _words("""
+afghanistan albania algeria angola argentina armenia australia austria azerbaijan bahrain bangladesh belarus belgium bhutan
+bolivia botswana brazil britain bulgaria cambodia cameroon canada chile china colombia croatia cuba cyprus czechia denmark
+ecuador egypt england estonia ethiopia finland france georgia germany ghana greece guatemala haiti honduras hungary iceland
+india indonesia iran iraq ireland israel italy jamaica japan jordan kazakhstan kenya kuwait laos latvia lebanon libya
+lithuania luxembourg malaysia maldives mali malta mauritius mexico moldova mongolia morocco mozambique myanmar namibia nepal
+netherlands nicaragua niger nigeria norway oman pakistan palestine panama paraguay peru philippines poland portugal qatar
+romania russia rwanda scotland senegal serbia singapore slovakia slovenia somalia spain sudan sweden switzerland syria taiwan
+tajikistan tanzania thailand tunisia turkey uganda ukraine uruguay usa uk uae uzbekistan venezuela vietnam wales yemen zambia
+zimbabwe europe asia africa antarctica
+""")
+STATES = _words("""
+alabama alaska arizona arkansas california colorado connecticut delaware florida hawaii idaho illinois indiana iowa kansas
+kentucky louisiana maine maryland massachusetts michigan minnesota mississippi missouri montana nebraska nevada ohio oklahoma
+oregon pennsylvania tennessee texas utah vermont virginia wisconsin wyoming
+""")
+CITIES = _words("""
+london paris berlin madrid rome vienna moscow tokyo beijing shanghai delhi mumbai bangalore chennai kolkata hyderabad pune sydney
+melbourne toronto vancouver montreal chicago boston seattle denver dallas houston atlanta phoenix philadelphia baltimore
+pittsburgh detroit cleveland miami orlando austin portland oakland milwaukee charlotte nashville memphis dubai istanbul cairo
+lagos nairobi dublin amsterdam brussels zurich geneva barcelona milan munich hamburg lisbon athens warsaw prague budapest
+stockholm oslo copenhagen helsinki seoul bangkok jakarta manila singapore karachi lahore dhaka kathmandu
+""")
+LANGUAGES = _words("""
+english spanish french german italian portuguese russian chinese mandarin cantonese japanese korean arabic hindi urdu bengali tamil
+telugu turkish persian hebrew greek latin dutch swedish norwegian danish finnish polish czech hungarian thai vietnamese
+indonesian swahili indian american british canadian australian european asian african mexican brazilian pakistani irish
+scottish israeli iranian iraqi syrian
+""")
+PLACES = COUNTRIES | STATES | CITIES | LANGUAGES
+
+ALIASES = {
+    "united states of america": "USA", "united states": "USA", "u.s.a.": "USA", "u.s.a": "USA", "u.s.": "USA", "u.s": "USA",
+    "america": "USA", "united kingdom": "UK", "u.k.": "UK", "u.k": "UK", "great britain": "UK",
+    "united arab emirates": "UAE", "new york city": "New York", "nyc": "New York", "san fran": "San Francisco",
+    "next week": "nextweek", "next month": "nextmonth", "next year": "nextyear", "this week": "thisweek",
+    "this month": "thismonth", "this year": "thisyear", "last week": "lastweek", "last month": "lastmonth",
+    "last year": "lastyear", "round trip": "roundtrip", "round-trip": "roundtrip", "one way": "oneway",
+    "one-way": "oneway", "non-stop": "nonstop", "non stop": "nonstop", "o'clock": "", "per cent": "percent",
+    "e-mail": "email", "can not": "cannot", "a.m.": "am", "p.m.": "pm", "a.m": "am", "p.m": "pm",
+    "covid-19": "covid", "covid 19": "covid", "covid19": "covid", "sars-cov-2": "covid", "coronavirus": "covid",
+    "corona virus": "covid", "first name": "forename", "first names": "forenames", "given name": "forename",
+    "last name": "surname", "last names": "surnames", "family name": "surname", "directory tree": "directory",
+    "do n't": "don't", "does n't": "doesn't", "set up": "setup", "log in": "login", "sign in": "login",
+    "sign up": "signup", "boy friend": "boyfriend", "girl friend": "girlfriend", "wi-fi": "wifi", "wi fi": "wifi",
+}  # fmt: skip
+
+TOOLS = _words("""
+python java javascript typescript php ruby rust golang kotlin swift scala perl haskell erlang elixir matlab fortran cobol
+lua julia clojure groovy dart vb.net c++ c# .net objective-c sql mysql postgresql postgres sqlite oracle mongodb redis
+cassandra elasticsearch kafka rabbitmq html css xml json yaml csv pdf excel django flask rails laravel spring hibernate react
+reactjs angular angularjs vue node node.js nodejs jquery bootstrap wordpress drupal joomla magento tensorflow pytorch keras
+numpy pandas matplotlib hadoop spark docker kubernetes jenkins ansible terraform git github gitlab svn maven gradle eclipse
+intellij netbeans xcode vim emacs windows linux ubuntu debian fedora centos macos ios android unix bash zsh powershell
+aws azure gcp heroku firebase apache nginx tomcat selenium awk sed grep find xargs rsync ssh scp tar curl wget cron crontab
+""") - {"find", "grep", "spring", "spark", "swift", "rails", "node", "windows"}
+
+# One line is one family of terms that narrow what is asked for; a family named on one side only is another question.
+QUALIFIERS = _groups("""
+cheapest cheap lowest-priced affordable inexpensive budget
+expensive luxury costliest
+earliest first
+latest last newest
+recent recently
+largest biggest greatest highest maximum max longest tallest
+smallest lowest minimum min shortest least fewest
+most
+average avg mean
+total sum
+easiest easy simplest simple
+hardest difficult hard
+fastest quickest
+only just
+without
+except excluding exclude besides
+before prior
+after since
+between
+if
+unless
+free
+roundtrip
+oneway
+nonstop direct
+empty
+hidden
+sorted sort order ordered
+recursively recursive
+online
+""")

@@ -1,0 +1,149 @@
+"""Each guard on texts of our own: what it must object to and let pass; and that none ever fails a call."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies import guards
+from policies.guards import GUARDS, facts, objection
+
+DIFFERENT = [
+    ("numbers", "files larger than 10 MB", "files larger than 20 MB"),
+    ("numbers", "how far is 3.5 miles", "how far is 35 miles"),
+    ("numbers", "split it among four friends", "split it among six friends"),
+    ("numbers", "upgrade from version 3.2.1", "upgrade from version 3.2.5"),
+    ("numbers", "phones under 20k", "phones under 30,000"),
+    ("numbers", "who won the cup in 1998", "who won the cup"),
+    ("numbers", "the iPhone 6s battery", "the iPhone 7 battery"),
+    ("numbers", "rooms for 2 nights", "rooms for one night"),
+    ("numbers", "changed in the last 2 days", "changed in the last 2 hours"),
+    ("numbers", "a laptop under $800", "a laptop under £800"),
+    ("numbers", "wake me at 7 am", "wake me at 7 pm"),
+    ("numbers", "run 5 miles a week", "run 5 km a week"),
+    ("dates", "is it open on Monday", "is it open on Tuesday"),
+    ("dates", "weather on 3 March", "weather on 3 April"),
+    ("dates", "will it rain tomorrow", "will it rain"),
+    ("dates", "events next week", "events this week"),
+    ("negation", "files that are owned by root", "files that are not owned by root"),
+    ("negation", "courses that meet on weekdays", "courses that don't meet on weekdays"),
+    ("negation", "how do I enable dark mode", "how do I disable dark mode"),
+    ("negation", "sort ascending by price", "sort descending by price"),
+    ("negation", "the highest mountain in Asia", "the lowest mountain in Asia"),
+    ("negation", "how to gain weight", "how to lose weight"),
+    ("negation", "meetings before noon", "meetings after noon"),
+    ("identifiers", "find all *.py files", "find all *.js files"),
+    ("identifiers", 'rename "alpha" to x', 'rename "beta" to x'),
+    ("identifiers", "list what is in /etc/ssl", "list what is in /var/log"),
+    ("identifiers", "what does ls -a do", "what does ls -l do"),
+    ("identifiers", "reverse a list in Python", "reverse a list in JavaScript"),
+    ("identifiers", "reverse a list in python", "reverse a list"),
+    ("identifiers", "what is max_connections for", "what is shared_buffers for"),
+    ("entities", "is Lisbon worth a visit", "is Porto worth a visit"),
+    ("entities", "hotels in berlin", "hotels in munich"),
+    ("entities", "shares of IBM today", "shares of SAP today"),
+    ("entities", "the weather in Portland, Maine", "the weather in Portland, Oregon"),
+    ("entities", "is the CEO of Siemens elected", "is the CEO elected"),
+    ("wording", "my order is late", "my refund is late"),
+    ("wording", "how to bake bread", "how to slice bread"),
+    ("question", "why do cats purr", "when do cats purr"),
+    ("question", "how long is the flight", "how much is the flight"),
+    ("question", "how many courses are offered", "which courses are offered"),
+    ("conditions", "flights to Rome", "cheapest flights to Rome"),
+    ("conditions", "can I travel", "can I travel if I am ill"),
+    ("direction", "trains from Lyon to Paris", "trains from Paris to Lyon"),
+    ("direction", "convert euros to dollars", "convert dollars to euros"),
+]
+
+SAME = [
+    ("numbers", "1,000 people", "1000 people"),
+    ("numbers", "two apples", "2 apples"),
+    ("numbers", "the last 24 hours", "the last day"),
+    ("numbers", "one day ago", "a day ago"),
+    ("numbers", "more than 5MB", "more than 5 MB"),
+    ("numbers", "1.5 lakh", "150000"),
+    ("numbers", "the 3rd of May", "May 3"),
+    ("numbers", "$20", "20 dollars"),
+    ("numbers", "is covid-19 over", "is covid over"),
+    ("numbers", "$20 a month", "20 a month"),
+    ("numbers", "5 kilometres", "5 km"),
+    ("dates", "Sept 5th", "5 September"),
+    ("dates", "what is the weather", "what is the weather today"),
+    ("dates", "can it fall down", "it may break down"),
+    ("negation", "my card is not working", "my card is broken"),
+    ("negation", "I can't log in", "I am unable to log in"),
+    ("negation", "don't you think it is cold", "do you think it is cold"),
+    ("identifiers", "all *.mp3 files", "all files with the extension 'mp3'"),
+    ("identifiers", "files under /tmp/", "files below '/tmp'"),
+    ("entities", "the president of the United States", "the president of the USA"),
+    ("entities", "weather in Sydney, Australia", "weather in Sydney"),
+    ("entities", "hotels in Stockholm", "hotels in Stokholm"),
+    ("entities", "the Bank of England", "the bank of england"),
+    ("entities", "How Do I File Taxes Late", "How do I file taxes late"),
+    ("wording", "how do I purchase a car", "how to buy an automobile"),
+    ("wording", "predicting prices", "price prediction"),
+    ("wording", "cancel the order", "please cancel my order now"),
+    ("question", "why is the sky blue", "what is the reason the sky is blue"),
+    ("question", "how many users are there", "what is the number of users"),
+    ("conditions", "the largest city", "the biggest city"),
+    ("direction", "from Lyon to Paris", "to Paris from Lyon"),
+]
+
+
+@pytest.mark.parametrize(("name", "asked", "stored"), DIFFERENT)
+def test_objects_both_ways(name: str, asked: str, stored: str) -> None:
+    for one, other in ((asked, stored), (stored, asked)):
+        found = objection([name], one, other)
+        assert found is not None
+        assert found.startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize(("name", "asked", "stored"), SAME)
+def test_lets_pass_both_ways(name: str, asked: str, stored: str) -> None:
+    assert objection([name], asked, stored) is None
+    assert objection([name], stored, asked) is None
+
+
+def test_every_guard_has_examples_of_both_kinds() -> None:
+    assert {name for name, *_ in DIFFERENT} == set(GUARDS)
+    assert {name for name, *_ in SAME} >= set(GUARDS)
+
+
+def test_names_the_first_guard_in_the_order_given() -> None:
+    asked, stored = "3 nights in Rome", "4 nights in Oslo"
+    assert objection(["numbers", "entities"], asked, stored) == "numbers: 3 / 4"
+    assert objection(["entities", "numbers"], asked, stored) == "entities: rome / oslo"
+    assert objection([], asked, stored) is None
+
+
+def test_a_guard_that_raises_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(a: guards.Facts, b: guards.Facts) -> str | None:
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(GUARDS, "numbers", broken)
+    assert objection(["numbers"], "some text", "other text") == "numbers: ZeroDivisionError"
+
+
+def test_a_name_that_is_not_a_guard_objects() -> None:
+    assert objection(["nonsense"], "some text", "other text") == "nonsense: KeyError"
+
+
+def test_a_text_that_cannot_be_read_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(text: str) -> guards.Facts:
+        raise RecursionError
+
+    monkeypatch.setattr(guards, "facts", broken)
+    assert objection(["numbers"], "some text", "other text") == "facts: RecursionError"
+
+
+@given(st.text(max_size=200))
+def test_nothing_objects_to_the_same_text_in_other_spacing(text: str) -> None:
+    assert objection(list(GUARDS), text, text + " ") is None
+
+
+@given(st.text(max_size=100), st.text(max_size=100))
+def test_objections_are_mutual_and_never_errors(one: str, other: str) -> None:
+    a, b = facts(one), facts(other)
+    for guard in GUARDS.values():
+        assert (guard(a, b) is None) == (guard(b, a) is None)
