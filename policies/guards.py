@@ -1,7 +1,7 @@
 """Objections to serving the answer stored for one question to another.
 
-Cosine hardly sees a changed number, an added "not", another file name or city. Each guard looks at one such thing
-in both texts and names what it found. Guards compare `Facts`, which are extracted once per text and remembered.
+Cosine hardly sees a changed number, an added "not", another file name or city. Each guard looks at one such
+thing in both texts and names what it found. They compare `Facts`, extracted once per text and remembered.
 """
 
 from __future__ import annotations

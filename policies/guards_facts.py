@@ -123,7 +123,7 @@ def _bare(word: str) -> str:
     word = word.removesuffix("'s").removesuffix("'")
     if len(word) <= 3 or not word.isalpha():
         return word
-    for suffix, instead in _SUFFIXES:
+    for suffix, instead in _SUFFIXES.items():
         if word.endswith(suffix) and len(word) - len(suffix) >= 3:
             word = word[: -len(suffix)] + instead
             break
@@ -132,13 +132,10 @@ def _bare(word: str) -> str:
     return word[:-1] if len(word) > 3 and word[-1] == "e" else word
 
 
-_SUFFIXES = tuple(
-    (suffix, instead)
-    for suffix, _, instead in (
-        rule.partition(">")
-        for rule in "ies>y sses>ss ings> ing> edly> ed> ss>ss us>us is>is es>e s> ly>".split()
-    )
-)
+_SUFFIXES = {
+    "ies": "y", "sses": "ss", "ings": "", "ing": "", "edly": "", "ed": "", "ss": "ss", "us": "us", "is": "is",
+    "es": "e", "s": "", "ly": "",
+}  # fmt: skip
 _SYNONYMS: dict[str, str] = {}
 for _family in lexicon.SYNONYMS:
     for _word in _family:
@@ -282,7 +279,7 @@ _NO_NAME = (
 
 
 def _names(text: str) -> tuple[frozenset[str], frozenset[str]]:
-    """Capitalised words inside sentences, and those that only qualify the one before ("Sydney, Australia")."""
+    """Capitalised words inside sentences; and those that only qualify the one before (Sydney, Australia)."""
     capital = [m for m in _NAME.finditer(text) if not _starts_sentence(text, m.start())]
     if len(capital) > len(re.findall(r"(?<!\S)[a-z]", text)):
         return frozenset(), frozenset()
