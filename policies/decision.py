@@ -1,7 +1,7 @@
-"""May this stored answer be served to this call? Plain values in, a verdict out; nobody's clock, nobody's I/O.
+"""May this stored answer be served to this call? Plain values in, a verdict out; no clock, no I/O.
 
-The judgement of RFC 9111, section 4, with one more condition: the stored question must be near enough to the one
-asked, and nothing in the pair of them may speak against it.
+The judgement of RFC 9111, section 4, with one more condition: the stored question must be near enough to
+the one asked, and nothing in the pair of them may speak against it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ Freshness = Literal["fresh", "revalidate", "stale", "refused"]
 @dataclass(frozen=True, slots=True)
 class Verdict:
     freshness: Freshness
-    """fresh: serve. revalidate: serve and renew behind the caller's back. stale: keep, in case the upstream fails."""
+    """fresh: serve. revalidate: serve, and renew in the background. stale: only if the upstream fails."""
     remaining: float = 0.0
     """Seconds of life left; negative once stale."""
     reason: str = ""
@@ -64,7 +64,7 @@ def required_similarity(asked: InForce, stored: InForce, controls: Controls) -> 
 
 
 def lifetime(asked: InForce, stored: InForce, ttl: float | None) -> float:
-    """Seconds an answer is fresh: the shorter of the two categories', or what its caller asked for within bounds."""
+    """Seconds an answer is fresh: the shorter of the two categories', or what its caller asked for in bounds."""
     allowed = min(asked.ttl, stored.ttl)
     return allowed if ttl is None else min(ttl, max(allowed, longest(stored)))
 

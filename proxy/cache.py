@@ -10,15 +10,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from embeddings.base import Embedder, EmbeddingError, Vector
-from policies.book import Book
 from policies.classifier import Classification, Classifier
-from policies.decision import Controls, Offer, Verdict, judge, required_similarity
+from storage.buffered import BufferedDocuments
+
+from embeddings.base import Embedder, Vector
+from policies import eviction
+from policies.book import Book
+from policies.decision import Controls, Offer, Verdict, judge, kept, lifetime, required_similarity
 from policies.model import InForce, in_force
 from proxy.flights import Question
 from proxy.messages import SHARED, Call
 from storage.base import Document, Entry, StorageError
-from storage.buffered import BufferedDocuments
 from storage.entries import Entries
 
 log = logging.getLogger("nearhit.cache")
@@ -69,11 +71,25 @@ class Rules:
 
 
 class Cache:
-    def __init__(self, rules: Rules, embedder: Embedder, entries: Entries, documents: BufferedDocuments) -> None:
+    def __init__(
+        self,
+        rules: Rules,
+        embedder: Embedder,
+        documents: BufferedDocuments,
+        capacity: int,
+        capacity_bytes: int | None = None,
+    ) -> None:
         self.rules = rules
         self.embedder = embedder
-        self.entries = entries
         self.documents = documents
+        self.entries = Entries(
+            embedder.dimensions,
+            capacity,
+            capacity_bytes,
+            worth=self._worth,
+            guaranteed=self._guaranteed,
+            most_over=eviction.most_over,
+        )
         self.generation = 0
         """Raised by every purge."""
 
@@ -170,7 +186,23 @@ class Cache:
             self.entries.remove(entry.id)
         return body
 
-    # Storing
+    # Keeping
+
+    def kept(self, entry: Entry) -> float:
+        """Seconds after its creation at which the entry is of no more use."""
+        return kept(self.policy(entry.category), entry.ttl)
+
+    def _worth(self, entry: Entry, now: float) -> float:
+        policy = self.policy(entry.category)
+        age, ttl = now - entry.created, lifetime(policy, policy, entry.ttl)
+        return eviction.worth(policy.category.priority, entry.hits, entry.cost_ms, age, ttl)
+
+    def _guaranteed(self) -> dict[str, float]:
+        return {name: category.quota for name, category in self.rules.book.categories.items()}
+
+    def sweep(self, now: float, limit: int) -> None:
+        """Lets go of what is past use among the next `limit` entries."""
+        self.documents.forget([entry.id for entry in self.entries.expired(now, self.kept, limit)])
 
     def store(self, entry: Entry, vector: Vector | None, body: bytes, now: float) -> bool:
         """False when the queue of the document store is full: what could be lost is not promised."""
@@ -190,6 +222,3 @@ class Cache:
         removed = [id for id in ids if self.entries.remove(id) is not None]
         await self.documents.delete(ids)
         return len(removed)
-
-
-__all__ = ["CANDIDATES", "Cache", "EmbeddingError", "Found", "Rules", "Search", "Tier"]

@@ -41,11 +41,15 @@ def _fraction(text: str) -> float | None:
 
 
 def _if_true(**changes: Any) -> Change:
-    return lambda controls, value: replace(controls, **changes) if value.strip().lower() in _TRUE else controls
+    return lambda controls, value: (
+        replace(controls, **changes) if value.strip().lower() in _TRUE else controls
+    )
 
 
 def _if_false(**changes: Any) -> Change:
-    return lambda controls, value: replace(controls, **changes) if value.strip().lower() in _FALSE else controls
+    return lambda controls, value: (
+        replace(controls, **changes) if value.strip().lower() in _FALSE else controls
+    )
 
 
 def _ttl(controls: Controls, value: str) -> Controls:
@@ -67,7 +71,9 @@ def _category(controls: Controls, value: str) -> Controls:
 
 
 def _tags(controls: Controls, value: str) -> Controls:
-    return replace(controls, tags=tuple(dict.fromkeys(tag.strip() for tag in value.split(",") if tag.strip())))
+    return replace(
+        controls, tags=tuple(dict.fromkeys(tag.strip() for tag in value.split(",") if tag.strip()))
+    )
 
 
 def _directives(controls: Controls, value: str) -> Controls:
@@ -81,7 +87,8 @@ def _directives(controls: Controls, value: str) -> Controls:
 def _age(member: str, otherwise: float | None = None) -> Change:
     def change(controls: Controls, argument: str) -> Controls:
         value = _seconds(argument) if argument else otherwise
-        return controls if value is None else replace(controls, **{member: value})
+        changes: dict[str, Any] = {} if value is None else {member: value}
+        return replace(controls, **changes)
 
     return change
 

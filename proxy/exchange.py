@@ -18,7 +18,7 @@ from multidict import CIMultiDict
 from embeddings.base import EmbeddingError, TextTooLong, Vector
 from proxy import report as reports
 from proxy.cache import Cache, Found, Search
-from proxy.errors import CallError, NotCached, Unreachable
+from proxy.errors import CallError, NotCached
 from proxy.flights import Flight, Question, Rider
 from proxy.forwarding import Forwarder
 from proxy.messages import Call
@@ -53,7 +53,12 @@ class Trip:
 
 class Exchange:
     def __init__(
-        self, cache: Cache, forwarder: Forwarder, tasks: Tasks, clock: Callable[[], float], expose_scores: bool
+        self,
+        cache: Cache,
+        forwarder: Forwarder,
+        tasks: Tasks,
+        clock: Callable[[], float],
+        expose_scores: bool,
     ) -> None:
         self._cache = cache
         self._forwarder = forwarder
@@ -235,7 +240,9 @@ class Exchange:
         if not trip.call.reading.stream:
             return web.Response(body=body, headers=self._headers(trip, "application/json"))
         events = trip.call.dialect.scatter(json.loads(body), trip.call.fields)
-        return web.Response(body=b"".join(events), headers=self._headers(trip, "text/event-stream; charset=utf-8"))
+        return web.Response(
+            body=b"".join(events), headers=self._headers(trip, "text/event-stream; charset=utf-8")
+        )
 
     def _headers(self, trip: Trip, content_type: str) -> CIMultiDict[str]:
         told = self._told(trip)
@@ -282,6 +289,3 @@ def _raise(error: CallError) -> Reply:
 
 def _since(started: float) -> float:
     return (perf_counter() - started) * 1000
-
-
-__all__ = ["Exchange", "Trip", "Unreachable"]

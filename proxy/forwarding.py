@@ -90,7 +90,9 @@ class Forwarder:
         async with self._send(flight, call.body) as answer:
             flight.has_usage = richer is None
             if richer is not None and answer.head.status == 200:
-                log.warning("the upstream does not know stream_options: streams are stored without their usage")
+                log.warning(
+                    "the upstream does not know stream_options: streams are stored without their usage"
+                )
                 self._knows_usage = False
             yield answer
 

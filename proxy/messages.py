@@ -20,7 +20,13 @@ from proxy.dialects import Dialect
 from proxy.dialects.base import JsonObject, Reading
 from proxy.errors import BadRequest
 
-IDENTITY_HEADERS = ("openai-organization", "openai-project", "openai-beta", "anthropic-version", "anthropic-beta")
+IDENTITY_HEADERS = (
+    "openai-organization",
+    "openai-project",
+    "openai-beta",
+    "anthropic-version",
+    "anthropic-beta",
+)
 SHARED = "shared"
 """Stands where a tenant's digest would, for categories whose answers cross tenants."""
 
@@ -84,12 +90,16 @@ def read_call(
         asked = request_controls.from_litellm(asked, fields.pop("cache"))
         body = json.dumps(fields, ensure_ascii=False).encode("utf-8", "surrogatepass")
     reading = dialect.read(fields)
-    return reading and Call(dialect, target, headers, body, fields, reading, asked, tenant, generation)
+    if reading is None:
+        return None
+    return Call(dialect, target, headers, body, fields, reading, asked, tenant, generation)
 
 
 def tenant_digest(credentials: str) -> str:
     """Separates tenants without keeping what they authenticate with."""
-    return blake2b(credentials.encode("utf-8", "surrogateescape"), digest_size=_DIGEST_BYTES, person=b"nearhit-tenant").hexdigest()
+    return blake2b(
+        credentials.encode("utf-8", "surrogateescape"), digest_size=_DIGEST_BYTES, person=b"nearhit-tenant"
+    ).hexdigest()
 
 
 def _parse(body: bytes) -> Any:

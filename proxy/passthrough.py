@@ -19,7 +19,10 @@ BUFFERED = 2**20
 
 
 async def pass_through(
-    request: web.BaseRequest, upstream: Upstream, body: bytes | None = None, extra: CIMultiDict[str] | None = None
+    request: web.BaseRequest,
+    upstream: Upstream,
+    body: bytes | None = None,
+    extra: CIMultiDict[str] | None = None,
 ) -> web.StreamResponse:
     """`body` where it was read already; `extra` are headers to add to the answer."""
     headers = forwarded(request.headers)

@@ -36,6 +36,8 @@ def _break_off(request: web.BaseRequest) -> None:
         request.transport.abort()
 
 
-async def send(request: web.BaseRequest, headers: CIMultiDict[str], pieces: Iterable[bytes]) -> web.StreamResponse:
+async def send(
+    request: web.BaseRequest, headers: CIMultiDict[str], pieces: Iterable[bytes]
+) -> web.StreamResponse:
     """A whole answer out of memory; in one write unless it comes in several pieces."""
     return web.Response(body=b"".join(pieces), headers=headers)

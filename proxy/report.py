@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from multidict import CIMultiDict
-
 from policies.classifier import Classification
+
 from proxy.cache import Found, Tier
 
 Outcome = Literal["HIT", "MISS", "BYPASS", "STALE"]

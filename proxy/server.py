@@ -86,7 +86,9 @@ class DataPlane:
             report.total_ms = (perf_counter() - started) * 1000
             self._publish(report)
 
-    async def _cacheable(self, request: web.BaseRequest, dialect: Dialect, report: Report) -> web.StreamResponse:
+    async def _cacheable(
+        self, request: web.BaseRequest, dialect: Dialect, report: Report
+    ) -> web.StreamResponse:
         tenant = self._tenant(request.headers)
         if reason := self._unread(request, tenant):
             return await self._bypass(request, report, reason)
@@ -129,6 +131,8 @@ def _refusal(request: web.BaseRequest, error: CallError) -> web.StreamResponse:
     """An error of our own, in the caller's dialect. Where the answer has begun, it ends there."""
     if request.transport is None or request.transport.is_closing():
         raise ConnectionResetError("the caller has gone") from error
-    headers = CIMultiDict({"Content-Type": "application/json", "Cache-Status": "nearhit; fwd=miss", **error.headers})
+    headers = CIMultiDict(
+        {"Content-Type": "application/json", "Cache-Status": "nearhit; fwd=miss", **error.headers}
+    )
     body = dialects.error(request.path, error.status, error.code, error.message)
     return web.Response(status=error.status, headers=headers, body=body)

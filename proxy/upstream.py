@@ -78,7 +78,7 @@ class Upstream:
     def __init__(self, url: str, deadlines: Deadlines) -> None:
         self._base = url.rstrip("/")
         self._deadlines = deadlines
-        trace = aiohttp.TraceConfig(trace_config_ctx_factory=lambda trace_request_ctx: trace_request_ctx)
+        trace = aiohttp.TraceConfig()
         trace.on_connection_reuseconn.append(_note_reuse)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
@@ -102,7 +102,9 @@ class Upstream:
             # Back to the pool when it was read to its end, closed otherwise.
             response.release() if response.content.at_eof() else response.close()
 
-    async def _open(self, method: str, url: URL, headers: CIMultiDict[str], body: Body) -> aiohttp.ClientResponse:
+    async def _open(
+        self, method: str, url: URL, headers: CIMultiDict[str], body: Body
+    ) -> aiohttp.ClientResponse:
         for last in (False, True):
             connection = SimpleNamespace(reused=False)
             try:
@@ -123,11 +125,13 @@ class Upstream:
 
 
 async def _note_reuse(_session: Any, context: SimpleNamespace, _params: Any) -> None:
-    context.reused = True
+    context.trace_request_ctx.reused = True
 
 
 def _was_dropped(error: Unreachable) -> bool:
-    return isinstance(error.__cause__, aiohttp.ServerDisconnectedError | ConnectionResetError | BrokenPipeError)
+    return isinstance(
+        error.__cause__, aiohttp.ServerDisconnectedError | ConnectionResetError | BrokenPipeError
+    )
 
 
 @contextmanager
@@ -141,7 +145,9 @@ def _translated(what: str) -> Iterator[None]:
         raise Unreachable(f"{what}: {type(error).__name__}") from error
 
 
-def end_to_end(headers: CIMultiDictProxy[str], drop: Callable[[str], bool] = lambda name: False) -> CIMultiDict[str]:
+def end_to_end(
+    headers: CIMultiDictProxy[str], drop: Callable[[str], bool] = lambda name: False
+) -> CIMultiDict[str]:
     """Without hop-by-hop headers, those that `Connection` names included, and without what `drop` says."""
     named = {name.strip().lower() for value in headers.getall("Connection", ()) for name in value.split(",")}
     kept: CIMultiDict[str] = CIMultiDict()

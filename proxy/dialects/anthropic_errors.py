@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 
-_KINDS = {400: "invalid_request_error", 413: "request_too_large", 429: "rate_limit_error", 529: "overloaded_error"}
+_KINDS = {
+    400: "invalid_request_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    529: "overloaded_error",
+}
 
 
 def error(status: int, code: str, message: str) -> bytes:

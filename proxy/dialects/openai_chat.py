@@ -205,7 +205,9 @@ def gatherer() -> Gatherer:
 def scatter(answer: JsonObject, request: JsonObject) -> Iterator[bytes]:
     options = request.get("stream_options")
     wants_usage = isinstance(options, dict) and bool(options.get("include_usage"))
-    head = {k: v for k, v in answer.items() if k not in ("choices", "usage")} | {"object": "chat.completion.chunk"}
+    head = {k: v for k, v in answer.items() if k not in ("choices", "usage")} | {
+        "object": "chat.completion.chunk"
+    }
     tail = {"usage": None} if wants_usage else {}
     for choice in answer.get("choices", []):
         for part in _parts(choice):
@@ -239,7 +241,9 @@ def _pieces(content: Any) -> Iterator[str]:
 
 
 def _event(chunk: JsonObject) -> bytes:
-    return sse.event(json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
+    return sse.event(
+        json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    )
 
 
 # What an answer says of itself

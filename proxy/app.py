@@ -1,0 +1,199 @@
+"""The composition root: makes every part from the settings, starts it, and ends it in the opposite order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from policies.classifier import Classifier
+from storage.buffered import BufferedDocuments
+from storage.rebuild import rebuild
+
+from embeddings.base import Embedder
+from embeddings.opening import open_embedder
+from policies.book import Book
+from policies.errors import ConfigError
+from proxy.cache import Cache, Rules
+from proxy.exchange import Exchange
+from proxy.forwarding import Forwarder
+from proxy.ledger import Ledger
+from proxy.server import DataPlane, Limits
+from proxy.settings import Settings
+from proxy.tasks import Tasks
+from proxy.upstream import Deadlines, Upstream
+from storage.base import StorageError
+from storage.opening import open_documents
+
+log = logging.getLogger("nearhit.app")
+
+Clock = Callable[[], float]
+
+SWEEP_EVERY_S = 1.0
+SWEEP_ENTRIES = 500
+"""Entries looked at in each sweep: 100,000 are seen in under four minutes."""
+WATCH_EVERY_S = 2.0
+
+
+@dataclass
+class Progress:
+    """Of the index's way back from the documents at start."""
+
+    loaded: int = 0
+    done: bool = False
+    failed: str = ""
+
+
+@dataclass
+class App:
+    settings: Settings
+    cache: Cache
+    forwarder: Forwarder
+    data_plane: DataPlane
+    ledger: Ledger
+    tasks: Tasks
+    clock: Clock
+    started: float
+    progress: Progress = field(default_factory=Progress)
+    reload_error: str = ""
+    """Why the categories on disk are not the ones in force; "" when they are."""
+
+    async def reload(self) -> None:
+        """Takes the categories as they are on disk now. Raises `ConfigError`, and then the old ones stay."""
+        try:
+            self.cache.rules = await make_rules(self.settings.categories, self.cache.embedder)
+        except ConfigError as error:
+            self.reload_error = str(error)
+            raise
+        self.reload_error = ""
+
+
+async def make_rules(folder: Path | None, embedder: Embedder) -> Rules:
+    """Raises `ConfigError`."""
+    book = await asyncio.to_thread(Book.from_folder, folder)
+    return Rules(book, await Classifier.taught(book, embedder))
+
+
+@asynccontextmanager
+async def open_app(settings: Settings, upstream_url: str, clock: Clock = time.time) -> AsyncIterator[App]:
+    """Everything but the listening sockets. Raises `ConfigError` and `StorageError`."""
+    async with AsyncExitStack() as stack:
+        # Entered first, so closed last: whatever else ends may still want to finish a task.
+        tasks = Tasks()
+        stack.push_async_callback(tasks.close)
+        chosen = settings.embedding
+        embedder = await asyncio.to_thread(
+            open_embedder,
+            chosen.kind,
+            chosen.model or "",
+            chosen.device,
+            queue=chosen.queue,
+            deadline_s=chosen.deadline,
+        )
+        stack.push_async_callback(embedder.close)
+        rules = await make_rules(settings.categories, embedder)
+        store = await open_documents(settings.documents.url)
+        documents = BufferedDocuments(store, hot_bytes=settings.documents.hot_bytes)
+        stack.push_async_callback(documents.close)
+        cache = Cache(rules, embedder, documents, settings.capacity.entries, settings.capacity.bytes)
+        deadlines = settings.upstream
+        upstream = Upstream(
+            upstream_url,
+            Deadlines(deadlines.connect_timeout, deadlines.first_byte_timeout, deadlines.idle_timeout),
+        )
+        stack.push_async_callback(upstream.close)
+        app = _assemble(settings, cache, upstream, tasks, clock)
+        background = [tasks.spawn(work, name) for name, work in _background(app).items()]
+        try:
+            yield app
+        finally:
+            for task in background:
+                task.cancel()
+
+
+def _assemble(settings: Settings, cache: Cache, upstream: Upstream, tasks: Tasks, clock: Clock) -> App:
+    forwarder = Forwarder(cache, upstream, tasks, clock, settings.limits.answer_bytes)
+    exchange = Exchange(cache, forwarder, tasks, clock, settings.expose_scores)
+    ledger = Ledger()
+    bounds = settings.limits
+    data_plane = DataPlane(
+        exchange,
+        cache,
+        upstream,
+        Limits(bounds.in_flight, bounds.body_bytes, bounds.parse_bytes),
+        settings.tenancy.header,
+        settings.tenancy.anonymous == "share",
+        clock,
+        ledger.publish,
+    )
+    return App(settings, cache, forwarder, data_plane, ledger, tasks, clock, clock())
+
+
+# What goes on beside the calls
+
+
+def _background(app: App) -> dict[str, Coroutine[Any, Any, None]]:
+    return {"warm-up": _warm_up(app), "sweep": _sweep(app), "watch-categories": _watch(app)}
+
+
+async def _warm_up(app: App) -> None:
+    """The index from the documents, while calls are already served."""
+
+    def note(loaded: int) -> None:
+        app.progress.loaded = loaded
+
+    cache = app.cache
+    try:
+        await rebuild(
+            cache.documents, cache.entries, cache.embedder.fingerprint, cache.kept, app.clock(), note
+        )
+    except StorageError as error:
+        app.progress.failed = str(error)
+        log.error("the index could not be loaded from the documents: %s", error)
+    app.progress.done = True
+
+
+async def _sweep(app: App) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_EVERY_S)
+        app.cache.sweep(app.clock(), SWEEP_ENTRIES)
+
+
+async def _watch(app: App) -> None:
+    """Reloads the categories when a file of theirs changed, and on SIGHUP."""
+    folder = app.settings.categories
+    wanted = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, wanted.set)
+    seen = await asyncio.to_thread(_stamps, folder)
+    while True:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WATCH_EVERY_S):
+                await wanted.wait()
+        now = await asyncio.to_thread(_stamps, folder)
+        if wanted.is_set() or now != seen:
+            wanted.clear()
+            seen = now
+            await _reload(app)
+
+
+async def _reload(app: App) -> None:
+    try:
+        await app.reload()
+    except ConfigError as error:
+        log.error("the categories stay as they were: %s", "; ".join(str(error).splitlines()))
+    else:
+        log.info("categories reloaded, book %s", app.cache.rules.book.version)
+
+
+def _stamps(folder: Path | None) -> dict[Path, tuple[int, int]]:
+    """What tells that a file changed. Packaged files do not."""
+    if folder is None or not folder.is_dir():
+        return {}
+    stats = {path: path.stat() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {path: (stat.st_mtime_ns, stat.st_size) for path, stat in stats.items()}
