@@ -64,7 +64,8 @@ def required_similarity(asked: InForce, stored: InForce, controls: Controls) -> 
 
 
 def lifetime(asked: InForce, stored: InForce, ttl: float | None) -> float:
-    """Seconds an answer is fresh: the shorter of the two categories', or what its caller asked for in bounds."""
+    """Seconds an answer is fresh: the shorter of the two categories', or what its caller asked for in
+    bounds."""
     allowed = min(asked.ttl, stored.ttl)
     return allowed if ttl is None else min(ttl, max(allowed, longest(stored)))
 

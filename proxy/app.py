@@ -81,21 +81,16 @@ async def make_rules(folder: Path | None, embedder: Embedder) -> Rules:
 
 
 @asynccontextmanager
-async def open_app(settings: Settings, upstream_url: str, clock: Clock = time.time) -> AsyncIterator[App]:
-    """Everything but the listening sockets. Raises `ConfigError` and `StorageError`."""
+async def open_app(
+    settings: Settings, upstream_url: str, clock: Clock = time.time, embedder: Embedder | None = None
+) -> AsyncIterator[App]:
+    """Everything but the listening sockets. Raises `ConfigError`, `StorageError`, and what `open_embedder`
+    raises."""
     async with AsyncExitStack() as stack:
         # Entered first, so closed last: whatever else ends may still want to finish a task.
         tasks = Tasks()
         stack.push_async_callback(tasks.close)
-        chosen = settings.embedding
-        embedder = await asyncio.to_thread(
-            open_embedder,
-            chosen.kind,
-            chosen.model or "",
-            chosen.device,
-            queue=chosen.queue,
-            deadline_s=chosen.deadline,
-        )
+        embedder = embedder or await asyncio.to_thread(_open_embedder, settings)
         stack.push_async_callback(embedder.close)
         rules = await make_rules(settings.categories, embedder)
         store = await open_documents(settings.documents.url)
@@ -115,6 +110,13 @@ async def open_app(settings: Settings, upstream_url: str, clock: Clock = time.ti
         finally:
             for task in background:
                 task.cancel()
+
+
+def _open_embedder(settings: Settings) -> Embedder:
+    chosen = settings.embedding
+    return open_embedder(
+        chosen.kind, chosen.model or "", chosen.device, queue=chosen.queue, deadline_s=chosen.deadline
+    )
 
 
 def _assemble(settings: Settings, cache: Cache, upstream: Upstream, tasks: Tasks, clock: Clock) -> App:

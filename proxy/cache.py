@@ -1,4 +1,5 @@
-"""What is remembered, and under which rules it may be served: book, classifier, embedder, entries and documents.
+"""What is remembered, and under which rules it may be served: book, classifier, embedder, entries and
+documents.
 
 No HTTP in here: the exchange asks these questions for live calls, the simulator for recorded ones.
 """
@@ -175,8 +176,8 @@ class Cache:
         verdict = judge(offer, question.call.text or "", question.policy, question.call.controls)
         return similarity if verdict.freshness == "fresh" else None
 
-    async def load(self, entry: Entry) -> bytes | None:
-        """The stored answer; None when it is lost or cannot be had now, which makes the hit a miss."""
+    async def load(self, entry: Entry, now: float) -> bytes | None:
+        """The stored answer, which counts as a hit; None when it is lost or cannot be had now."""
         try:
             body = await self.documents.load(entry.id)
         except StorageError as error:
@@ -184,6 +185,8 @@ class Cache:
             return None
         if body is None:
             self.entries.remove(entry.id)
+        else:
+            self.entries.touch(entry, now)
         return body
 
     # Keeping

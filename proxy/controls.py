@@ -1,9 +1,9 @@
 """What a caller asks of the cache, from headers and, for LiteLLM's callers, from the body.
 
-`Cache-Control` has the meaning of RFC 9111, section 5.2.1. The other gateways' names are aliases. Our own headers
-and the aliases end here: the upstream never sees them. `Cache-Control` goes on, as any cache on the way may act on it.
-A control that does not parse is ignored, as RFC 9111 wants of unknown directives: a typing error in a header must
-not fail the call.
+`Cache-Control` has the meaning of RFC 9111, section 5.2.1. The other gateways' names are aliases. Our own
+headers and the aliases end here: the upstream never sees them. `Cache-Control` goes on, as any cache on the
+way may act on it. A control that does not parse is ignored, as RFC 9111 wants of unknown directives: a
+typing error in a header must not fail the call.
 """
 
 from __future__ import annotations

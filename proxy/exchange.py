@@ -1,7 +1,7 @@
 """The whole path of a cacheable call. Read this file first.
 
-`Exchange.answer` is the path in order; every step either answers the call or leaves it to the next. Whatever fails
-on the way (embedder, index, store) is a miss and is reported, never an error to the caller.
+`Exchange.answer` is the path in order; every step either answers the call or leaves it to the next.
+Whatever fails on the way (embedder, index, store) is a miss and is reported, never an error to the caller.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Exchange:
 
     async def _load(self, trip: Trip, found: Found) -> bytes | None:
         started = perf_counter()
-        body = await self._cache.load(found.entry)
+        body = await self._cache.load(found.entry, trip.now)
         trip.report.load_ms = _since(started)
         if body is None:
             trip.report.degraded = "document-lost"
@@ -162,7 +162,8 @@ class Exchange:
         return (best[1], best[0]) if best else (None, 0.0)
 
     async def _join(self, trip: Trip, flight: Flight, similarity: float) -> Reply | None:
-        """The answer to somebody else's call. None when it cannot be had that way: then this call goes its own."""
+        """The answer to somebody else's call. None when it cannot be had that way: then this call goes its
+        own."""
         report = trip.report
         report.outcome, report.tier, report.collapsed = "HIT", "inflight", True
         report.similarity, report.entry_id = similarity, flight.entry_id

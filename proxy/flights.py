@@ -1,7 +1,7 @@
 """Calls on their way up, and all who wait for one of them.
 
-A flight is a task of its own, so it outlives the caller who started it as long as somebody else rides along, and
-it ends when nobody does. Its riders read one shared buffer, each at its own pace.
+A flight is a task of its own, so it outlives the caller who started it as long as somebody else rides
+along, and it ends when nobody does. Its riders read one shared buffer, each at its own pace.
 """
 
 from __future__ import annotations

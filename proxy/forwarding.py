@@ -46,8 +46,8 @@ class Forwarder:
         """Whether the upstream accepts being asked for a stream's usage; unlearnt when it does not."""
 
     def start(self, question: Question, private: bool = False) -> Flight:
-        """`private`: neither joined by others nor stored. The flight has no riders yet: board it before the next
-        await."""
+        """`private`: neither joined by others nor stored. The flight has no riders yet: board it before the
+        next await."""
         private = private or not question.call.controls.write
         flight = Flight(question, secrets.token_hex(12), self._clock(), self._answer_bytes, private)
         if not private:
@@ -160,8 +160,8 @@ class Forwarder:
 
 
 def decoded(pieces: list[bytes] | None, headers: Mapping[str, str], limit: int) -> bytes | None:
-    """The body without its content coding; None when it is incomplete, larger than `limit` bytes, or in a coding
-    that we do not read."""
+    """The body without its content coding; None when it is incomplete, larger than `limit` bytes, or in a
+    coding that we do not read."""
     if pieces is None:
         return None
     body, coding = b"".join(pieces), headers.get("Content-Encoding", "identity").strip().lower()

@@ -1,7 +1,9 @@
-"""From a request's bytes to a `Call`: what must match exactly, what may be alike, what the caller asks of the cache.
+"""From a request's bytes to a `Call`: what must match exactly, what may be alike, what the caller asks of
+the cache.
 
-Identity is all that is not known to be irrelevant: the path with its query, the headers in `IDENTITY_HEADERS`, the
-tenant, the namespace and every member of the body but the last user text and `stream`.
+Identity is all that is not known to be irrelevant: the path with its query, the headers in
+`IDENTITY_HEADERS`, the tenant, the namespace and every member of the body but the last user text and
+`stream`.
 """
 
 from __future__ import annotations
@@ -122,8 +124,8 @@ def _not_json(constant: str) -> None:
 
 
 def _canonical(value: Any) -> bytes:
-    """One text for one meaning: members sorted, no white space. 1 and 1.0 stay different, as upstreams may tell
-    them apart."""
+    """One text for one meaning: members sorted, no white space. 1 and 1.0 stay different, as upstreams may
+    tell them apart."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return text.encode("utf-8", "surrogatepass")
 

@@ -15,7 +15,8 @@ from proxy.upstream import Head, Upstream, forwarded
 READ_S = 60.0
 """Seconds that a caller may take for the next part of its body."""
 BUFFERED = 2**20
-"""Bodies up to so many bytes are read before they are sent, so that a dropped connection can be tried again."""
+"""Bodies up to so many bytes are read before they are sent, so that a dropped connection can be tried
+again."""
 
 
 async def pass_through(

@@ -16,8 +16,8 @@ WRITE_S = 60.0
 
 
 async def relay(request: web.BaseRequest, head: Head, chunks: AsyncIterator[bytes]) -> web.StreamResponse:
-    """Sends head and chunks on as they come. Where the chunks break off, so does the connection: the caller must
-    not take half an answer for a whole one."""
+    """Sends head and chunks on as they come. Where the chunks break off, so does the connection: the caller
+    must not take half an answer for a whole one."""
     response = web.StreamResponse(status=head.status, reason=head.reason, headers=head.headers)
     await response.prepare(request)
     try:

@@ -1,5 +1,5 @@
-"""One record per call: what was decided, why, and how long it took. Headers, metrics, log line and the list of recent
-decisions are all made from it."""
+"""One record per call: what was decided, why, and how long it took. Headers, metrics, log line and the list
+of recent decisions are all made from it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The data plane: takes a request at the door, finds out whose it is and what it asks, and answers whatever happens."""
+"""The data plane: takes a request at the door, finds out whose it is and what it asks, and answers whatever
+happens."""
 
 from __future__ import annotations
 

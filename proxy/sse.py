@@ -10,7 +10,8 @@ _LINE = re.compile(rb"\r\n|\n|\r")
 
 
 class Splitter:
-    """Cuts a byte stream, however it arrives, into whole events with their terminators: what goes in comes out."""
+    """Cuts a byte stream, however it arrives, into whole events with their terminators: what goes in comes
+    out."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -29,7 +30,8 @@ class Splitter:
 def _cut(data: bytes) -> tuple[list[bytes], bytes]:
     events, start = [], 0
     for boundary in _BOUNDARY.finditer(data):
-        # "\r\n\r" may yet become "\r\n\r\n": a boundary that ends with the data in "\r" waits for the next byte.
+        # "\r\n\r" may yet become "\r\n\r\n": a boundary that ends with the data in "\r" waits for the next
+        # byte.
         if boundary.end() == len(data) and data.endswith(b"\r"):
             break
         events.append(data[start : boundary.end()])

@@ -1,6 +1,8 @@
-"""The origin: sends a request up, gives back its head and its bytes as they come, and translates what goes wrong.
+"""The origin: sends a request up, gives back its head and its bytes as they come, and translates what goes
+wrong.
 
-aiohttp's client is used here because a relayed stream costs a fifth of what it costs with httpx (DECISIONS.md).
+aiohttp's client is used here because a relayed stream costs a fifth of what it costs with httpx
+(DECISIONS.md).
 """
 
 from __future__ import annotations

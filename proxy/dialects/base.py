@@ -1,7 +1,7 @@
 """What an API's dialect must tell the exchange. A dialect is one file; the exchange knows none by name.
 
-Answers have one form inside nearhit: the JSON object that the API gives without streaming. `Gatherer` makes it
-of an event stream and `scatter` makes an event stream of it.
+Answers have one form inside nearhit: the JSON object that the API gives without streaming. `Gatherer` makes
+it of an event stream and `scatter` makes an event stream of it.
 """
 
 from __future__ import annotations

@@ -160,8 +160,8 @@ _NAMES = frozenset({"role", "id", "type", "name", "object", "index", "finish_rea
 
 
 def _merge(whole: JsonObject, delta: JsonObject) -> None:
-    """Continues `whole` by `delta`: strings and lists grow, objects merge, list items that carry an index meet their
-    like."""
+    """Continues `whole` by `delta`: strings and lists grow, objects merge, list items that carry an index
+    meet their like."""
     for key, new in delta.items():
         old = whole.get(key)
         if isinstance(new, list) and any(isinstance(item, dict) and "index" in item for item in new):
