@@ -1,0 +1,184 @@
+"""What separates two calls, and what does not."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from proxy.dialects import openai_chat
+from proxy.errors import BadRequest
+from proxy.messages import Ambiguous, Call, read_call, tenant_digest
+
+BODY: dict[str, Any] = {
+    "model": "m",
+    "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "How are you?"}],
+}
+
+
+def call(body: Any = BODY, target: str = "/v1/chat/completions", **headers: str) -> Call:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    pairs = [(name.replace("_", "-"), value) for name, value in headers.items()]
+    made = read_call(openai_chat, target, CIMultiDictProxy(CIMultiDict(pairs)), data, "t", 0)
+    assert made is not None
+    return made
+
+
+def changed(**changes: Any) -> dict[str, Any]:
+    return copy.deepcopy(BODY) | changes
+
+
+def with_text(text: str, earlier: str = "Be brief.") -> dict[str, Any]:
+    return changed(messages=[{"role": "system", "content": earlier}, {"role": "user", "content": text}])
+
+
+def same(a: Call, b: Call) -> bool:
+    assert (a.exact("t") == b.exact("t")) <= (a.partition("t", "v") == b.partition("t", "v"))
+    return a.exact("t") == b.exact("t")
+
+
+def alike(a: Call, b: Call) -> bool:
+    return a.partition("t", "v") == b.partition("t", "v")
+
+
+def test_the_last_user_text_is_fuzzy_and_nothing_else() -> None:
+    assert call().text == "How are you?"
+    assert alike(call(), call(with_text("How do you do?")))
+    assert not same(call(), call(with_text("How do you do?")))
+    assert not alike(call(), call(with_text("How are you?", earlier="Be verbose.")))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": "n"}, {"temperature": 0.5}, {"n": 2}, {"seed": 1}, {"user": "x"}, {"tools": []},
+        {"response_format": {"type": "json_object"}}, {"max_tokens": 5}, {"whatever": None}, {"logprobs": True},
+    ],
+)  # fmt: skip
+def test_every_other_member_is_identity(changes: dict[str, Any]) -> None:
+    assert not alike(call(), call(changed(**changes)))
+
+
+def test_streaming_is_not_identity() -> None:
+    streamed = changed(stream=True, stream_options={"include_usage": True})
+    assert same(call(), call(streamed))
+    assert same(call(), call(changed(stream=False)))
+    assert call(streamed).reading.stream
+
+
+def test_order_and_spacing_are_not_identity() -> None:
+    shuffled = json.dumps(dict(reversed(BODY.items())), indent=2).encode()
+    assert same(call(), call(shuffled))
+    assert same(call(with_text("ü")), call(json.dumps(with_text("ü"), ensure_ascii=False).encode()))
+
+
+def test_tenants_vector_spaces_paths_and_organisations_are_identity() -> None:
+    one = call()
+    assert one.exact("t") != one.exact("u")
+    assert one.partition("t", "v") != one.partition("u", "v")
+    assert one.partition("t", "v") != one.partition("t", "w")
+    assert not alike(one, call(target="/v1/chat/completions?api-version=2"))
+    assert not alike(one, call(OpenAI_Organization="o"))
+    assert not alike(one, call(X_Nearhit_Namespace="n"))
+
+
+def test_numbers_keep_their_writing_apart() -> None:
+    assert not alike(call(changed(temperature=1)), call(changed(temperature=1.0)))
+    big = 2**70
+    assert not alike(call(changed(seed=big)), call(changed(seed=big + 1)))
+
+
+@pytest.mark.parametrize(
+    ("messages", "why"),
+    [
+        ([{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}], "last-turn"),
+        ([{"role": "tool", "tool_call_id": "1", "content": "42"}], "last-turn"),
+        ([{"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {}}]}], "media"),
+        ([{"role": "user", "content": [{"type": "image_url", "image_url": {}}, {"type": "text", "text": "x"}]}], "media"),
+        ([{"role": "user", "content": [{"type": "input_audio"}]}, {"role": "user", "content": "x"}], "media"),
+        ([{"role": "user", "content": " "}], "empty"),
+        ([{"role": "user", "content": None}], "media"),
+    ],
+)  # fmt: skip
+def test_what_may_only_match_to_the_letter(messages: list[Any], why: str) -> None:
+    made = call(changed(messages=messages))
+    assert made.text is None
+    assert made.reading.opaque == why
+
+
+def test_an_image_stays_part_of_the_identity() -> None:
+    def with_image(url: str) -> Call:
+        image = {"type": "image_url", "image_url": {"url": url}}
+        return call(changed(messages=[{"role": "user", "content": [image, {"type": "text", "text": "What?"}]}]))
+
+    assert not same(with_image("a"), with_image("b"))
+    assert same(with_image("a"), with_image("a"))
+
+
+def test_of_several_text_parts_only_the_last_is_fuzzy() -> None:
+    def parts(*texts: str) -> Call:
+        content = [{"type": "text", "text": text} for text in texts]
+        return call(changed(messages=[{"role": "user", "content": content}]))
+
+    assert parts("document", "question").text == "question"
+    assert alike(parts("document", "question"), parts("document", "query"))
+    assert not alike(parts("document", "question"), parts("other", "question"))
+
+
+def test_a_text_that_looks_like_its_own_gap_is_no_gap() -> None:
+    gap = changed(messages=[BODY["messages"][0], {"role": "user", "content": None}])
+    assert not same(call(gap), call(with_text("\0")))
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"nonsense", b'{"a": NaN}', b"\xff\xfe", b"[" * 100_000])
+def test_what_is_not_json_is_the_callers_mistake(body: bytes) -> None:
+    with pytest.raises(BadRequest):
+        call(body)
+
+
+def test_doubled_members_are_ambiguous() -> None:
+    with pytest.raises(Ambiguous):
+        call(b'{"model": "a", "model": "b", "messages": [{"role": "user", "content": "x"}]}')
+
+
+@pytest.mark.parametrize(
+    "body", [[], "x", {}, {"model": "m"}, changed(messages=[]), changed(messages="x"), changed(model=1),
+             changed(messages=["x"]), changed(stream="yes")],
+)  # fmt: skip
+def test_what_the_api_would_refuse_is_left_to_the_api(body: Any) -> None:
+    assert read_call(openai_chat, "/", CIMultiDictProxy(CIMultiDict()), json.dumps(body).encode(), "t", 0) is None
+
+
+def test_litellms_cache_object_is_a_control_and_goes_no_further() -> None:
+    made = call(changed(cache={"no-store": True}))
+    assert not made.controls.write
+    assert b"no-store" not in made.body
+    assert same(made, call())
+
+
+def test_a_tenants_digest_does_not_tell_its_key() -> None:
+    assert "sk-secret" not in tenant_digest("Authorization: Bearer sk-secret")
+    assert tenant_digest("a") != tenant_digest("b")
+
+
+words = st.text(min_size=1, max_size=30).filter(lambda text: text.strip())
+
+
+@given(words, words)
+def test_two_texts_are_the_same_only_if_they_are(a: str, b: str) -> None:
+    assert same(call(with_text(a)), call(with_text(b))) == (a == b)
+    assert alike(call(with_text(a)), call(with_text(b)))
+
+
+@given(st.lists(words, min_size=1, max_size=4), st.lists(words, min_size=1, max_size=4))
+def test_earlier_turns_must_match_exactly(a: list[str], b: list[str]) -> None:
+    def conversation(turns: list[str]) -> Call:
+        earlier = [{"role": "assistant", "content": turn} for turn in turns]
+        return call(changed(messages=[*earlier, {"role": "user", "content": "Go on."}]))
+
+    assert alike(conversation(a), conversation(b)) == (a == b)

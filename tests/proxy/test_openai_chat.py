@@ -1,0 +1,176 @@
+"""Answers survive the way from object to stream and back."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies import storable
+from proxy.dialects import openai_chat
+from proxy.sse import Splitter, payload
+
+texts = st.text(max_size=200)
+calls = st.lists(
+    st.fixed_dictionaries(
+        {
+            "id": st.text(min_size=1, max_size=8),
+            "type": st.just("function"),
+            "function": st.fixed_dictionaries({"name": st.text(min_size=1, max_size=8), "arguments": texts}),
+        }
+    ),
+    min_size=1,
+    max_size=3,
+)
+messages = st.fixed_dictionaries(
+    {"role": st.just("assistant"), "content": st.none() | st.text(min_size=1, max_size=200)},
+    optional={"tool_calls": calls, "refusal": st.text(min_size=1), "reasoning_content": st.text(min_size=1)},
+)
+choices = st.lists(
+    st.fixed_dictionaries(
+        {"message": messages, "finish_reason": st.sampled_from(["stop", "length"]), "logprobs": st.none()}
+    ),
+    min_size=1,
+    max_size=3,
+).map(lambda each: [{"index": index, **choice} for index, choice in enumerate(each)])
+usages = st.just({"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7})
+answers = st.fixed_dictionaries(
+    {
+        "id": st.text(), "object": st.just("chat.completion"), "created": st.integers(0), "model": st.text(),
+        "choices": choices, "usage": usages,
+    }
+)  # fmt: skip
+
+WITH_USAGE = {"stream": True, "stream_options": {"include_usage": True}}
+
+
+def gathered(stream: bytes) -> dict[str, Any] | None:
+    splitter, gatherer = Splitter(), openai_chat.gatherer()
+    for event in [*splitter.feed(stream), splitter.rest()]:
+        gatherer.feed(event)
+    return gatherer.answer()
+
+
+def data(stream: bytes) -> list[Any]:
+    found = [payload(event) for event in Splitter().feed(stream)]
+    return [json.loads(each) for each in found if each not in (None, b"[DONE]")]
+
+
+@given(answers)
+def test_scattered_and_gathered_an_answer_is_the_same(answer: dict[str, Any]) -> None:
+    assert gathered(b"".join(openai_chat.scatter(answer, WITH_USAGE))) == answer
+
+
+@given(answers)
+def test_usage_is_told_only_to_those_who_ask(answer: dict[str, Any]) -> None:
+    silent = data(b"".join(openai_chat.scatter(answer, {"stream": True})))
+    asked = data(b"".join(openai_chat.scatter(answer, WITH_USAGE)))
+    assert not any("usage" in chunk for chunk in silent)
+    assert [chunk["usage"] for chunk in asked] == [None] * (len(asked) - 1) + [answer["usage"]]
+    assert asked[-1]["choices"] == []
+
+
+@given(answers, st.lists(st.integers(0, 5000), max_size=6))
+def test_the_filter_makes_an_enriched_stream_as_if_it_had_not_been(answer: dict[str, Any], at: list[int]) -> None:
+    asked = b"".join(openai_chat.scatter(answer, WITH_USAGE))
+    plain = b"".join(openai_chat.scatter(answer, {"stream": True}))
+    places = [0, *sorted({place % (len(asked) + 1) for place in at}), len(asked)]
+    unenriched = openai_chat.unenriched()
+    kept = [unenriched.feed(asked[a:b]) for a, b in zip(places, places[1:], strict=False)]
+    assert b"".join(kept) + unenriched.rest() == plain
+
+
+def test_text_that_speaks_of_usage_is_left_alone() -> None:
+    chunk = {"choices": [{"index": 0, "delta": {"content": ',"usage":null'}}]}
+    event = b"data: " + json.dumps(chunk).encode() + b"\n\n"
+    assert openai_chat.unenriched().feed(event) == event
+
+
+def test_enriching_asks_for_usage_once() -> None:
+    assert openai_chat.enrich({"model": "m"}) is None
+    assert openai_chat.enrich({"stream": True, "stream_options": {"include_usage": True}}) is None
+    richer = openai_chat.enrich({"stream": True, "stream_options": {"x": 1}})
+    assert richer == {"stream": True, "stream_options": {"x": 1, "include_usage": True}}
+
+
+OPENING = b'data: {"id":"1","choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
+PIECE = b'data: {"id":"1","choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
+FINISH = b'data: {"id":"1","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"",
+        OPENING + PIECE + FINISH,  # no [DONE]
+        OPENING + b'data: {"error": {"message": "overloaded"}}\n\n' + DONE,
+        OPENING + b"data: {broken\n\n" + DONE,
+        OPENING + b'data: {"choices": [{"delta": {}}]}\n\n' + DONE,  # a choice without its index
+        OPENING + b'data: ["no object"]\n\n' + DONE,
+        DONE,
+    ],
+)
+def test_a_stream_that_did_not_end_as_it_should_is_no_answer(stream: bytes) -> None:
+    assert gathered(stream) is None
+
+
+def test_comments_and_repeated_names_do_no_harm() -> None:
+    again = PIECE.replace(b'"content"', b'"role":"assistant","content"')
+    answer = gathered(OPENING + b": keep-alive\n\n" + again + again + FINISH + DONE)
+    assert answer is not None
+    assert answer["choices"][0]["message"] == {"role": "assistant", "content": "hihi"}
+
+
+def test_logprobs_and_tool_calls_grow_piece_by_piece() -> None:
+    def chunk(**choice: Any) -> bytes:
+        return b"data: " + json.dumps({"choices": [{"index": 0, **choice}]}).encode() + b"\n\n"
+
+    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}
+    answer = gathered(
+        chunk(delta={"role": "assistant"}, logprobs={"content": [{"token": "a"}]})
+        + chunk(delta={"tool_calls": [call]}, logprobs={"content": [{"token": "b"}]})
+        + chunk(delta={"tool_calls": [{"index": 0, "function": {"arguments": '{"x"'}}]})
+        + chunk(delta={"tool_calls": [{"index": 0, "function": {"arguments": ":1}"}}]})
+        + chunk(delta={}, finish_reason="tool_calls")
+        + DONE
+    )
+    assert answer is not None
+    (choice,) = answer["choices"]
+    assert choice["logprobs"] == {"content": [{"token": "a"}, {"token": "b"}]}
+    assert choice["message"]["tool_calls"][0]["function"] == {"name": "f", "arguments": '{"x":1}'}
+
+
+def answer(message: dict[str, Any], finish: str = "stop") -> dict[str, Any]:
+    return {"choices": [{"index": 0, "message": {"role": "assistant", **message}, "finish_reason": finish}]}
+
+
+@pytest.mark.parametrize(
+    ("whole", "why"),
+    [
+        (answer({"content": "hi"}), None),
+        (answer({"content": None, "tool_calls": [{}]}, "tool_calls"), None),
+        (answer({"content": "hi"}, "length"), "ended-early"),
+        (answer({"content": "hi"}, "content_filter"), "ended-early"),
+        (answer({"content": "hi"}, None), "ended-early"),  # type: ignore[arg-type]
+        (answer({"content": ""}), "empty"),
+        (answer({"content": None, "refusal": "No."}), "empty"),
+        (answer({"content": "x", "refusal": "No."}), "refusal"),
+        ({"choices": []}, "incomplete"),
+        ({"error": {"message": "in a 200"}}, "incomplete"),
+        ({"choices": [{"finish_reason": "stop"}]}, "incomplete"),
+        ({"choices": [answer({"content": "a"})["choices"][0], answer({"content": "b"}, "length")["choices"][0]]},
+         "ended-early"),
+    ],
+)  # fmt: skip
+def test_only_what_ended_whole_and_well_is_storable(whole: dict[str, Any], why: str | None) -> None:
+    assert storable.objection(200, openai_chat.ending(whole)) == why
+
+
+def test_no_other_status_is_storable() -> None:
+    good = openai_chat.ending(answer({"content": "hi"}))
+    assert storable.objection(201, good) == "status"
+    assert storable.objection(500, good) == "status"
