@@ -43,12 +43,20 @@ def _ask(name: str, asked: Facts, stored: Facts) -> str | None:
         return type(error).__name__
 
 
+def swaps(a: Facts, b: Facts) -> str | None:
+    """A number, date, name or identifier in the place of another; what only one text adds does not count.
+
+    For categories where people like to add harmless detail; the four guards below count additions as well.
+    """
+    return next((found for look in _LOOKS if (found := _swapped(*look(a, b)))), None)
+
+
 def numbers(a: Facts, b: Facts) -> str | None:
     """Another value, a value in one text only, or the same value in another unit ($800, £800).
 
     1,000 is 1000, "two" is 2, 24 hours are a day.
     """
-    return _differ(a.numbers.keys(), b.numbers.keys(), a.soft | b.soft) or _units(a, b)
+    return _differ(*_numbers(a, b), a.soft | b.soft) or _units(a, b)
 
 
 def _units(a: Facts, b: Facts) -> str | None:
@@ -61,24 +69,24 @@ def _units(a: Facts, b: Facts) -> str | None:
 
 def dates(a: Facts, b: Facts) -> str | None:
     """Another month, weekday, part of the day or relative day, or one in one text only."""
-    return _differ(a.dates, b.dates, a.soft | b.soft)
+    return _differ(*_dates(a, b), a.soft | b.soft)
 
 
 def negation(a: Facts, b: Facts) -> str | None:
-    """A "not" or "without" that the other text has no counterpart of, or opposite terms."""
-    if (a.negated and not b.negated and not b.doubtful) or (b.negated and not a.negated and not a.doubtful):
-        return "one side only"
-    return opposites(a, b)
+    """A "not" that the other text has no counterpart of, or opposite terms (before/after); both cancel out."""
+    terms = _opposites(a, b)
+    if a.negated != b.negated and terms:
+        return None
+    one_side = any(x.negated and not (y.negated or y.doubtful) for x, y in ((a, b), (b, a)))
+    return terms or ("one side only" if one_side else None)
 
 
-def opposites(a: Facts, b: Facts) -> str | None:
-    """Each text has a term whose opposite stands in the other: before/after, max/min, enable/disable."""
+def _opposites(a: Facts, b: Facts) -> str | None:
     mine, theirs = a.poles - b.poles, b.poles - a.poles
-    families = {family for family, _ in mine} & {family for family, _ in theirs}
-    for family in families:
-        left, right = ([pole for f, pole in side if f == family] for side in (mine, theirs))
+    for family in sorted({family for family, _ in mine} & {family for family, _ in theirs}):
+        left, right = (min(pole for f, pole in side if f == family) for side in (mine, theirs))
         terms = lexicon.OPPOSITES[family]
-        return f"{_term(terms[left[0]], a)} / {_term(terms[right[0]], b)}"
+        return f"{_term(terms[left], a)} / {_term(terms[right], b)}"
     return None
 
 
@@ -88,16 +96,12 @@ def _term(pole: frozenset[str], of: Facts) -> str:
 
 def identifiers(a: Facts, b: Facts) -> str | None:
     """A quoted string, path, file name, flag, identifier or named tool that the other text does not have."""
-    mine = {i for i in a.identifiers if i not in b.flat} | {t for t in a.tools if f" {t} " not in b.flat}
-    theirs = {i for i in b.identifiers if i not in a.flat} | {t for t in b.tools if f" {t} " not in a.flat}
-    return _differ(mine, theirs)
+    return _differ(*_identifiers(a, b))
 
 
 def entities(a: Facts, b: Facts) -> str | None:
     """A name or a place that the other text does not have."""
-    mine = {name for name in a.names if not _named(name, b)}
-    theirs = {name for name in b.names if not _named(name, a)}
-    return _differ(mine, theirs, a.soft | b.soft)
+    return _differ(*_names(a, b), a.soft | b.soft)
 
 
 def wording(a: Facts, b: Facts) -> str | None:
@@ -113,7 +117,7 @@ def question(a: Facts, b: Facts) -> str | None:
 
 def conditions(a: Facts, b: Facts) -> str | None:
     """A term that narrows the question (cheapest, only, without, before, if) on one side only."""
-    return _differ(a.qualifiers, b.qualifiers)
+    return _differ(a.qualifiers - b.qualifiers, b.qualifiers - a.qualifiers)
 
 
 def direction(a: Facts, b: Facts) -> str | None:
@@ -130,12 +134,39 @@ def direction(a: Facts, b: Facts) -> str | None:
     return None
 
 
+# Each look gives what only the first text has and what only the second has.
+Sides = tuple[Set[str], Set[str]]
+
+
+def _numbers(a: Facts, b: Facts) -> Sides:
+    return a.numbers.keys() - b.numbers.keys(), b.numbers.keys() - a.numbers.keys()
+
+
+def _dates(a: Facts, b: Facts) -> Sides:
+    return a.dates - b.dates, b.dates - a.dates
+
+
+def _identifiers(a: Facts, b: Facts) -> Sides:
+    return {i for i in a.identifiers if i not in b.flat}, {i for i in b.identifiers if i not in a.flat}
+
+
+def _names(a: Facts, b: Facts) -> Sides:
+    return {name for name in a.names if not _named(name, b)}, {
+        name for name in b.names if not _named(name, a)
+    }
+
+
+_LOOKS = (_numbers, _dates, _identifiers, _names)
+
+
 def _differ(mine: Set[str], theirs: Set[str], soft: Set[str] = frozenset()) -> str | None:
     """What only one side has. Soft items count only where both sides have something of their own."""
-    left, right = mine - theirs, theirs - mine
-    if left and right:
-        return _versus(left, right)
-    return _versus(left - soft, right - soft) if (left | right) - soft else None
+    hard = (mine and theirs) or (mine | theirs) - soft
+    return _versus(mine, theirs) if hard else None
+
+
+def _swapped(mine: Set[str], theirs: Set[str]) -> str | None:
+    return _versus(mine, theirs) if mine and theirs else None
 
 
 def _versus(mine: Iterable[str], theirs: Iterable[str]) -> str:
@@ -189,6 +220,17 @@ def _alike(word: str, other: str) -> bool:
 
 GUARDS: dict[str, Guard] = {
     guard.__name__: guard
-    for guard in (numbers, dates, negation, identifiers, entities, direction, conditions, question, wording)
+    for guard in (
+        swaps,
+        numbers,
+        dates,
+        negation,
+        identifiers,
+        entities,
+        direction,
+        conditions,
+        question,
+        wording,
+    )
 }
 """Every guard by the name that a category's file uses for it."""

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 from policies import guards_lexicon as lexicon
 
@@ -37,7 +38,7 @@ class Facts:
     qualifiers: frozenset[str]
     """Terms that narrow what is asked for, each by the first of its family."""
     identifiers: frozenset[str]
-    tools: frozenset[str]
+    """Quoted strings, paths, file names, flags, code, named tools: their words between spaces."""
     names: frozenset[str]
     kind: str
     """What is asked for: "why", "when", "how-many" ... or ""."""
@@ -53,11 +54,12 @@ _ALIAS = re.compile(
 )
 _TOKEN = re.compile(
     r"""
-    (?P<number> [$€£₹¥]? (?<![\w.]) \d+ (?: ,\d{2,3} )* (?: [.] \d+ )* (?P<suffix> [a-z%°]* ) (?![\w]) )
+    (?P<number> [$€£₹¥]? (?<!\w) (?<!\d\.) \d+ (?:,\d{2,3})* (?:\.\d+)* (?P<suffix> [a-z%°]* ) (?!\w) )
     | (?P<word> [^\W_] (?: [^\W_] | ['’] (?=[a-z]) )* (?: \+\+ | \# (?!\w) )? )
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+_PRODUCT = re.compile(r"(?<![\w.])(\d{1,6}) ?\* ?(\d{1,6})(?![\w.])")
 _ORDINAL = frozenset(("st", "nd", "rd", "th"))
 _QUOTED = re.compile(
     r"""“([^”]{1,80})” | "([^"]{1,80})" | `([^`]{1,80})` | (?<![\w'])'([^']{1,80})'(?!\w)""", re.VERBOSE
@@ -84,6 +86,7 @@ _NAME = re.compile(r"(?<![\w.*/\\_-])[A-Z][\w&'’-]*(?:\.[A-Z])*")
 def facts(text: str) -> Facts:
     """The facts of `text`. Remembered for the texts seen last."""
     text = _ALIAS.sub(lambda match: lexicon.ALIASES[match[0].lower()], text.replace("’", "'"))
+    text = _PRODUCT.sub(lambda match: str(int(match[1]) * int(match[2])), text)
     lower = text.lower()
     tokens = [(m["number"], m["suffix"] or "", m["word"]) for m in _TOKEN.finditer(lower)]
     words = [word or number for number, _, word in tokens]
@@ -97,15 +100,14 @@ def facts(text: str) -> Facts:
         stems=frozenset(stems),
         initials="".join(word[0] for word in words),
         numbers=numbers,
-        soft=soft_numbers | soft_names | {"today"},
+        soft=soft_numbers | soft_names | _regions(words, names) | {"today", "0"},
         dates=_dates(words),
         negated=_negated(lower, words),
         doubtful=not bag.isdisjoint(lexicon.SOFT_NEGATORS)
         or any(word.startswith(("un", "non")) for word in words),
         qualifiers=frozenset(_QUALIFIERS[word] for word in bag if word in _QUALIFIERS),
         poles=frozenset(pole for word in bag for pole in _POLES.get(word, ())),
-        identifiers=_identifiers(text),
-        tools=bag & lexicon.TOOLS,
+        identifiers=_identifiers(text) | {f" {tool} " for tool in bag & lexicon.TOOLS},
         names=names | bag & lexicon.PLACES,
         kind=_kind(lower),
         roles=_roles(words),
@@ -167,7 +169,7 @@ def _numbers(
     found: dict[str, set[str]] = {}
     soft = set()
     at = 0
-    words = [*(number or word or "" for number, _, word in tokens), "", ""]
+    words = [*(number or word or "" for number, _, word in tokens), "", "", ""]
     while at < len(tokens):
         number, suffix, word = tokens[at]
         unit_of_one = words[at] in _ONE and lexicon.UNITS.get(words[at + 1], ("", 1))[0] == "s"
@@ -182,9 +184,8 @@ def _numbers(
             value *= lexicon.SCALES[words[at]]
             maybe = False
             at += 1
-        unit = unit or (
-            words[at] if words[at] in lexicon.UNITS else before if before in ("rs", "inr", "usd") else ""
-        )
+        ahead = words[at + 2] if words[at : at + 2] == ["or", "more"] else words[at]
+        unit = unit or next((u for u in (ahead, before) if u in lexicon.UNITS), "")
         key, name = _measured(value, unit)
         found.setdefault(key, set()).update((name,) if name else ())
         if maybe:
@@ -287,6 +288,12 @@ def _names(text: str) -> tuple[frozenset[str], frozenset[str]]:
     names = {name: m for name, m in found.items() if name not in _NO_NAME and len(name) > 1}
     qualifying = (name for name, m in names.items() if re.search(r"[A-Z]\w*, ?$", text[: m.start()]))
     return frozenset(names), frozenset(qualifying)
+
+
+def _regions(words: Sequence[str], names: frozenset[str]) -> frozenset[str]:
+    """States and countries right behind another name: they say which one is meant ("Dallas Texas")."""
+    known = names | lexicon.PLACES
+    return frozenset(b for a, b in pairwise(words) if b in lexicon.REGIONS and a in known)
 
 
 def _starts_sentence(text: str, at: int) -> bool:

@@ -315,6 +315,40 @@ value worth
 password passcode pin
 account profile
 send transfer
+china chinese
+france french
+germany german
+italy italian
+spain spanish
+russia russian
+india indian
+japan japanese
+korea korean
+britain british
+england english
+usa american
+canada canadian
+mexico mexican
+brazil brazilian
+australia australian
+pakistan pakistani
+iran iranian
+iraq iraqi
+syria syrian
+israel israeli
+turkey turkish
+greece greek
+portugal portuguese
+sweden swedish
+norway norwegian
+denmark danish
+finland finnish
+poland polish
+ireland irish
+scotland scottish
+europe european
+asia asian
+africa african
 """)
 
 NEGATORS = _words(
@@ -325,7 +359,8 @@ SOFT_NEGATORS = _words("""
 unable fail fails failed failing failure impossible stop stopped avoid prevent refuse refused lack lacks lacking less lose lost
 losing forgot forget forgotten miss missing pending decline declined denied empty hide hidden wrong except only instead
 rather but excluding exclude excludes outside other remain remaining left free minus stuck broken reject rejected until
-unless hardly barely few little yet hate dislike against worse bad zero absent
+unless hardly barely few little yet hate dislike against worse bad zero absent besides ban bans banned stopping problem problems
+issue issues error errors trouble difficulty remove removes removed removing strip least
 """)
 
 COUNTRIES = _words("""
@@ -358,6 +393,8 @@ indonesian swahili indian american british canadian australian european asian af
 scottish israeli iranian iraqi syrian
 """)
 PLACES = COUNTRIES | STATES | CITIES | LANGUAGES
+REGIONS = COUNTRIES | STATES
+"""Places that often stand behind a city only to say which one."""
 
 ALIASES = {
     "united states of america": "USA", "united states": "USA", "u.s.a.": "USA", "u.s.a": "USA", "u.s.": "USA", "u.s": "USA",
@@ -372,7 +409,7 @@ ALIASES = {
     "corona virus": "covid", "first name": "forename", "first names": "forenames", "given name": "forename",
     "last name": "surname", "last names": "surnames", "family name": "surname", "directory tree": "directory",
     "do n't": "don't", "does n't": "doesn't", "set up": "setup", "log in": "login", "sign in": "login",
-    "sign up": "signup", "boy friend": "boyfriend", "girl friend": "girlfriend", "wi-fi": "wifi", "wi fi": "wifi",
+    "sign up": "signup", "the us": "the USA", "boy friend": "boyfriend", "girl friend": "girlfriend", "wi-fi": "wifi", "wi fi": "wifi",
 }  # fmt: skip
 
 TOOLS = _words("""
@@ -389,32 +426,20 @@ aws azure gcp heroku firebase apache nginx tomcat selenium awk sed grep find xar
 QUALIFIERS = _groups("""
 cheapest cheap lowest-priced affordable inexpensive budget
 expensive luxury costliest
-earliest first
-latest last newest
+earliest
+latest newest
 recent recently
 largest biggest greatest highest maximum max longest tallest
-smallest lowest minimum min shortest least fewest
+smallest lowest minimum min shortest fewest
 most
 average avg mean
-total sum
 easiest easy simplest simple
 hardest difficult hard
 fastest quickest
-only just
-without
+only
 except excluding exclude besides
-before prior
-after since
-between
-if
-unless
 free
 roundtrip
 oneway
 nonstop direct
-empty
-hidden
-sorted sort order ordered
-recursively recursive
-online
 """)

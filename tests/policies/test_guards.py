@@ -10,6 +10,10 @@ from policies import guards
 from policies.guards import GUARDS, facts, objection
 
 DIFFERENT = [
+    ("swaps", "the 3 best phones", "the 5 best phones"),
+    ("swaps", "is it open on Monday", "is it open on Tuesday"),
+    ("swaps", "find all *.py files", "find all *.js files"),
+    ("swaps", "is Lisbon worth a visit", "is Porto worth a visit"),
     ("numbers", "files larger than 10 MB", "files larger than 20 MB"),
     ("numbers", "how far is 3.5 miles", "how far is 35 miles"),
     ("numbers", "split it among four friends", "split it among six friends"),
@@ -51,12 +55,14 @@ DIFFERENT = [
     ("question", "how long is the flight", "how much is the flight"),
     ("question", "how many courses are offered", "which courses are offered"),
     ("conditions", "flights to Rome", "cheapest flights to Rome"),
-    ("conditions", "can I travel", "can I travel if I am ill"),
+    ("conditions", "rooms with a bath", "rooms except those with a bath"),
     ("direction", "trains from Lyon to Paris", "trains from Paris to Lyon"),
     ("direction", "convert euros to dollars", "convert dollars to euros"),
 ]
 
 SAME = [
+    ("swaps", "the best phones", "the 5 best phones"),
+    ("swaps", "who is the mayor", "who is the mayor of Lisbon"),
     ("numbers", "1,000 people", "1000 people"),
     ("numbers", "two apples", "2 apples"),
     ("numbers", "the last 24 hours", "the last day"),
