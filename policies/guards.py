@@ -73,7 +73,7 @@ def dates(a: Facts, b: Facts) -> str | None:
 
 
 def negation(a: Facts, b: Facts) -> str | None:
-    """A "not" that the other text has no counterpart of, or opposite terms (before/after); both cancel out."""
+    """A "not" without a counterpart in the other text, or opposite terms (before/after); both cancel out."""
     terms = _opposites(a, b)
     if a.negated != b.negated and terms:
         return None
