@@ -69,6 +69,11 @@ def _check(model: weights.Model) -> None:
                 f"{model.folder}: {key} is {config[key]!r}, the lean back end reads {value!r} only; "
                 "set embedding.kind to sentence-transformers"
             )
+    if more := set(model.modules) - {"Transformer", "Pooling", "Normalize"}:
+        raise ValueError(
+            f"{model.folder}: the lean back end has no module {', '.join(sorted(more))}; "
+            "set embedding.kind to sentence-transformers"
+        )
     if model.pooling not in ("mean", "cls"):
         raise ValueError(f"{model.folder}: pooling {model.pooling!r}; the lean back end knows mean and cls")
 

@@ -21,6 +21,8 @@ class Model:
     folder: Path
     config: dict[str, Any]
     """`config.json` as it stands."""
+    modules: tuple[str, ...]
+    """What the text goes through, such as ("Transformer", "Pooling", "Normalize")."""
     pooling: str
     """"mean", "cls" or another of sentence-transformers' modes."""
     max_tokens: int
@@ -41,10 +43,15 @@ def packaged() -> Path:
 def read(folder: Path) -> Model:
     """Everything but the weights. Raises FileNotFoundError or ValueError with what is missing."""
     config = _json(folder / "config.json")
+    modules = {
+        module["type"].rpartition(".")[2]: folder / module["path"]
+        for module in _json(folder / "modules.json")
+    }
     return Model(
         folder=folder,
         config=config,
-        pooling=_pooling(folder),
+        modules=tuple(modules),
+        pooling=_pooling(_json(modules["Pooling"] / "config.json")) if "Pooling" in modules else "none",
         max_tokens=_max_tokens(folder, config),
         fingerprint=f"{config.get('model_type', 'model')}-{_digest(folder)}",
     )
@@ -72,21 +79,20 @@ def _json(path: Path) -> Any:
         raise ValueError(f"{path} is not JSON: {error}") from None
 
 
-def _pooling(folder: Path) -> str:
-    modules = _json(folder / "modules.json")
-    paths = [m["path"] for m in modules if m["type"].endswith(".Pooling")]
-    config = _json(folder / paths[0] / "config.json") if paths else {}
+def _pooling(config: dict[str, Any]) -> str:
     modes = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
     chosen = [
         modes.get(key, key) for key, on in config.items() if key.startswith("pooling_mode_") and on is True
     ]
-    return str(config.get("pooling_mode") or "+".join(chosen) or "none")
+    # sentence-transformers 5 and later write the mode's name.
+    return str(config.get("pooling_mode") or "+".join(chosen))
 
 
 def _max_tokens(folder: Path, config: dict[str, Any]) -> int:
-    path = folder / "sentence_bert_config.json"
-    asked = _json(path).get("max_seq_length") if path.is_file() else None
-    return int(asked or config.get("max_position_embeddings", 512))
+    places = {"sentence_bert_config.json": "max_seq_length", "tokenizer_config.json": "model_max_length"}
+    said = [_json(folder / name).get(key) for name, key in places.items() if (folder / name).is_file()]
+    # What comes first counts; "no limit" is written as 10³⁰.
+    return int(min([*filter(None, said), 512][0], config.get("max_position_embeddings", 512)))
 
 
 def _digest(folder: Path) -> str:
