@@ -172,7 +172,11 @@ class Entries:
         }
 
     def _bytes_of(self, entry: Entry, vector: Vector | None) -> int:
-        return entry.size + len(entry.text.encode()) + (vector.nbytes if vector is not None else 0)
+        return (
+            entry.size
+            + len(entry.text.encode("utf-8", "replace"))
+            + (vector.nbytes if vector is not None else 0)
+        )
 
     def _replace(self, entry: Entry) -> list[Entry]:
         self.remove(entry.id)

@@ -1,0 +1,48 @@
+"""Documents in a dictionary: for tests, and for a cache that forgets everything when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+
+from storage.base import Document, Entry, Vector
+
+SCAN_BATCH = 128
+
+
+class MemoryDocuments:
+    def __init__(self) -> None:
+        self._by_id: dict[str, Document] = {}
+        self._by_exact: dict[bytes, str] = {}
+
+    async def save(self, documents: Sequence[Document]) -> None:
+        for document in documents:
+            self._discard(document.entry.id)
+            self._discard(self._by_exact.get(document.entry.exact))
+            self._by_id[document.entry.id] = document
+            self._by_exact[document.entry.exact] = document.entry.id
+
+    async def load(self, id: str) -> bytes | None:
+        document = self._by_id.get(id)
+        return document.body if document else None
+
+    async def delete(self, ids: Iterable[str]) -> None:
+        for id in ids:
+            self._discard(id)
+
+    async def scan(self) -> AsyncIterator[list[tuple[Entry, Vector | None]]]:
+        newest_first = list(reversed(self._by_id))
+        for start in range(0, len(newest_first), SCAN_BATCH):
+            ids = newest_first[start : start + SCAN_BATCH]
+            stored = [self._by_id[id] for id in ids if id in self._by_id]
+            yield [(document.entry, document.vector) for document in stored]
+
+    async def ping(self) -> None:
+        return None
+
+    async def close(self) -> None:
+        return None
+
+    def _discard(self, id: str | None) -> None:
+        document = self._by_id.pop(id, None) if id is not None else None
+        if document is not None:
+            del self._by_exact[document.entry.exact]

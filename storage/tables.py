@@ -1,0 +1,87 @@
+"""The document store's tables, and a document as a row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import NoneType
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Float, Integer, LargeBinary, MetaData, String, Table, Text
+
+from storage.base import Document, Entry, Vector
+from storage.codec import pack, tags_from_text, tags_to_text, vector_from_bytes, vector_to_bytes
+
+SCHEMA_VERSION = 1
+
+metadata = MetaData()
+
+meta = Table(
+    "nearhit_meta",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+documents = Table(
+    "nearhit_documents",
+    metadata,
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("exact", LargeBinary(16), nullable=False, unique=True),
+    Column("partition", LargeBinary(16), nullable=False),
+    Column("fingerprint", Text, nullable=False),
+    Column("category", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("created", Float(53), nullable=False),
+    Column("dialect", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("namespace", Text, nullable=False),
+    Column("tags", Text, nullable=False),
+    Column("ttl", Float(53)),
+    Column("size", BigInteger, nullable=False),
+    Column("cost_ms", Float(53), nullable=False),
+    Column("tokens_in", BigInteger, nullable=False),
+    Column("tokens_out", BigInteger, nullable=False),
+    Column("hits", BigInteger, nullable=False),
+    Column("last_hit", Float(53), nullable=False),
+    Column("vector", LargeBinary),
+    Column("body", LargeBinary, nullable=False),
+)
+
+_PLAIN: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("id", "fingerprint", "category", "text"), (str,)),
+    **dict.fromkeys(("dialect", "model", "tenant", "namespace"), (str,)),
+    **dict.fromkeys(("created", "cost_ms", "last_hit"), (float, int)),
+    **dict.fromkeys(("size", "tokens_in", "tokens_out", "hits"), (int,)),
+    **dict.fromkeys(("exact", "partition"), (bytes,)),
+    "ttl": (float, int, NoneType),
+}
+"""Columns that hold what the entry's field of that name holds."""
+_TYPES = _PLAIN | {"tags": (str,), "vector": (bytes, NoneType)}
+
+
+def to_row(document: Document) -> dict[str, Any]:
+    entry = document.entry
+    return {name: _storable(getattr(entry, name)) for name in _PLAIN} | {
+        "tags": tags_to_text(entry.tags),
+        "vector": vector_to_bytes(document.vector),
+        "body": pack(document.body),
+    }
+
+
+def _storable(value: Any) -> Any:
+    """Text without what a database refuses: halves of surrogate pairs (JSON can carry them) and NUL."""
+    if not isinstance(value, str):
+        return value
+    return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
+def from_row(row: Mapping[str, Any]) -> tuple[Entry, Vector | None]:
+    """Raises ValueError when the row is damaged: SQLite keeps whatever was put into a column."""
+    damaged = [name for name, types in _TYPES.items() if not isinstance(row[name], types)]
+    damaged += [name for name in ("exact", "partition") if name not in damaged and len(row[name]) != 16]
+    if damaged:
+        raise ValueError(f"damaged row: {', '.join(damaged)}")
+    entry = Entry(**{name: row[name] for name in _PLAIN}, tags=tags_from_text(row["tags"]))
+    return entry, vector_from_bytes(row["vector"])
