@@ -19,6 +19,7 @@ from policies import eviction
 from policies.book import Book
 from policies.decision import Controls, Offer, Verdict, judge, kept, lifetime, required_similarity
 from policies.model import InForce, in_force
+from proxy.dialects.base import Usage
 from proxy.flights import Question
 from proxy.messages import SHARED, Call
 from storage.base import Document, Entry, StorageError
@@ -128,6 +129,14 @@ class Cache:
         fingerprint = self.embedder.fingerprint if vector is not None else ""
         return Question(call, self._scope(category, call), self.policy(category), vector, fingerprint)
 
+    async def again(self, call: Call, entry: Entry) -> Question:
+        """The question whose answer shall stand beside an entry that served `call` past its lifetime.
+
+        Raises `EmbeddingError`.
+        """
+        vector = await self.embed(call.text) if entry.fingerprint and call.text is not None else None
+        return self.question(call, entry.category, vector)
+
     def _scope(self, category: str, call: Call) -> str:
         return SHARED if self.rules.book.get(category).scope == "shared" else call.tenant
 
@@ -206,6 +215,32 @@ class Cache:
     def sweep(self, now: float, limit: int) -> None:
         """Lets go of what is past use among the next `limit` entries."""
         self.documents.forget([entry.id for entry in self.entries.expired(now, self.kept, limit)])
+
+    def keep(
+        self, question: Question, id: str, body: bytes, usage: Usage, cost_ms: float, now: float
+    ) -> bool:
+        """Stores the answer to a question, which took `cost_ms` of upstream time. False as in `store`."""
+        call = question.call
+        entry = Entry(
+            id=id,
+            exact=question.exact,
+            partition=question.partition,
+            fingerprint=question.fingerprint,
+            category=question.policy.category.name,
+            text=call.text or "",
+            created=now,
+            dialect=call.dialect.name,
+            model=call.reading.model,
+            tenant=question.scope,
+            namespace=call.controls.namespace,
+            tags=call.controls.tags,
+            ttl=call.controls.ttl,
+            size=len(body),
+            cost_ms=cost_ms,
+            tokens_in=usage.tokens_in,
+            tokens_out=usage.tokens_out,
+        )
+        return self.store(entry, question.vector, body, now)
 
     def store(self, entry: Entry, vector: Vector | None, body: bytes, now: float) -> bool:
         """False when the queue of the document store is full: what could be lost is not promised."""

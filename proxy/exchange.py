@@ -75,7 +75,9 @@ class Exchange:
         question = await self._understand(trip)
         if not question.policy.category.cacheable:
             return await self._bypass(trip, "category", question)
-        if call.controls.read and (reply := await self._from_near(trip, question)):
+        if not call.controls.read:
+            trip.report.bypassed("no-cache")
+        elif reply := await self._from_near(trip, question):
             return reply
         if call.controls.only_if_cached:
             raise NotCached("This answer is not in the cache, and the request asked for a cached one only")
@@ -211,7 +213,7 @@ class Exchange:
         """The stale answer for an upstream that fails."""
         if trip.stale is None or (body := await self._load(trip, trip.stale)) is None:
             return None
-        trip.report.status = status
+        trip.report.upstream_status = status
         return self._replay(trip, trip.stale, body)
 
     async def _bypass(self, trip: Trip, reason: str, question: Question | None = None) -> Reply:
@@ -221,9 +223,7 @@ class Exchange:
 
     async def _renew(self, call: Call, found: Found) -> None:
         """Stale while revalidate: the caller has the old answer, the next one shall have a new one."""
-        entry = found.entry
-        vector = await self._cache.embed(call.text) if entry.fingerprint and call.text is not None else None
-        question = self._cache.question(call, entry.category, vector)
+        question = await self._cache.again(call, found.entry)
         if self._forwarder.flights.same(question.exact) is None:
             flight = self._forwarder.start(question)
             with flight.board(waits=True):

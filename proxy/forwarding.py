@@ -19,7 +19,6 @@ from proxy.flights import Flight, Flights, Question
 from proxy.sse import Splitter
 from proxy.tasks import Tasks
 from proxy.upstream import Answer, Upstream, forwarded
-from storage.base import Entry
 
 log = logging.getLogger("nearhit.forwarding")
 
@@ -135,28 +134,9 @@ class Forwarder:
         return not flight.private and call.generation == self._cache.generation
 
     def _store(self, flight: Flight, body: bytes, whole: JsonObject, took_ms: float) -> None:
-        question, now = flight.question, self._clock()
-        call, usage = question.call, question.call.dialect.usage(whole)
-        entry = Entry(
-            id=flight.entry_id,
-            exact=question.exact,
-            partition=question.partition,
-            fingerprint=question.fingerprint,
-            category=question.policy.category.name,
-            text=call.text or "",
-            created=now,
-            dialect=call.dialect.name,
-            model=call.reading.model,
-            tenant=question.scope,
-            namespace=call.controls.namespace,
-            tags=call.controls.tags,
-            ttl=call.controls.ttl,
-            size=len(body),
-            cost_ms=took_ms,
-            tokens_in=usage.tokens_in,
-            tokens_out=usage.tokens_out,
-        )
-        self._cache.store(entry, question.vector, body, now)
+        question = flight.question
+        usage = question.call.dialect.usage(whole)
+        self._cache.keep(question, flight.entry_id, body, usage, took_ms, self._clock())
 
 
 def decoded(pieces: list[bytes] | None, headers: Mapping[str, str], limit: int) -> bytes | None:
