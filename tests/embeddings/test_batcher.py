@@ -19,7 +19,7 @@ from embeddings.base import (
     TextTooLong,
     Vector,
 )
-from embeddings.batcher import Batcher, Waiting, _take_batch
+from embeddings.batcher import Batcher, Waiting, _settle, _take_batch
 
 
 class Letters:
@@ -87,7 +87,7 @@ def ask(made: Batcher, *texts: str) -> list[asyncio.Future[list[Vector]]]:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    while not true():  # noqa: ASYNC110 - worker threads change it
+    while not true():
         await asyncio.sleep(0.001)
 
 
@@ -151,6 +151,14 @@ async def test_who_left_makes_room_and_is_not_encoded() -> None:
     assert "left" not in [text for batch in encoder.batches for text in batch]
 
 
+async def test_who_leaves_while_the_batch_runs_does_not_spoil_it() -> None:
+    leaves, stays = (Waiting([], asyncio.get_running_loop().create_future()) for _ in range(2))
+    leaves.future.cancel()
+    vector = np.ones(2, np.float32)
+    _settle([leaves, stays], [vector, vector])
+    assert await stays.future is vector
+
+
 async def test_no_vector_within_the_deadline() -> None:
     encoder = Letters()
     async with batcher(encoder, deadline_s=0.05) as made:
@@ -185,7 +193,7 @@ async def test_a_worker_that_dies_leaves_nobody_waiting() -> None:
     async with batcher(encoder) as made:
         inside = await hold(encoder, made)
         (waiting,) = ask(made, "waiting")
-        many = asyncio.ensure_future(made.embed_many(["x"]))  # noqa: TID251 - a test holds it
+        many = asyncio.ensure_future(made.embed_many(["x"]))
         await until(lambda: made.stats()["queue"] == made.stats()["bulk"] == 1)
         encoder.error = KeyboardInterrupt()
         encoder.gate.set()
