@@ -1,0 +1,131 @@
+"""Which category a query belongs to: what the caller says, then rules, then what examples taught."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policies.book import Book
+from policies.lessons import Lessons
+
+PACKAGED = Path(__file__).with_name("classifier.npz")
+
+CONFIDENT = 0.5
+"""Below it the query goes to `default`, whose threshold is strict."""
+
+_TEMPERATURE = 0.12
+"""Of confidences where nothing but a person's own examples is known."""
+
+_SURE_OF_CLASS = 10.0
+"""n examples in a category's file weigh n / (n + 10) of what all examples of a packaged one weigh."""
+
+Vector = NDArray[np.float32]
+By = Literal["header", "rule", "examples", "default"]
+
+
+class Embedder(Protocol):
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def dimensions(self) -> int: ...
+    async def embed_many(self, texts: Sequence[str]) -> NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    category: str
+    confidence: float
+    """0 to 1; 1 where a header or a rule decided; where `default` was taken, that of the likeliest."""
+    by: By
+
+
+class Classifier:
+    """Immutable; a changed book gets a new one."""
+
+    def __init__(self, book: Book, lessons: Lessons, note: str = "") -> None:
+        """`note`: what keeps the packaged examples from being used, for people to read; or empty."""
+        self.note = note
+        self._book = book
+        self._rules = _rules(book)
+        self._names = [name for name in book.categories if name in lessons.sums]
+        self._temperature = lessons.temperature
+        self._weights = lessons.solved(self._names) if self._names else None
+
+    @classmethod
+    async def taught(cls, book: Book, embedder: Embedder, packaged: Path = PACKAGED) -> Classifier:
+        """Embeds the examples in the book's files, some milliseconds each; adds them to the packaged ones.
+
+        Raises what the embedder raises.
+        """
+        lessons, note = _known(embedder, packaged)
+        for name, category in book.categories.items():
+            if category.examples:
+                vectors = await embedder.embed_many(category.examples)
+                lessons = lessons.taught(name, vectors, _shares(len(vectors)))
+        return await asyncio.to_thread(cls, book, lessons, note)
+
+    def classify(
+        self, *, text: str, model: str = "", vector: Vector | None = None, header: str | None = None
+    ) -> Classification:
+        """`vector`: of the text, unit length; None if it could not be embedded: header and rules decide.
+        `header`: the category that the caller names; an unknown one is ignored.
+        """
+        if header is not None and header in self._book.categories:
+            return Classification(header, 1.0, "header")
+        for rule in self._rules:
+            if rule.applies(text, model):
+                return Classification(rule.category, 1.0, "rule")
+        if vector is None or self._weights is None:
+            return Classification("default", 0.0, "default")
+        name, confidence = self._likeliest(self._weights, vector)
+        if confidence < CONFIDENT:
+            return Classification("default", confidence, "default")
+        return Classification(name, confidence, "examples")
+
+    def _likeliest(self, weights: NDArray[np.float32], vector: Vector) -> tuple[str, float]:
+        scores = weights[:, :-1] @ vector + weights[:, -1]
+        best = int(scores.argmax())
+        odds = np.exp((scores - scores[best]) / self._temperature)
+        return self._names[best], float(1.0 / odds.sum())
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    category: str
+    models: tuple[str, ...]
+    patterns: tuple[re.Pattern[str], ...]
+
+    def applies(self, text: str, model: str) -> bool:
+        named = any(fnmatchcase(model, shape) for shape in self.models)
+        return named or any(pattern.search(text) for pattern in self.patterns)
+
+
+def _rules(book: Book) -> list[_Rule]:
+    """The rules in the order in which they are asked: higher priority first, then by name."""
+    ruled = [each for each in book.categories.values() if each.match.models or each.match.patterns]
+    ordered = sorted(ruled, key=lambda each: (-each.priority, each.name))
+    return [_Rule(c.name, c.match.models, tuple(map(re.compile, c.match.patterns))) for c in ordered]
+
+
+def _known(embedder: Embedder, packaged: Path) -> tuple[Lessons, str]:
+    """The packaged lessons where they are of the embedder's vector space."""
+    lessons = Lessons.load(packaged)
+    if lessons.fingerprint == embedder.fingerprint:
+        return lessons, ""
+    note = (
+        f"the packaged examples belong to the vectors of {lessons.fingerprint}, not {embedder.fingerprint}: "
+        "categories are told apart by header, rules and the examples in their files only"
+    )
+    return Lessons.none(embedder.fingerprint, embedder.dimensions, _TEMPERATURE), note
+
+
+def _shares(examples: int) -> list[float]:
+    return [1.0 / (examples + _SURE_OF_CLASS)] * examples
