@@ -1,0 +1,348 @@
+"""What the path of a call uses of a document store: writes that nobody waits for, and loads that are mostly
+local.
+
+One task writes. Whatever is deleted is gone at once for every reader, and a batch that is being written
+meanwhile cannot bring it back: deletion waits for that batch and comes after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from storage.base import Document, Documents, Entry, StorageError, Vector
+
+log = logging.getLogger(__name__)
+
+BATCH = 64
+ATTEMPTS = 5
+"""Failed attempts to write one document after which it is dropped."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+"""Seconds between failed attempts."""
+BREAKER_FAILURES = 5
+"""Failed loads in a row after which loads fail at once."""
+BREAKER_PAUSE = 3.0
+"""Seconds until one load is tried again."""
+MOST_DOOMED = 100_000
+"""Forgotten ids that wait for the store. Above it the oldest are left in the store, to expire there."""
+
+
+class BufferedDocuments:
+    """Made inside a running loop, and ended by `close`.
+
+    `on_lost(ids)` is told of documents that could not be written; the index should drop them. `deadline`
+    bounds each call to the store in seconds, whatever the store itself promises.
+    """
+
+    def __init__(
+        self,
+        documents: Documents,
+        *,
+        on_lost: Callable[[Sequence[str]], None] = lambda ids: None,
+        deadline: float = 5.0,
+        pending_count: int = 2_000,
+        pending_bytes: int = 64 * 2**20,
+        hot_bytes: int = 64 * 2**20,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._documents = documents
+        self.on_lost = on_lost
+        self._deadline = deadline
+        self._pending_count = pending_count
+        self._most_pending_bytes = pending_bytes
+        self._pending: dict[str, Document] = {}
+        self._pending_bytes = 0
+        self._doomed: dict[str, None] = {}
+        self._hot = _HotBodies(hot_bytes)
+        self._loads: set[_Load] = set()
+        self._scans: list[set[str]] = []
+        self._breaker = _Breaker(clock)
+        self._batch = BATCH
+        self._failed_in_a_row = 0
+        self._dropped = self._lost = self._failures = 0
+        self._store = asyncio.Lock()
+        self._work = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closed = False
+        self._writer = asyncio.get_running_loop().create_task(self._write_for_ever(), name="documents-writer")
+
+    def put(self, document: Document) -> bool:
+        """False when too much waits to be written already: the document is dropped, do not index its
+        entry."""
+        more = len(document.body)
+        full = (
+            len(self._pending) >= self._pending_count or self._pending_bytes + more > self._most_pending_bytes
+        )
+        if self._closed or full:
+            self._dropped += 1
+            return False
+        id = document.entry.id
+        self._unpend(id)
+        self._doomed.pop(id, None)
+        self._pending[id] = document
+        self._pending_bytes += more
+        self._hot.put(id, document.body)
+        self._wake()
+        return True
+
+    async def load(self, id: str) -> bytes | None:
+        """None when there is none; StorageError when the store fails, is too slow or failed repeatedly just
+        now."""
+        if id in self._doomed:
+            return None
+        if (document := self._pending.get(id)) is not None:
+            return document.body
+        if (body := self._hot.get(id)) is not None:
+            return body
+        return await self._load_from_store(id)
+
+    async def delete(self, ids: Iterable[str]) -> None:
+        """Durable when it returns. After a StorageError they stay hidden here and the deletion is tried
+        again."""
+        doomed = list(ids)
+        self.forget(doomed)
+        try:
+            async with self._in_time(), self._store:
+                await self._documents.delete(doomed)
+        except StorageError:
+            self._failures += 1
+            raise
+        self._undoom(doomed)
+
+    def forget(self, ids: Iterable[str]) -> None:
+        """Deletes without waiting: gone for every reader at once, and from the store before long."""
+        gone = set(ids)
+        for id in gone:
+            self._unpend(id)
+            self._hot.discard(id)
+            self._doomed[id] = None
+        for load in self._loads:
+            load.gone |= load.id in gone
+        for deleted in self._scans:
+            deleted |= gone
+        while len(self._doomed) > MOST_DOOMED:
+            del self._doomed[next(iter(self._doomed))]
+        self._wake()
+
+    async def scan(self) -> AsyncIterator[list[tuple[Entry, Vector | None]]]:
+        """As the store's, without what was deleted here since the scan began."""
+        deleted = set(self._doomed)
+        self._scans.append(deleted)
+        try:
+            async for batch in self._documents.scan():
+                yield [(entry, vector) for entry, vector in batch if entry.id not in deleted]
+        finally:
+            self._scans.remove(deleted)
+
+    async def ping(self) -> None:
+        await self._documents.ping()
+
+    async def flush(self, timeout: float = 10.0) -> None:
+        """Returns when nothing waits any more; StorageError when that takes longer than `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
+        except TimeoutError as error:
+            raise StorageError(f"flush: {len(self._pending)} documents are not written yet") from error
+
+    async def close(self, timeout: float = 5.0) -> None:
+        """Writes what waits, for `timeout` seconds at most, then closes the store."""
+        self._closed = True
+        with suppress(StorageError):
+            await self.flush(timeout)
+        if self._pending:
+            log.warning("%d answers were not written to the document store in time", len(self._pending))
+        self._writer.cancel()
+        await asyncio.wait([self._writer])
+        await self._documents.close()
+
+    def stats(self) -> dict[str, Any]:
+        return {
+            "pending": len(self._pending),
+            "pending_bytes": self._pending_bytes,
+            "deletes_pending": len(self._doomed),
+            "dropped": self._dropped,
+            "lost": self._lost,
+            "failures": self._failures,
+            "breaker": self._breaker.state,
+            "hot": len(self._hot),
+            "hot_bytes": self._hot.bytes,
+            "damaged": getattr(self._documents, "damaged", 0),
+        }
+
+    async def _load_from_store(self, id: str) -> bytes | None:
+        self._breaker.check()
+        load = _Load(id)
+        self._loads.add(load)
+        try:
+            async with self._in_time():
+                body = await self._documents.load(id)
+        except StorageError:
+            self._failures += 1
+            self._breaker.failed()
+            raise
+        finally:
+            self._loads.discard(load)
+        self._breaker.succeeded()
+        if load.gone or body is None:
+            return None
+        self._hot.put(id, body)
+        return body
+
+    async def _write_for_ever(self) -> None:
+        while True:
+            await self._work.wait()
+            try:
+                await self._delete_some()
+                await self._save_some()
+                self._failed_in_a_row = 0
+            except StorageError as error:
+                await self._pause_after(error)
+            except Exception:
+                log.exception("writing documents failed in a way that it should not")
+                await self._pause_after(StorageError("unexpected"))
+            self._rest_when_done()
+
+    async def _delete_some(self) -> None:
+        doomed = list(islice(self._doomed, BATCH))
+        if doomed:
+            async with self._store, self._in_time():
+                await self._documents.delete(doomed)
+            self._undoom(doomed)
+
+    async def _save_some(self) -> None:
+        async with self._store:
+            batch = list(islice(self._pending.values(), self._batch))
+            if not batch:
+                return
+            try:
+                async with self._in_time():
+                    await self._documents.save(batch)
+            except StorageError:
+                self._narrow_down(batch[0])
+                raise
+            for document in batch:
+                if self._pending.get(document.entry.id) is document:
+                    self._unpend(document.entry.id)
+        self._batch = BATCH
+
+    def _narrow_down(self, first: Document) -> None:
+        """Halves the batch, so that one document that the store refuses ends up alone; alone it has no more
+        tries when enough have failed."""
+        if len(self._pending) > 1 and self._batch > 1:
+            self._batch //= 2
+        elif self._failed_in_a_row + 1 >= ATTEMPTS and self._pending.get(first.entry.id) is first:
+            self._lost += 1
+            self._unpend(first.entry.id)
+            self._hot.discard(first.entry.id)
+            self.on_lost([first.entry.id])
+
+    async def _pause_after(self, error: StorageError) -> None:
+        self._failures += 1
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row == 1:
+            log.warning("writing documents failed, trying again: %s", error)
+        await asyncio.sleep(min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failed_in_a_row - 1, 16)))
+
+    @asynccontextmanager
+    async def _in_time(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._deadline):
+                yield
+        except TimeoutError as error:
+            raise StorageError(f"the document store did not answer in {self._deadline:g} s") from error
+
+    def _wake(self) -> None:
+        self._idle.clear()
+        self._work.set()
+
+    def _rest_when_done(self) -> None:
+        if not self._pending and not self._doomed:
+            self._work.clear()
+            self._idle.set()
+
+    def _unpend(self, id: str) -> None:
+        document = self._pending.pop(id, None)
+        if document is not None:
+            self._pending_bytes -= len(document.body)
+
+    def _undoom(self, ids: Iterable[str]) -> None:
+        for id in ids:
+            self._doomed.pop(id, None)
+
+
+@dataclass(slots=True, eq=False)
+class _Load:
+    """A load under way; `gone` once its document was deleted meanwhile."""
+
+    id: str
+    gone: bool = False
+
+
+class _HotBodies:
+    """The bodies used last, within a number of bytes."""
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._bodies: OrderedDict[str, bytes] = OrderedDict()
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._bodies)
+
+    def get(self, id: str) -> bytes | None:
+        body = self._bodies.get(id)
+        if body is not None:
+            self._bodies.move_to_end(id)
+        return body
+
+    def put(self, id: str, body: bytes) -> None:
+        self.discard(id)
+        if len(body) > self._capacity:
+            return
+        self._bodies[id] = body
+        self.bytes += len(body)
+        while self.bytes > self._capacity:
+            _, oldest = self._bodies.popitem(last=False)
+            self.bytes -= len(oldest)
+
+    def discard(self, id: str) -> None:
+        body = self._bodies.pop(id, None)
+        if body is not None:
+            self.bytes -= len(body)
+
+
+class _Breaker:
+    """After some failures in a row it lets through one call now and then, until one succeeds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._failures = 0
+        self._next_try = 0.0
+
+    @property
+    def state(self) -> str:
+        return "open" if self._failures >= BREAKER_FAILURES else "closed"
+
+    def check(self) -> None:
+        """Raises StorageError when the call is not to be tried."""
+        if self.state == "open":
+            now = self._clock()
+            if now < self._next_try:
+                raise StorageError("load: the document store failed repeatedly just now")
+            self._next_try = now + BREAKER_PAUSE
+
+    def succeeded(self) -> None:
+        self._failures = 0
+
+    def failed(self) -> None:
+        self._failures += 1
+        self._next_try = self._clock() + BREAKER_PAUSE

@@ -1,0 +1,47 @@
+"""The index from the documents, while calls are already served."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from storage.base import Entry, Vector
+from storage.buffered import BufferedDocuments
+from storage.entries import Entries
+
+
+async def rebuild(
+    documents: BufferedDocuments,
+    entries: Entries,
+    fingerprint: str,
+    lifetime: Callable[[Entry], float],
+    now: float,
+    on_progress: Callable[[int], None] = lambda loaded: None,
+) -> int:
+    """Fills `entries` with what is stored and not yet known, newest first; returns how many.
+
+    Expired documents, and those that `entries` has no room for, are deleted. An entry whose vector comes
+    from another embedder than `fingerprint` is found by its exact digest only. A batch is added in the
+    moment in which the scan hands it over, so what is deleted or added meanwhile keeps its say. Raises
+    StorageError.
+    """
+    loaded = 0
+
+    def add(entry: Entry, vector: Vector | None) -> None:
+        nonlocal loaded
+        if entries.get(entry.id) or entries.by_exact(entry.exact):
+            return
+        if now - entry.created > lifetime(entry):
+            documents.forget([entry.id])
+            return
+        known = vector is not None and entry.fingerprint == fingerprint and len(vector) == entries.dimensions
+        left = entries.add(entry, vector if known else None, now)
+        documents.forget([gone.id for gone in left])
+        loaded += 1
+
+    async for batch in documents.scan():
+        for entry, vector in batch:
+            add(entry, vector)
+        on_progress(loaded)
+        await asyncio.sleep(0)
+    return loaded
