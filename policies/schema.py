@@ -8,10 +8,18 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
+from policies.guards import GUARDS
 from policies.model import Category, Load, Match, Scope, Stale
 from policies.values import Duration, Share
 
-GuardName = Literal["numbers", "negation", "identifiers", "entities"]
+
+def _known_guard(name: str) -> str:
+    if name not in GUARDS:
+        raise ValueError(f"should be one of the guards {', '.join(GUARDS)}")
+    return name
+
+
+GuardName = Annotated[str, AfterValidator(_known_guard)]
 
 
 def _compiles(pattern: str) -> str:

@@ -12,13 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from policies.classifier import Classifier
-from storage.buffered import BufferedDocuments
-from storage.rebuild import rebuild
-
 from embeddings.base import Embedder
 from embeddings.opening import open_embedder
 from policies.book import Book
+from policies.classifier import Classifier
 from policies.errors import ConfigError
 from proxy.cache import Cache, Rules
 from proxy.exchange import Exchange
@@ -29,7 +26,9 @@ from proxy.settings import Settings
 from proxy.tasks import Tasks
 from proxy.upstream import Deadlines, Upstream
 from storage.base import StorageError
+from storage.buffered import BufferedDocuments
 from storage.opening import open_documents
+from storage.rebuild import rebuild
 
 log = logging.getLogger("nearhit.app")
 

@@ -11,18 +11,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from policies.classifier import Classification, Classifier
-from storage.buffered import BufferedDocuments
-
 from embeddings.base import Embedder, Vector
 from policies import eviction
 from policies.book import Book
+from policies.classifier import Classification, Classifier
 from policies.decision import Controls, Offer, Verdict, judge, kept, lifetime, required_similarity
 from policies.model import InForce, in_force
 from proxy.dialects.base import Usage
 from proxy.flights import Question
 from proxy.messages import SHARED, Call
 from storage.base import Document, Entry, StorageError
+from storage.buffered import BufferedDocuments
 from storage.entries import Entries
 
 log = logging.getLogger("nearhit.cache")

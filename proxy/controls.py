@@ -24,6 +24,11 @@ _FALSE = frozenset({"0", "false", "no", "off"})
 Change = Callable[[Controls, str], Controls]
 
 
+def _clean(value: str) -> str:
+    """Without half characters, which no store and no header would take."""
+    return value.encode("utf-8", "replace").decode()
+
+
 def _seconds(text: str) -> float | None:
     """As in category files, or a bare number of seconds; None for anything else."""
     try:
@@ -134,7 +139,7 @@ def from_headers(headers: CIMultiDictProxy[str]) -> Controls:
     controls = Controls()
     for name, change in _HEADERS.items():
         if name in headers:
-            controls = change(controls, ",".join(headers.getall(name)))
+            controls = change(controls, _clean(",".join(headers.getall(name))))
     return controls
 
 
@@ -144,7 +149,7 @@ def from_litellm(controls: Controls, cache: Any) -> Controls:
         return controls
     for name, change in _LITELLM.items():
         if cache.get(name) is not None:
-            controls = change(controls, str(cache[name]))
+            controls = change(controls, _clean(str(cache[name])))
     return controls
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from multidict import CIMultiDict
-from policies.classifier import Classification
 
+from policies.classifier import Classification
 from proxy.cache import Found, Tier
 
 Outcome = Literal["HIT", "MISS", "BYPASS", "STALE"]
@@ -44,6 +44,8 @@ class Report:
     collapsed: bool = False
     forwarded: bool = False
     status: int = 0
+    upstream_status: int = 0
+    """Of the failure for which a stale answer stands in."""
     error: str = ""
     degraded: str = ""
     """What did not work on the way although the call was answered."""
@@ -99,8 +101,8 @@ def _cache_status(report: Report) -> str:
     if report.outcome in ("HIT", "STALE") and not report.forwarded and not report.collapsed:
         return f"nearhit; hit; ttl={int(report.ttl or 0)}; detail={report.tier}"
     parts = ["nearhit", f"fwd={_forwarded_because(report)}"]
-    if report.outcome == "STALE" and report.status:
-        parts.append(f"fwd-status={report.status}")
+    if report.upstream_status:
+        parts.append(f"fwd-status={report.upstream_status}")
     parts += [name for name in ("stored", "collapsed") if getattr(report, name)]
     return "; ".join(parts)
 

@@ -91,7 +91,7 @@ class DataPlane:
         self, request: web.BaseRequest, dialect: Dialect, report: Report
     ) -> web.StreamResponse:
         tenant = self._tenant(request.headers)
-        if reason := self._unread(request, tenant):
+        if reason := self._not_read(request, tenant):
             return await self._bypass(request, report, reason)
         body = await read_body(request, self._limits.body_bytes)
         if len(body) > self._limits.parse_bytes:
@@ -113,11 +113,12 @@ class DataPlane:
             return tenant_digest("\n".join(credentials))
         return tenant_digest("") if self._share_anonymous else None
 
-    @staticmethod
-    def _unread(request: web.BaseRequest, tenant: str | None) -> str:
-        """Why the body need not even be read, or ""."""
+    def _not_read(self, request: web.BaseRequest, tenant: str | None) -> str:
+        """Why the body is not even read, or ""."""
         if tenant is None:
             return "anonymous"
+        if self._limits.parse_bytes < (request.content_length or 0) <= self._limits.body_bytes:
+            return "large-body"
         return "encoded-body" if "Content-Encoding" in request.headers else ""
 
     async def _bypass(

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
 
@@ -113,7 +114,7 @@ class Upstream:
                 with _translated("the upstream cannot be reached"):
                     async with asyncio.timeout(self._deadlines.first_byte):
                         return await self._session.request(
-                            method, url, headers=headers, data=body, allow_redirects=False,
+                            method, url, headers=headers, data=_payload(body), allow_redirects=False,
                             skip_auto_headers=_SKIP, trace_request_ctx=connection,
                         )  # fmt: skip
             except Unreachable as error:
@@ -124,6 +125,11 @@ class Upstream:
 
     async def close(self) -> None:
         await self._session.close()
+
+
+def _payload(body: Body) -> Body | BytesIO:
+    """aiohttp writes plain bytes at one go, which is no good for many of them."""
+    return BytesIO(body) if isinstance(body, bytes) and len(body) > 2**20 else body
 
 
 async def _note_reuse(_session: Any, context: SimpleNamespace, _params: Any) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 from policies.storable import Ending
 
@@ -51,6 +51,17 @@ class Filter(Protocol):
     def feed(self, data: bytes) -> bytes: ...
 
     def rest(self) -> bytes: ...
+
+
+def is_text(value: object) -> TypeGuard[str]:
+    """A string of whole characters: JSON can also write halves of surrogate pairs, which nobody can encode."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class Dialect(Protocol):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeGuard
 
 from policies.storable import Ending
 from proxy import sse
-from proxy.dialects.base import JsonObject, Reading, Usage
+from proxy.dialects.base import JsonObject, Reading, Usage, is_text
 from proxy.dialects.openai_errors import error as error
 
 name = "openai-chat"
@@ -25,9 +25,11 @@ _PIECE = re.compile(r"\S*\s*(?:\S+\s*){0,7}", re.DOTALL)
 
 def read(body: JsonObject) -> Reading | None:
     model, messages, stream = body.get("model"), body.get("messages"), body.get("stream")
-    if not isinstance(model, str) or not isinstance(messages, list) or not messages:
+    if not is_text(model) or not isinstance(messages, list) or not messages:
         return None
-    if not (stream is None or isinstance(stream, bool)) or not all(isinstance(m, dict) for m in messages):
+    if not all(isinstance(message, dict) for message in messages):
+        return None
+    if not isinstance(stream, bool | None) or not isinstance(body.get("stream_options"), dict | None):
         return None
     text, opaque, last = _span(messages[-1])
     identity = {k: v for k, v in body.items() if k not in _TRANSPORT}
@@ -39,19 +41,24 @@ def read(body: JsonObject) -> Reading | None:
 
 def _span(message: JsonObject) -> tuple[str | None, str, JsonObject]:
     """The fuzzy span, why there is none, and the message without it."""
+    content = message.get("content")
     if message.get("role") != "user":
         return None, "last-turn", message
-    content = message.get("content")
     if isinstance(content, str):
-        return (content, "", {**message, "content": None}) if content.strip() else (None, "empty", message)
-    if not _is_texts(content):
+        text, rest = content, {**message, "content": None}
+    elif _is_texts(content):
+        text, rest = (
+            content[-1]["text"],
+            {**message, "content": [*content[:-1], {**content[-1], "text": None}]},
+        )
+    else:
         return None, "media", message
-    assert isinstance(content, list)
-    rest = {**message, "content": [*content[:-1], {**content[-1], "text": None}]}
-    return (content[-1]["text"], "", rest) if content[-1]["text"].strip() else (None, "empty", message)
+    if not is_text(text):
+        return None, "not-unicode", message
+    return (text, "", rest) if text.strip() else (None, "empty", message)
 
 
-def _is_texts(content: Any) -> bool:
+def _is_texts(content: Any) -> TypeGuard[list[JsonObject]]:
     return isinstance(content, list) and bool(content) and all(_is_text(part) for part in content)
 
 
@@ -68,12 +75,12 @@ def enrich(body: JsonObject) -> JsonObject | None:
     """Streams tell their usage only when asked, and an answer without it could not be replayed as JSON."""
     if not body.get("stream"):
         return None
-    options = body.get("stream_options")
-    if options is not None and not isinstance(options, dict):
-        return None
-    if (options or {}).get("include_usage"):
-        return None
-    return {**body, "stream_options": {**(options or {}), "include_usage": True}}
+    options = body.get("stream_options") or {}
+    return (
+        None
+        if options.get("include_usage")
+        else {**body, "stream_options": {**options, "include_usage": True}}
+    )
 
 
 class UsageFilter:
@@ -203,8 +210,7 @@ def gatherer() -> Gatherer:
 
 
 def scatter(answer: JsonObject, request: JsonObject) -> Iterator[bytes]:
-    options = request.get("stream_options")
-    wants_usage = isinstance(options, dict) and bool(options.get("include_usage"))
+    wants_usage = bool((request.get("stream_options") or {}).get("include_usage"))
     head = {k: v for k, v in answer.items() if k not in ("choices", "usage")} | {
         "object": "chat.completion.chunk"
     }

@@ -51,7 +51,9 @@ def test_headers(header: str, value: str, expected: Controls) -> None:
 
 
 def test_several_cache_control_headers_add_up() -> None:
-    assert read(("Cache-Control", "no-cache"), ("Cache-Control", "no-store")) == Controls(read=False, write=False)
+    assert read(("Cache-Control", "no-cache"), ("Cache-Control", "no-store")) == Controls(
+        read=False, write=False
+    )
 
 
 def test_the_tighter_threshold_wins() -> None:

@@ -115,7 +115,9 @@ async def test_the_flight_ends_with_its_last_rider_and_not_before() -> None:
 
 async def test_leaving_frees_a_waiting_upstream() -> None:
     up = flight(capacity=8 * LEAD_BYTES)
-    up.task = cast("asyncio.Task[Any]", asyncio.get_running_loop().create_task(asyncio.sleep(60), name="flight"))
+    up.task = cast(
+        "asyncio.Task[Any]", asyncio.get_running_loop().create_task(asyncio.sleep(60), name="flight")
+    )
     slow, gone = up.board(), up.board()
     pushing = asyncio.gather(*[up.push(b"x" * LEAD_BYTES) for _ in range(2)])
     await asyncio.sleep(0)

@@ -57,7 +57,8 @@ def test_the_last_user_text_is_fuzzy_and_nothing_else() -> None:
     "changes",
     [
         {"model": "n"}, {"temperature": 0.5}, {"n": 2}, {"seed": 1}, {"user": "x"}, {"tools": []},
-        {"response_format": {"type": "json_object"}}, {"max_tokens": 5}, {"whatever": None}, {"logprobs": True},
+        {"response_format": {"type": "json_object"}}, {"max_tokens": 5}, {"whatever": None},
+        {"logprobs": True},
     ],
 )  # fmt: skip
 def test_every_other_member_is_identity(changes: dict[str, Any]) -> None:
@@ -93,13 +94,17 @@ def test_numbers_keep_their_writing_apart() -> None:
     assert not alike(call(changed(seed=big)), call(changed(seed=big + 1)))
 
 
+TEXT = {"type": "text", "text": "x"}
+IMAGE: dict[str, Any] = {"type": "image_url", "image_url": {}}
+
+
 @pytest.mark.parametrize(
     ("messages", "why"),
     [
         ([{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}], "last-turn"),
         ([{"role": "tool", "tool_call_id": "1", "content": "42"}], "last-turn"),
-        ([{"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {}}]}], "media"),
-        ([{"role": "user", "content": [{"type": "image_url", "image_url": {}}, {"type": "text", "text": "x"}]}], "media"),
+        ([{"role": "user", "content": [TEXT, IMAGE]}], "media"),
+        ([{"role": "user", "content": [IMAGE, TEXT]}], "media"),
         ([{"role": "user", "content": [{"type": "input_audio"}]}, {"role": "user", "content": "x"}], "media"),
         ([{"role": "user", "content": " "}], "empty"),
         ([{"role": "user", "content": None}], "media"),
@@ -114,7 +119,9 @@ def test_what_may_only_match_to_the_letter(messages: list[Any], why: str) -> Non
 def test_an_image_stays_part_of_the_identity() -> None:
     def with_image(url: str) -> Call:
         image = {"type": "image_url", "image_url": {"url": url}}
-        return call(changed(messages=[{"role": "user", "content": [image, {"type": "text", "text": "What?"}]}]))
+        return call(
+            changed(messages=[{"role": "user", "content": [image, {"type": "text", "text": "What?"}]}])
+        )
 
     assert not same(with_image("a"), with_image("b"))
     assert same(with_image("a"), with_image("a"))
@@ -151,7 +158,10 @@ def test_doubled_members_are_ambiguous() -> None:
              changed(messages=["x"]), changed(stream="yes")],
 )  # fmt: skip
 def test_what_the_api_would_refuse_is_left_to_the_api(body: Any) -> None:
-    assert read_call(openai_chat, "/", CIMultiDictProxy(CIMultiDict()), json.dumps(body).encode(), "t", 0) is None
+    assert (
+        read_call(openai_chat, "/", CIMultiDictProxy(CIMultiDict()), json.dumps(body).encode(), "t", 0)
+        is None
+    )
 
 
 def test_litellms_cache_object_is_a_control_and_goes_no_further() -> None:

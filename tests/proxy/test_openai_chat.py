@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -74,12 +75,14 @@ def test_usage_is_told_only_to_those_who_ask(answer: dict[str, Any]) -> None:
 
 
 @given(answers, st.lists(st.integers(0, 5000), max_size=6))
-def test_the_filter_makes_an_enriched_stream_as_if_it_had_not_been(answer: dict[str, Any], at: list[int]) -> None:
+def test_the_filter_makes_an_enriched_stream_as_if_it_had_not_been(
+    answer: dict[str, Any], at: list[int]
+) -> None:
     asked = b"".join(openai_chat.scatter(answer, WITH_USAGE))
     plain = b"".join(openai_chat.scatter(answer, {"stream": True}))
     places = [0, *sorted({place % (len(asked) + 1) for place in at}), len(asked)]
     unenriched = openai_chat.unenriched()
-    kept = [unenriched.feed(asked[a:b]) for a, b in zip(places, places[1:], strict=False)]
+    kept = [unenriched.feed(asked[a:b]) for a, b in itertools.pairwise(places)]
     assert b"".join(kept) + unenriched.rest() == plain
 
 
@@ -162,7 +165,7 @@ def answer(message: dict[str, Any], finish: str = "stop") -> dict[str, Any]:
         ({"choices": []}, "incomplete"),
         ({"error": {"message": "in a 200"}}, "incomplete"),
         ({"choices": [{"finish_reason": "stop"}]}, "incomplete"),
-        ({"choices": [answer({"content": "a"})["choices"][0], answer({"content": "b"}, "length")["choices"][0]]},
+        ({"choices": [*answer({"content": "a"})["choices"], *answer({"content": "b"}, "length")["choices"]]},
          "ended-early"),
     ],
 )  # fmt: skip

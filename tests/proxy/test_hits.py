@@ -1,0 +1,231 @@
+"""What callers are promised: who gets whose answer, and who never does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from conftest import MakeWorld, World
+from doubles import Clock
+
+ASKED = "how are you today my friend"
+REWORDED = "how are you my friend"
+"""Five of six words: a cosine of about 0.9."""
+
+
+async def test_miss_then_exact_hit(world: World) -> None:
+    first = await world.ask(ASKED)
+    assert first.cache == "MISS"
+    assert first.headers["Cache-Status"] == "nearhit; fwd=miss; stored"
+    await world.settled()
+    second = await world.ask(ASKED)
+    assert second.cache == "HIT exact"
+    assert second.body == first.body
+    assert second.headers["Cache-Status"].startswith("nearhit; hit; ttl=3600; detail=exact")
+    assert second.headers["X-Cache-Entry-Id"] == first.headers["X-Cache-Entry-Id"]
+    assert await world.upstream_calls() == 1
+
+
+async def test_a_paraphrase_is_a_semantic_hit(world: World) -> None:
+    first = await world.ask(ASKED)
+    await world.settled()
+    second = await world.ask(REWORDED)
+    assert second.cache == "HIT semantic"
+    assert second.json == first.json
+    assert second.headers["X-Cache-Category"] == "default"
+
+
+async def test_something_else_is_a_miss(world: World) -> None:
+    await world.ask(ASKED)
+    await world.settled()
+    assert (await world.ask("what is the capital of france")).cache == "MISS"
+
+
+@pytest.mark.parametrize(
+    ("asked", "then"),
+    [
+        ("convert 15 euros to dollars for me please", "convert 50 euros to dollars for me please"),
+        ("how do i enable dark mode on my phone", "how do i disable dark mode on my phone"),
+        ("should i drink coffee before the long run", "should i not drink coffee before the long run"),
+    ],
+)
+async def test_a_guard_keeps_near_questions_apart(world: World, asked: str, then: str) -> None:
+    await world.ask(asked)
+    await world.settled()
+    answer = await world.ask(then, headers={"X-Nearhit-Debug": "1"})
+    assert answer.cache == "MISS"
+    assert float(answer.headers["X-Cache-Similarity"]) > float(answer.headers["X-Cache-Threshold"])
+
+
+async def test_tenants_do_not_share(world: World) -> None:
+    await world.ask(ASKED, key="one")
+    await world.settled()
+    assert (await world.ask(ASKED, key="two")).cache == "MISS"
+    assert (await world.ask(REWORDED, key="three")).cache == "MISS"
+
+
+async def test_tenants_share_where_the_category_says_so(world: World) -> None:
+    await world.ask("common knowledge of the seven seas", key="one")
+    await world.settled()
+    assert (await world.ask("common knowledge of the seven seas", key="two")).cache == "HIT exact"
+    assert (await world.ask("common knowledge of seven seas", key="three")).cache == "HIT semantic"
+
+
+async def test_a_category_that_no_longer_shares_keeps_its_answers_apart(world: World) -> None:
+    await world.ask("common knowledge of the seven seas", key="one")
+    await world.settled()
+    folder = world.app.settings.categories
+    assert folder is not None
+    file = folder / "common.yaml"
+    file.write_text(file.read_text().replace("shared", "tenant"))
+    await world.app.reload()
+    assert (await world.ask("common knowledge of the seven seas", key="two")).cache == "MISS"
+
+
+async def test_a_caller_without_identity_shares_nothing(world: World) -> None:
+    body = {"model": "demo-chat", "messages": [{"role": "user", "content": ASKED}]}
+    for _ in range(2):
+        answer = await world.post("/v1/chat/completions", json=body)
+        assert answer.status == 200
+        assert answer.cache == "BYPASS"
+        assert answer.headers["X-Cache-Bypass-Reason"] == "anonymous"
+
+
+async def test_anonymous_callers_may_share_if_settings_say_so(make_world: MakeWorld) -> None:
+    world = await make_world(tenancy={"anonymous": "share"})
+    body = {"model": "demo-chat", "messages": [{"role": "user", "content": ASKED}]}
+    await world.post("/v1/chat/completions", json=body)
+    await world.settled()
+    assert (await world.post("/v1/chat/completions", json=body)).cache == "HIT exact"
+    assert (await world.ask(ASKED, key="one")).cache == "MISS"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"model": "demo-chat-large"},
+        {"temperature": 0.1},
+        {"max_tokens": 500},
+        {"user": "x"},
+        {"metadata": {"a": "b"}},
+    ],
+)
+async def test_every_other_field_separates(world: World, other: dict[str, Any]) -> None:
+    await world.ask(ASKED)
+    await world.settled()
+    assert (await world.ask(ASKED, **other)).cache == "MISS"
+
+
+async def test_earlier_turns_must_match(world: World) -> None:
+    def turns(language: str, last: str) -> list[dict[str, str]]:
+        return [
+            {"role": "user", "content": f"write a loop in {language}"},
+            {"role": "assistant", "content": "here it is"},
+            {"role": "user", "content": last},
+        ]
+
+    await world.ask(messages=turns("python", "and now make it fast please"))
+    await world.settled()
+    assert (await world.ask(messages=turns("rust", "and now make it fast please"))).cache == "MISS"
+    await world.settled()
+    assert (await world.ask(messages=turns("python", "now make it fast please"))).cache == "HIT semantic"
+
+
+async def test_a_tool_result_matches_only_to_the_letter(world: World) -> None:
+    def turns(result: str) -> list[dict[str, str]]:
+        return [{"role": "user", "content": ASKED}, {"role": "tool", "tool_call_id": "1", "content": result}]
+
+    await world.ask(messages=turns("it is very warm here today"))
+    await world.settled()
+    assert (await world.ask(messages=turns("it is very warm here"))).cache == "MISS"
+    assert (await world.ask(messages=turns("it is very warm here today"))).cache == "HIT exact"
+
+
+async def test_a_text_longer_than_the_model_reads_matches_only_to_the_letter(world: World) -> None:
+    long = "word " * 500
+    await world.ask(long)
+    await world.settled()
+    assert (await world.ask(long + "and more")).cache == "MISS"
+    assert (await world.ask(long)).cache == "HIT exact"
+
+
+async def test_answers_grow_old(make_world: MakeWorld) -> None:
+    clock = Clock()
+    world = await make_world(clock=clock)
+    await world.ask(ASKED)
+    await world.settled()
+    clock.now += 3000
+    answer = await world.ask(REWORDED)
+    assert (answer.cache, answer.headers["Age"]) == ("HIT semantic", "3000")
+    assert "ttl=600" in answer.headers["Cache-Status"]
+    clock.now += 700
+    assert (await world.ask(ASKED)).cache == "MISS"
+
+
+async def test_the_best_match_is_served_not_the_first(world: World) -> None:
+    far = await world.ask("tell me about the history of rome in short words now")
+    near = await world.ask("tell me all about the history of rome in few plain words")
+    await world.settled()
+    assert far.cache == near.cache == "MISS"
+    answer = await world.ask("tell me all about the history of rome in plain words")
+    assert answer.headers["X-Cache-Entry-Id"] == near.headers["X-Cache-Entry-Id"]
+
+
+async def test_the_categorys_threshold_rules(world: World) -> None:
+    await world.ask("strict rules for all the people in town")
+    await world.settled()
+    assert (await world.ask("strict rules for all people in town")).cache == "MISS"
+    assert (await world.ask("strict rules for all the people in town")).cache == "HIT exact"
+
+
+async def test_what_is_not_cacheable_is_bypassed(world: World) -> None:
+    for _ in range(2):
+        answer = await world.ask("never mind what i said")
+        assert (answer.cache, answer.headers["X-Cache-Bypass-Reason"]) == ("BYPASS", "category")
+
+
+async def test_hits_go_on_without_the_embedder(world: World) -> None:
+    await world.ask(ASKED)
+    await world.settled()
+    world.embedder.broken = True
+    assert (await world.ask(ASKED)).cache == "HIT exact"
+    assert (await world.ask(REWORDED)).cache == "MISS"
+    await world.settled()
+    assert (await world.ask(REWORDED)).cache == "HIT exact"
+    assert world.app.ledger.recent[-2].degraded == "EmbedderFailed"
+
+
+async def test_an_sdks_default_call_is_cacheable(world: World) -> None:
+    """No temperature given: most callers give none."""
+    assert (await world.ask(ASKED)).headers["Cache-Status"].endswith("stored")
+
+
+async def test_scores_only_on_request(world: World) -> None:
+    await world.ask(ASKED)
+    await world.settled()
+    assert "X-Cache-Similarity" not in (await world.ask(REWORDED)).headers
+    told = (await world.ask(REWORDED, headers={"X-Nearhit-Debug": "1"})).headers
+    assert 0.8 <= float(told["X-Cache-Similarity"]) < 1
+    assert float(told["X-Cache-Threshold"]) == 0.8
+
+
+async def test_purged_answers_do_not_come_back_from_calls_on_their_way(world: World) -> None:
+    world.embedder.gate.clear()
+    asking = asyncio.gather(world.ask(ASKED))
+    while not world.embedder.asked:
+        await asyncio.sleep(0.01)
+    await world.app.cache.purge([])
+    world.embedder.gate.set()
+    await asking
+    await world.settled()
+    assert len(world.app.cache.entries) == 0
+
+
+async def test_nothing_of_the_callers_key_is_kept(world: World) -> None:
+    await world.ask(ASKED, key="sk-very-secret")
+    await world.settled()
+    (entry,) = world.app.cache.entries.select(lambda _: True)
+    assert "sk-very-secret" not in json.dumps([str(getattr(entry, name)) for name in entry.__slots__])
+    assert "sk-very-secret" not in repr(world.app.ledger.recent)

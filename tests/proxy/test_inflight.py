@@ -1,0 +1,115 @@
+"""Questions that are asked while the same is on its way up."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from conftest import Answer, MakeWorld, World
+
+from proxy.demo_upstream import Behaviour
+
+ASKED = "how are you today my friend"
+REWORDED = "how are you my friend"
+SLOW = Behaviour(latency_s=0.3)
+
+
+def reports(answers: list[Answer]) -> list[str]:
+    return sorted(answer.cache for answer in answers)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_same_question_goes_up_once(make_world: MakeWorld, stream: bool) -> None:
+    world = await make_world(SLOW)
+    answers = await asyncio.gather(*[world.ask(ASKED, stream=stream) for _ in range(20)])
+    assert reports(answers) == ["HIT inflight"] * 19 + ["MISS"]
+    assert len({answer.body for answer in answers}) == 1
+    assert await world.upstream_calls() == 1
+    follower = next(answer for answer in answers if answer.cache == "HIT inflight")
+    assert follower.headers["Cache-Status"] == "nearhit; fwd=miss; collapsed"
+
+
+async def test_streaming_and_not_share_one_call(make_world: MakeWorld) -> None:
+    world = await make_world(SLOW)
+    asked = [world.ask(ASKED, stream=stream) for stream in (False, True, False, True)]
+    answers = await asyncio.gather(*asked)
+    assert await world.upstream_calls() == 1
+    assert answers[0].json["choices"][0]["message"] == answers[2].json["choices"][0]["message"]
+    assert b"[DONE]" in answers[1].body
+
+
+async def test_an_alike_question_goes_up_once(make_world: MakeWorld) -> None:
+    world = await make_world(SLOW)
+    answers = await asyncio.gather(world.ask(ASKED), world.ask(REWORDED))
+    assert reports(list(answers)) == ["HIT inflight", "MISS"]
+    assert answers[0].json == answers[1].json
+
+
+async def test_guards_and_tenants_hold_in_the_air_too(make_world: MakeWorld) -> None:
+    world = await make_world(SLOW)
+    answers = await asyncio.gather(
+        world.ask("convert 15 euros to dollars for me please"),
+        world.ask("convert 50 euros to dollars for me please"),
+        world.ask("convert 15 euros to dollars for me please", key="two"),
+    )
+    assert reports(list(answers)) == ["MISS"] * 3
+
+
+async def test_followers_survive_a_leader_that_leaves(make_world: MakeWorld) -> None:
+    world = await make_world(SLOW)
+    leader = asyncio.ensure_future(world.ask(ASKED))
+    await asyncio.sleep(0.1)
+    follower = asyncio.ensure_future(world.ask(ASKED))
+    await asyncio.sleep(0.1)
+    leader.cancel()
+    answer = await follower
+    assert (answer.status, answer.cache) == (200, "HIT inflight")
+    assert await world.upstream_calls() == 1
+    await world.settled()
+    assert (await world.ask(ASKED)).cache == "HIT exact"
+
+
+async def test_a_call_nobody_waits_for_is_given_up(make_world: MakeWorld) -> None:
+    world = await make_world(Behaviour(latency_s=30))
+    leader = asyncio.ensure_future(world.ask(ASKED))
+    await asyncio.sleep(0.1)
+    assert len(world.app.forwarder.flights) == 1
+    leader.cancel()
+    await world.settled()
+
+
+async def test_followers_of_a_failure_try_for_themselves(make_world: MakeWorld) -> None:
+    world = await make_world(SLOW)
+    failing = {"headers": {"X-Demo-Status": "500"}}
+    answers = await asyncio.gather(world.ask(ASKED, **failing), *[world.ask(ASKED) for _ in range(5)])
+    assert [answer.status for answer in answers] == [500] + [200] * 5
+    assert await world.upstream_calls() <= 3
+
+
+async def test_followers_of_a_broken_json_answer_try_for_themselves(make_world: MakeWorld) -> None:
+    world = await make_world(SLOW)
+    breaking = {"headers": {"X-Demo-Break": "after-1-chunks"}}
+    first, *others = await asyncio.gather(
+        world.ask(ASKED, **breaking), *[world.ask(ASKED) for _ in range(3)], return_exceptions=True
+    )
+    assert isinstance(first, Exception)
+    assert [other.status for other in others if isinstance(other, Answer)] == [200] * 3
+
+
+@pytest.mark.parametrize("control", ["no-cache", "no-store"])
+async def test_who_wants_a_fresh_or_private_answer_gets_its_own(make_world: MakeWorld, control: str) -> None:
+    world = await make_world(SLOW)
+    own: dict[str, Any] = {"headers": {"Cache-Control": control}}
+    await asyncio.gather(*[world.ask(ASKED, **own) for _ in range(3)])
+    assert await world.upstream_calls() == 3
+
+
+async def test_the_door(make_world: MakeWorld) -> None:
+    world: World = await make_world(SLOW, limits={"in_flight": 2})
+    texts = ("first of all", "second best choice", "third time lucky here")
+    answers = await asyncio.gather(*[world.ask(text) for text in texts])
+    assert sorted(answer.status for answer in answers) == [200, 200, 429]
+    refused = next(answer for answer in answers if answer.status == 429)
+    assert refused.headers["Retry-After"] == "1"
+    assert refused.json["error"]["type"] == "rate_limit_error"

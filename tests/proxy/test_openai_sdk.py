@@ -1,0 +1,191 @@
+"""The real `openai` package as the client: only its base URL is changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from conftest import World
+
+ASKED = "how are you today my friend"
+REWORDED = "how are you my friend"
+TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
+    },
+}
+
+
+@pytest.fixture
+async def sdk(world: World) -> AsyncIterator[openai.AsyncOpenAI]:
+    async with openai.AsyncOpenAI(base_url=world.url + "/v1", api_key="one", max_retries=0) as client:
+        yield client
+
+
+def chat(text: str, **options: Any) -> dict[str, Any]:
+    return {"model": "demo-chat", "messages": [{"role": "user", "content": text}], **options}
+
+
+async def complete(sdk: openai.AsyncOpenAI, text: str = ASKED, **options: Any) -> tuple[str, Any]:
+    raw = await sdk.chat.completions.with_raw_response.create(**chat(text, **options))
+    return f"{raw.headers['x-cache']} {raw.headers.get('x-cache-tier', '')}".strip(), raw.parse()
+
+
+async def stream(sdk: openai.AsyncOpenAI, text: str = ASKED, **options: Any) -> tuple[str, list[Any]]:
+    raw = await sdk.chat.completions.with_raw_response.create(**chat(text, stream=True, **options))
+    chunks = [chunk async for chunk in raw.parse()]
+    return f"{raw.headers['x-cache']} {raw.headers.get('x-cache-tier', '')}".strip(), chunks
+
+
+def text_of(chunks: list[Any], index: int = 0) -> str:
+    deltas = [choice.delta for chunk in chunks for choice in chunk.choices if choice.index == index]
+    return "".join(delta.content or "" for delta in deltas)
+
+
+async def test_json_then_json(sdk: openai.AsyncOpenAI, world: World) -> None:
+    _, first = await complete(sdk)
+    await world.settled()
+    cache, second = await complete(sdk, REWORDED)
+    assert cache == "HIT semantic"
+    assert second == first
+    assert second.usage.total_tokens > 0
+
+
+async def test_stream_then_stream(sdk: openai.AsyncOpenAI, world: World) -> None:
+    _, first = await stream(sdk)
+    await world.settled()
+    cache, second = await stream(sdk, REWORDED)
+    assert cache == "HIT semantic"
+    assert text_of(second) == text_of(first) != ""
+    assert {chunk.id for chunk in second} == {chunk.id for chunk in first}
+    assert [c.choices[0].finish_reason for c in second if c.choices][-1] == "stop"
+    assert all(chunk.usage is None for chunk in [*first, *second])
+
+
+async def test_stream_then_json(sdk: openai.AsyncOpenAI, world: World) -> None:
+    _, first = await stream(sdk)
+    await world.settled()
+    cache, second = await complete(sdk)
+    assert cache == "HIT exact"
+    assert second.object == "chat.completion"
+    assert second.choices[0].message.content == text_of(first)
+    assert second.choices[0].finish_reason == "stop"
+    assert second.usage.total_tokens == second.usage.prompt_tokens + second.usage.completion_tokens > 0
+
+
+async def test_json_then_stream(sdk: openai.AsyncOpenAI, world: World) -> None:
+    _, first = await complete(sdk)
+    await world.settled()
+    cache, second = await stream(sdk, stream_options={"include_usage": True})
+    assert cache == "HIT exact"
+    assert text_of(second) == first.choices[0].message.content
+    assert second[-1].usage == first.usage
+    assert second[-1].choices == []
+
+
+async def test_usage_is_in_the_stream_for_who_asks_for_it(sdk: openai.AsyncOpenAI, world: World) -> None:
+    _, first = await stream(sdk, stream_options={"include_usage": True})
+    await world.settled()
+    _, second = await stream(sdk, stream_options={"include_usage": True})
+    assert second[-1].usage == first[-1].usage is not None
+    _, third = await stream(sdk)
+    assert all(chunk.usage is None for chunk in third)
+
+
+async def test_tool_calls_in_all_four_ways(sdk: openai.AsyncOpenAI, world: World) -> None:
+    forced: dict[str, Any] = {"tools": [TOOL], "tool_choice": "required"}
+    _, first = await complete(sdk, **forced)
+    await world.settled()
+    cache, chunks = await stream(sdk, **forced)
+    assert cache == "HIT exact"
+    (call,) = first.choices[0].message.tool_calls
+    pieces = [each for chunk in chunks for choice in chunk.choices for each in choice.delta.tool_calls or ()]
+    assert pieces[0].id == call.id
+    assert "".join(piece.function.arguments or "" for piece in pieces) == call.function.arguments
+    assert chunks[-1].choices[0].finish_reason == "tool_calls"
+
+    _, chunks = await stream(sdk, "what is it like outside in rome", **forced)
+    await world.settled()
+    cache, second = await complete(sdk, "what is it like outside in rome", **forced)
+    assert cache == "HIT exact"
+    pieces = [each for chunk in chunks for choice in chunk.choices for each in choice.delta.tool_calls or ()]
+    (call,) = second.choices[0].message.tool_calls
+    assert "".join(piece.function.arguments or "" for piece in pieces) == call.function.arguments
+
+
+async def test_several_choices(sdk: openai.AsyncOpenAI, world: World) -> None:
+    _, first = await complete(sdk, n=3)
+    await world.settled()
+    cache, chunks = await stream(sdk, n=3)
+    assert cache == "HIT exact"
+    assert [text_of(chunks, i) for i in range(3)] == [choice.message.content for choice in first.choices]
+    _, chunks = await stream(sdk, "say it in three ways for me", n=3)
+    await world.settled()
+    cache, second = await complete(sdk, "say it in three ways for me", n=3)
+    assert cache == "HIT exact"
+    assert [choice.message.content for choice in second.choices] == [text_of(chunks, i) for i in range(3)]
+
+
+async def test_a_truncated_answer_is_not_stored(sdk: openai.AsyncOpenAI, world: World) -> None:
+    _, first = await complete(sdk, max_tokens=2)
+    assert first.choices[0].finish_reason == "length"
+    await world.settled()
+    assert (await complete(sdk, max_tokens=2))[0] == "MISS"
+
+
+async def test_errors_keep_their_type(sdk: openai.AsyncOpenAI, world: World) -> None:
+    with pytest.raises(openai.NotFoundError, match="unknown-model"):
+        await complete(sdk, model="unknown-model")
+    for status, kind in (
+        (400, openai.BadRequestError),
+        (429, openai.RateLimitError),
+        (500, openai.InternalServerError),
+    ):
+        with pytest.raises(kind):
+            await complete(sdk, extra_headers={"X-Demo-Status": str(status)})
+    await world.settled()
+    assert len(world.app.cache.entries) == 0
+
+
+async def test_a_stream_that_breaks_is_an_error_and_is_not_stored(
+    sdk: openai.AsyncOpenAI, world: World
+) -> None:
+    with pytest.raises((openai.APIError, httpx.TransportError)):
+        await stream(sdk, extra_headers={"X-Demo-Break": "after-3-chunks"})
+    await world.settled()
+    assert len(world.app.cache.entries) == 0
+
+
+async def test_the_first_byte_is_not_held_back(world: World) -> None:
+    """The first chunk arrives long before the last is made."""
+    headers = {"X-Demo-Hang": "after-2-chunks"}
+    async with openai.AsyncOpenAI(base_url=world.url + "/v1", api_key="one") as client:
+        running = await client.chat.completions.create(**chat(ASKED, stream=True), extra_headers=headers)
+        async with asyncio.timeout(5):
+            assert (await anext(aiter(running))).choices[0].delta.role == "assistant"
+        await running.close()
+
+
+async def test_the_sync_client_too(world: World) -> None:
+    def twice() -> list[str]:
+        with openai.OpenAI(base_url=world.url + "/v1", api_key="one") as client:
+            raw = [client.chat.completions.with_raw_response.create(**chat(ASKED)) for _ in range(2)]
+            return [each.headers["x-cache"] for each in raw]
+
+    first, second = await asyncio.to_thread(twice)
+    assert (first, second) in {("MISS", "HIT"), ("MISS", "MISS")}
+    await world.settled()
+    assert (await asyncio.to_thread(twice)) == ["HIT", "HIT"]
+
+
+async def test_other_endpoints_pass_through(sdk: openai.AsyncOpenAI) -> None:
+    assert "demo-chat" in [model.id async for model in sdk.models.list()]
+    made = await sdk.embeddings.create(model="demo-embedding", input=["a", "b"])
+    assert len(made.data) == 2
+    assert (await sdk.responses.create(model="demo-chat", input="hello")).output_text

@@ -1,0 +1,202 @@
+"""What is none of the cache's business arrives as it was sent, in both directions."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import io
+import json
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from conftest import MakeWorld, World
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY"])
+async def test_methods_paths_and_bodies(world: World, method: str) -> None:
+    body = bytes(range(256))
+    answer = await world.call(method, "/echo/a%2Fb/?x=1&x=%20&y", data=body, headers={"X-Mine": "ü"})
+    got = answer.json
+    assert (got["method"], got["path"], got["query"]) == (method, "/echo/a%2Fb/", "x=1&x=%20&y")
+    assert got["body_base64"] != ""
+    assert ["X-Mine", "ü"] in got["headers"]
+    assert "X-Cache" not in answer.headers
+
+
+@pytest.mark.parametrize("status", [201, 204, 301, 304, 404, 418, 500, 503])
+async def test_statuses(world: World, status: int) -> None:
+    answer = await world.call("GET", "/echo", headers={"X-Demo-Status": str(status)}, allow_redirects=False)
+    assert answer.status == status
+
+
+async def test_head_tells_the_length_without_the_body(world: World) -> None:
+    answer = await world.call("HEAD", "/bytes/1000")
+    assert (answer.status, answer.headers["Content-Length"], answer.body) == (200, "1000", b"")
+
+
+async def test_binary_bodies_and_large_ones(world: World) -> None:
+    answer = await world.call("GET", "/bytes/3000000")
+    assert answer.body == (bytes(range(256)) * 11719)[:3000000]
+    up = await world.call("POST", "/echo", data=io.BytesIO(answer.body))
+    assert up.status == 200
+    assert len(up.json["body_base64"]) == 4_000_000
+
+
+async def test_headers_of_the_answer(world: World) -> None:
+    answer = await world.call("GET", "/echo")
+    assert answer.headers.getall("Set-Cookie") == ["first=1", "second=2"]
+    assert answer.headers["Server"] == "nearhit-demo-upstream"
+
+
+async def test_our_controls_end_here(world: World) -> None:
+    ours = {
+        "X-Nearhit-TTL": "1",
+        "cf-aig-cache-ttl": "1",
+        "Helicone-Cache-Enabled": "true",
+        "Cache-Control": "no-cache",
+    }
+    got = (await world.call("GET", "/echo", headers=ours)).json
+    names = {name.lower() for name, _ in got["headers"]}
+    assert "cache-control" in names
+    assert not names & {"x-nearhit-ttl", "cf-aig-cache-ttl", "helicone-cache-enabled"}
+
+
+async def test_hop_by_hop_headers_end_here(world: World) -> None:
+    hop = {"Connection": "keep-alive, X-Hop", "X-Hop": "1", "Keep-Alive": "5", "TE": "trailers", "X-End": "1"}
+    names = {name.lower() for name, _ in (await world.call("GET", "/echo", headers=hop)).json["headers"]}
+    assert "x-end" in names
+    assert not names & {"x-hop", "keep-alive", "te"}
+
+
+async def test_a_chunked_body_of_unknown_length(world: World) -> None:
+    async def parts() -> Any:
+        for _ in range(3):
+            yield b"part "
+
+    assert (await world.call("POST", "/echo", data=parts())).json["body"] == "part part part "
+
+
+async def test_expect_continue(world: World) -> None:
+    answer = await world.call("POST", "/echo", data=b"welcome", expect100=True)
+    assert answer.json["body"] == "welcome"
+    chat = {"model": "demo-chat", "messages": [{"role": "user", "content": "hello you"}]}
+    asked = await world.call("POST", "/v1/chat/completions", json=chat, expect100=True)
+    assert asked.status == 200
+
+
+async def test_encoded_bodies_stay_encoded(world: World) -> None:
+    body = gzip.compress(b'{"model": "m"}')
+    answer = await world.call("POST", "/echo", data=body, headers={"Content-Encoding": "gzip"})
+    assert ["Content-Encoding", "gzip"] in answer.json["headers"]
+
+
+async def test_compressed_answers_are_relayed_and_stored(make_world: MakeWorld) -> None:
+    """An upstream that compresses although it was asked not to."""
+    whole = {
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}]
+    }
+    packed = gzip.compress(json.dumps(whole).encode())
+
+    async def handle(request: web.BaseRequest) -> web.Response:
+        return web.Response(
+            body=packed, headers={"Content-Encoding": "gzip", "Content-Type": "application/json"}
+        )
+
+    async with upstream(handle) as url:
+        world = await make_world(upstream_url=url)
+        first = await world.ask("pack it up for me")
+        assert gzip.decompress(first.body) == json.dumps(whole).encode()
+        await world.settled()
+        second = await world.ask("pack it up for me")
+        assert second.cache == "HIT exact"
+        assert second.json == whole
+
+
+async def test_an_upstream_that_knows_no_stream_options(make_world: MakeWorld) -> None:
+    asked: list[Any] = []
+
+    async def handle(request: web.BaseRequest) -> web.Response:
+        body = json.loads(await request.read())
+        asked.append(body)
+        if "stream_options" in body:
+            return web.json_response({"detail": "extra fields not permitted"}, status=422)
+        chunks = [
+            {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "hi"}}]},
+            {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+        ]
+        events = b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks)
+        return web.Response(body=events + b"data: [DONE]\n\n", content_type="text/event-stream")
+
+    async with upstream(handle) as url:
+        world = await make_world(upstream_url=url)
+        assert (await world.ask("stream this one for me", stream=True)).status == 200
+        await world.settled()
+        assert (await world.ask("stream this one for me", stream=True)).cache == "HIT exact"
+        assert (await world.ask("and one more thing then", stream=True)).status == 200
+        assert ["stream_options" in body for body in asked] == [True, False, False]
+
+
+async def test_a_dropped_idle_connection_is_not_the_callers_failure(make_world: MakeWorld) -> None:
+    """The upstream closes kept-alive connections without a word, as servers do after a while."""
+    served = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal served
+        await reader.readuntil(b"\r\n\r\n")
+        served += 1
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        world = await make_world(upstream_url=f"http://127.0.0.1:{port}")
+        for _ in range(10):
+            answer = await world.call("POST", "/anything", data=b"x")
+            assert (answer.status, answer.body) == (200, b"ok")
+            await asyncio.sleep(0.049)
+    assert served == 10
+
+
+async def test_an_upstream_that_is_not_there(make_world: MakeWorld) -> None:
+    world = await make_world(upstream_url="http://127.0.0.1:9")
+    plain = await world.call("GET", "/v1/models")
+    assert (plain.status, plain.json["error"]["type"]) == (502, "api_error")
+    chat = await world.ask("is anybody there at all")
+    assert (chat.status, chat.json["error"]["code"]) == (502, "upstream_unreachable")
+    claude = await world.call("POST", "/v1/messages", json={})
+    assert (claude.status, claude.json["type"]) == (502, "error")
+
+
+async def test_an_upstream_that_is_silent(make_world: MakeWorld) -> None:
+    world = await make_world(upstream={"first_byte_timeout": 0.2})
+    hang = {"X-Demo-Hang": "yes"}
+    answer = await world.ask("will you ever answer me", headers=hang)
+    assert (answer.status, answer.json["error"]["code"]) == (504, "upstream_timeout")
+
+
+async def test_an_upstream_that_falls_silent(make_world: MakeWorld) -> None:
+    world = await make_world(upstream={"idle_timeout": 0.2})
+    with pytest.raises(aiohttp.ClientError):
+        await world.ask("will you ever finish it", stream=True, headers={"X-Demo-Hang": "after-2-chunks"})
+    await world.settled()
+    assert len(world.app.cache.entries) == 0
+
+
+def upstream(handle: Any) -> Any:
+    from contextlib import asynccontextmanager
+
+    @asynccontextmanager
+    async def serve() -> Any:
+        runner = web.ServerRunner(web.Server(handle))
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        await runner.cleanup()
+
+    return serve()

@@ -1,0 +1,153 @@
+"""Request controls as a caller sees them work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from conftest import Answer, MakeWorld, World
+from doubles import Clock
+
+ASKED = "how are you today my friend"
+REWORDED = "how are you my friend"
+
+
+async def ask(world: World, text: str = ASKED, **headers: str) -> Answer:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    answer = await world.ask(text, headers=named)
+    await world.settled()
+    return answer
+
+
+async def test_no_cache_renews_the_stored_answer(world: World) -> None:
+    old = await ask(world)
+    new = await ask(world, Cache_Control="no-cache")
+    assert (new.cache, new.headers["X-Cache-Bypass-Reason"]) == ("BYPASS", "no-cache")
+    assert new.headers["Cache-Status"] == "nearhit; fwd=request; stored"
+    assert new.text != old.text
+    assert (await ask(world)).text == new.text
+
+
+async def test_no_store_reads_and_does_not_write(world: World) -> None:
+    first = await ask(world, Cache_Control="no-store")
+    assert first.cache == "MISS"
+    assert "stored" not in first.headers["Cache-Status"]
+    await ask(world)
+    assert (await ask(world, Cache_Control="no-store")).cache == "HIT exact"
+
+
+async def test_neither_read_nor_write(world: World) -> None:
+    await ask(world)
+    answer = await ask(world, Cache_Control="no-cache, no-store")
+    assert (answer.cache, answer.headers["X-Cache-Bypass-Reason"]) == ("BYPASS", "no-store")
+    assert answer.headers["Cache-Status"] == "nearhit; fwd=bypass"
+
+
+async def test_only_if_cached(world: World) -> None:
+    answer = await ask(world, Cache_Control="only-if-cached")
+    assert (answer.status, answer.json["error"]["code"]) == (504, "not_cached")
+    assert await world.upstream_calls() == 0
+    await ask(world)
+    assert (await ask(world, REWORDED, Cache_Control="only-if-cached")).cache == "HIT semantic"
+
+
+async def test_max_age(make_world: MakeWorld) -> None:
+    clock = Clock()
+    world = await make_world(clock=clock)
+    await ask(world)
+    clock.now += 100
+    assert (await ask(world, Cache_Control="max-age=200")).cache == "HIT exact"
+    assert (await ask(world, Cache_Control="max-age=50")).cache == "MISS"
+
+
+async def test_max_stale(make_world: MakeWorld) -> None:
+    clock = Clock()
+    world = await make_world(clock=clock)
+    await ask(world)
+    clock.now += 3700
+    answer = await ask(world, Cache_Control="max-stale=200")
+    assert answer.cache == "STALE exact"
+    assert answer.headers["Cache-Status"] == "nearhit; hit; ttl=-100; detail=exact"
+    assert (await ask(world, Cache_Control="max-stale=50")).cache == "MISS"
+
+
+async def test_stale_while_revalidate(make_world: MakeWorld) -> None:
+    clock = Clock()
+    world = await make_world(clock=clock)
+    old = await ask(world, "brief me about it now")
+    clock.now += 12
+    stale = await ask(world, "brief me about it now")
+    assert (stale.cache, stale.text) == ("STALE exact", old.text)
+    await world.settled()
+    fresh = await ask(world, "brief me about it now")
+    assert fresh.cache == "HIT exact"
+    assert fresh.text != old.text
+
+
+@pytest.mark.parametrize("status", ["500", "503", "429"])
+async def test_stale_if_error(make_world: MakeWorld, status: str) -> None:
+    clock = Clock()
+    world = await make_world(clock=clock)
+    old = await ask(world, "brief me about it now")
+    clock.now += 100
+    answer = await ask(world, "brief me about it now", X_Demo_Status=status)
+    assert (answer.status, answer.cache, answer.text) == (200, "STALE exact", old.text)
+    assert answer.headers["Cache-Status"] == f"nearhit; fwd=stale; fwd-status={status}"
+    refused = await ask(world, "brief me about it now", X_Demo_Status="400")
+    assert refused.status == 400
+
+
+async def test_stale_if_error_on_the_callers_word(make_world: MakeWorld) -> None:
+    clock = Clock()
+    world = await make_world(clock=clock)
+    await ask(world)
+    clock.now += 3700
+    assert (await ask(world, X_Demo_Status="500")).status == 500
+    served = await ask(world, X_Demo_Status="500", Cache_Control="stale-if-error=600")
+    assert (served.status, served.cache) == (200, "STALE exact")
+
+
+async def test_ttl_is_clamped(make_world: MakeWorld) -> None:
+    clock = Clock()
+    world = await make_world(clock=clock)
+    await ask(world, X_Nearhit_TTL="60")
+    assert "ttl=60;" in (await ask(world)).headers["Cache-Status"]
+    clock.now += 61
+    assert (await ask(world, X_Nearhit_TTL="30d")).cache == "MISS"
+    assert "ttl=3600;" in (await ask(world)).headers["Cache-Status"]
+
+
+async def test_thresholds_may_only_be_tightened(world: World) -> None:
+    await ask(world, "strict rules for all the people in town")
+    assert (
+        await ask(world, "strict rules for all people in town", X_Nearhit_Threshold="0.5")
+    ).cache == "MISS"
+    await ask(world)
+    assert (await ask(world, REWORDED, X_Nearhit_Threshold="0.99")).cache == "MISS"
+
+
+async def test_namespaces_are_apart(world: World) -> None:
+    await ask(world, X_Nearhit_Namespace="blue")
+    assert (await ask(world, X_Nearhit_Namespace="green")).cache == "MISS"
+    assert (await ask(world, X_Nearhit_Namespace="blue")).cache == "HIT exact"
+    assert (await ask(world)).cache == "MISS"
+
+
+async def test_the_category_may_be_named(world: World) -> None:
+    answer = await ask(world, X_Nearhit_Category="strict")
+    assert answer.headers["X-Cache-Category"] == "strict"
+    assert (await ask(world, REWORDED, X_Nearhit_Category="strict")).cache == "MISS"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"cf-aig-skip-cache": "true"}, {"x-portkey-cache-force-refresh": "true"},
+        {"Helicone-Cache-Enabled": "false"}, {"X-Cache-Control": "no-cache"},
+    ],
+)  # fmt: skip
+async def test_other_gateways_ways_to_say_it(world: World, header: dict[str, Any]) -> None:
+    await ask(world)
+    answer = await world.ask(ASKED, headers=header)
+    assert answer.cache == "BYPASS"
+    await world.settled()
