@@ -63,8 +63,10 @@ def _origin(url: str) -> str:
 
 
 def _document_store(url: str) -> str:
-    if url != "memory" and not url.startswith("sqlite+aiosqlite:///"):
-        raise ValueError("should be sqlite+aiosqlite:///PATH or memory; no other store is built yet")
+    if url != "memory" and not url.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://")):
+        raise ValueError(
+            "should be sqlite+aiosqlite:///PATH, postgresql+asyncpg://USER@HOST/DATABASE or memory"
+        )
     return url
 
 
@@ -129,24 +131,27 @@ class Admin(_Section):
 
 
 class Embedding(_Section):
-    kind: Literal["onnx", "sentence-transformers"] = Field(
-        default="onnx",
-        description="Back end: `onnx` (lean, CPU) or `sentence-transformers` (the `gpu` extra).",
+    kind: Literal["local", "onnx", "sentence-transformers"] = Field(
+        default="local",
+        description="`onnx` (lean, CPU), `sentence-transformers` (the `gpu` extra), or `local`: "
+        "the latter when there is a GPU for it, else the former.",
     )
     model: str | None = Field(
         default=None, description="Folder of the model. None: the installed all-MiniLM-L6-v2."
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="`auto` takes a GPU when there is one and the back end can use it."
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = Field(
+        default="auto",
+        description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes a GPU when there is one.",
     )
     queue: Count = Field(default=256, description="Texts that may wait for the encoder; one more is a miss.")
-    deadline: Duration = Field(default=1.0, description="Time to a vector; later is a miss.")
+    deadline: Duration = Field(default=2.0, description="Time to a vector; later is a miss.")
 
 
 class Documents(_Section):
     url: Annotated[str, AfterValidator(_document_store)] = Field(
         default="sqlite+aiosqlite:///data/nearhit.db",
-        description="Where answers are kept; paths are relative to the working directory. `memory`: nowhere.",
+        description="Where answers are kept: `sqlite+aiosqlite:///PATH` (relative to the working directory), "
+        "`postgresql+asyncpg://USER:PASSWORD@HOST/DATABASE` (needs the driver asyncpg), or `memory`.",
     )
     hot_bytes: Size = Field(default=64 * 2**20, description="Answers kept in memory as well, in bytes.")
 
