@@ -86,22 +86,24 @@ async def open_app(
     """Everything but the listening sockets. Raises `ConfigError`, `StorageError`, and what `open_embedder`
     raises."""
     async with AsyncExitStack() as stack:
-        # Entered first, so closed last: whatever else ends may still want to finish a task.
-        tasks = Tasks()
-        stack.push_async_callback(tasks.close)
-        embedder = embedder or await asyncio.to_thread(_open_embedder, settings)
+        if embedder is None:
+            embedder = await asyncio.to_thread(_open_embedder, settings)
         stack.push_async_callback(embedder.close)
         rules = await make_rules(settings.categories, embedder)
         store = await open_documents(settings.documents.url)
         documents = BufferedDocuments(store, hot_bytes=settings.documents.hot_bytes)
         stack.push_async_callback(documents.close)
         cache = Cache(rules, embedder, documents, settings.capacity.entries, settings.capacity.bytes)
+        documents.on_lost = cache.lost
         deadlines = settings.upstream
         upstream = Upstream(
             upstream_url,
             Deadlines(deadlines.connect_timeout, deadlines.first_byte_timeout, deadlines.idle_timeout),
         )
         stack.push_async_callback(upstream.close)
+        # Entered last, so closed first: calls on their way still want to be stored.
+        tasks = Tasks()
+        stack.push_async_callback(tasks.close)
         app = _assemble(settings, cache, upstream, tasks, clock)
         background = [tasks.spawn(work, name) for name, work in _background(app).items()]
         try:

@@ -7,7 +7,7 @@ No HTTP in here: the exchange asks these questions for live calls, the simulator
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -248,7 +248,7 @@ class Cache:
         self.documents.forget([gone.id for gone in self.entries.add(entry, vector, now)])
         return True
 
-    def lost(self, ids: list[str]) -> None:
+    def lost(self, ids: Sequence[str]) -> None:
         """Documents that the store could not be brought to keep."""
         for id in ids:
             self.entries.remove(id)

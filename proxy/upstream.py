@@ -31,6 +31,9 @@ HOP_BY_HOP = frozenset(
 """RFC 9110, section 7.6.1."""
 
 _RECALCULATED = frozenset({"host", "content-length", "expect"})
+ATTEMPTS = 4
+"""Connections that are tried while each turns out to have been closed by the upstream."""
+
 _SKIP = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """What aiohttp would add of its own."""
 
@@ -108,7 +111,7 @@ class Upstream:
     async def _open(
         self, method: str, url: URL, headers: CIMultiDict[str], body: Body
     ) -> aiohttp.ClientResponse:
-        for last in (False, True):
+        for attempt in range(ATTEMPTS):
             connection = SimpleNamespace(reused=False)
             try:
                 with _translated("the upstream cannot be reached"):
@@ -119,7 +122,8 @@ class Upstream:
                         )  # fmt: skip
             except Unreachable as error:
                 # An idle connection may have been closed under us: the call itself has not failed yet.
-                if last or not (connection.reused and _was_dropped(error) and isinstance(body, bytes | None)):
+                again = connection.reused and _was_dropped(error) and isinstance(body, bytes | None)
+                if not again or attempt == ATTEMPTS - 1:
                     raise
         raise AssertionError
 
@@ -137,9 +141,9 @@ async def _note_reuse(_session: Any, context: SimpleNamespace, _params: Any) -> 
 
 
 def _was_dropped(error: Unreachable) -> bool:
-    return isinstance(
-        error.__cause__, aiohttp.ServerDisconnectedError | ConnectionResetError | BrokenPipeError
-    )
+    cause = error.__cause__
+    dropped = isinstance(cause, aiohttp.ServerDisconnectedError | OSError)
+    return dropped and not isinstance(cause, aiohttp.ClientConnectorError)
 
 
 @contextmanager

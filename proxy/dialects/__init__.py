@@ -15,8 +15,9 @@ def of(method: str, path: str) -> Dialect | None:
 
 def error(path: str, status: int, code: str, message: str) -> bytes:
     """An error of our own in the shape that callers of `path` expect."""
-    shape = anthropic_errors if path.startswith("/v1/messages") else openai_errors
-    return shape.error(status, code, message)
+    if path.startswith("/v1/messages"):
+        return anthropic_errors.error(status, code, message)
+    return openai_errors.error(status, code, message)
 
 
 __all__ = ["Dialect", "error", "of"]

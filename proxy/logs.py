@@ -1,0 +1,189 @@
+"""Log lines on standard error: one per call, and whatever else the loggers under `nearhit` say.
+
+No line holds a query, an answer, a key, or more of a tenant than the digest that separates it. Lines are made
+and written by a thread of their own, so that a full pipe or a slow terminal holds up no call; when too many
+wait, further ones are dropped and counted.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from proxy.report import Report
+from proxy.settings import Log
+
+ROOT = "nearhit"
+calls = logging.getLogger("nearhit.calls")
+
+WAITING = 10_000
+"""Lines that may wait to be written."""
+WRITE_EVERY_S = 0.1
+LAST_WORDS_S = 2.0
+"""For what still waits at the end."""
+MOST_NAME = 80
+"""Characters of a name that a caller chose."""
+
+
+def log_call(report: Report) -> None:
+    if calls.isEnabledFor(logging.INFO):
+        calls.info("call", extra={"report": report})
+
+
+@contextmanager
+def logging_to(descriptor: int, settings: Log) -> Iterator[Background]:
+    """Everything under the logger `nearhit`, warnings of anybody else, written to a file descriptor."""
+    handler = Background(descriptor, JsonLines() if settings.format == "json" else TextLines())
+    ours, others = logging.getLogger(ROOT), logging.getLogger()
+    before = ours.level, ours.propagate
+    ours.setLevel(settings.level.upper())
+    ours.propagate = False
+    for logger in (ours, others):
+        logger.addHandler(handler)
+    try:
+        yield handler
+    finally:
+        for logger in (ours, others):
+            logger.removeHandler(handler)
+        ours.level, ours.propagate = before
+        handler.close()
+
+
+class Background(logging.Handler):
+    def __init__(self, descriptor: int, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self.dropped = 0
+        self._descriptor = descriptor
+        self._waiting: deque[logging.LogRecord] = deque()
+        self._ended = threading.Event()
+        self._writer = threading.Thread(target=self._write_for_ever, name="log-writer", daemon=True)
+        self._writer.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if len(self._waiting) < WAITING:
+            self._waiting.append(record)
+        else:
+            self.dropped += 1
+
+    def close(self) -> None:
+        self._ended.set()
+        self._writer.join(LAST_WORDS_S)
+        super().close()
+
+    def _write_for_ever(self) -> None:
+        while not self._ended.wait(WRITE_EVERY_S):
+            self._write()
+        self._write()
+
+    def _write(self) -> None:
+        while self._waiting:
+            lines = [self._line(self._waiting.popleft()) for _ in range(min(100, len(self._waiting)))]
+            self._put("".join(lines).encode("utf-8", "backslashreplace"))
+
+    def _line(self, record: logging.LogRecord) -> str:
+        try:
+            return self.format(record) + "\n"
+        except Exception as error:  # noqa: BLE001  a line that cannot be made must not end the writer
+            return f"a log line could not be made: {type(error).__name__}\n"
+
+    def _put(self, text: bytes) -> None:
+        # Not through sys.stderr: a thread that waits in there at exit holds a lock that the interpreter needs.
+        try:
+            while text:
+                text = text[os.write(self._descriptor, text) :]
+        except OSError:
+            self.dropped += text.count(b"\n")
+
+
+def call_fields(report: Report) -> dict[str, Any]:
+    """What a line says of a call, without what was not reached. docs/admin.md lists the fields."""
+    fields = {
+        "path": report.path,
+        "dialect": report.dialect,
+        "model": _name(report.model),
+        "tenant": report.tenant,
+        "stream": report.stream,
+        "status": report.status,
+        "outcome": report.outcome,
+        "tier": report.tier,
+        "category": report.category,
+        "by": report.classified_by,
+        "confidence": _rounded(report.confidence, 3),
+        "similarity": _rounded(report.similarity, 4),
+        "threshold": _rounded(report.threshold, 4),
+        "reason": refusal(report.reason),
+        "entry": report.entry_id,
+        "stored": report.stored,
+        "collapsed": report.collapsed,
+        "error": report.error,
+        "degraded": report.degraded,
+        "embed_ms": _rounded(report.embed_ms, 2),
+        "load_ms": _rounded(report.load_ms, 2),
+        "upstream_ms": _rounded(report.upstream_ms, 2),
+        "total_ms": _rounded(report.total_ms, 2),
+        "saved_ms": _rounded(report.saved_ms or None, 0),
+        "tokens_in": report.tokens_in,
+        "tokens_out": report.tokens_out,
+    }
+    return {name: value for name, value in fields.items() if value not in (None, "", False, 0)}
+
+
+def refusal(reason: str) -> str:
+    """The kind of a refusal: what a guard found behind the colon are words of the query."""
+    return reason.partition(":")[0]
+
+
+def _name(name: str) -> str:
+    return name if len(name) <= MOST_NAME else name[:MOST_NAME] + "…"
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+def _time(record: logging.LogRecord) -> str:
+    return (
+        datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    )
+
+
+class TextLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        head = f"{_time(record)} {record.levelname.lower():7} "
+        report: Report | None = getattr(record, "report", None)
+        if report is None:
+            return head + f"{record.name}: " + _with_traceback(self, record, record.getMessage())
+        return head + " ".join(f"{name}={_quoted(value)}" for name, value in call_fields(report).items())
+
+
+class JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+        }
+        report: Report | None = getattr(record, "report", None)
+        if report is None:
+            line["message"] = _with_traceback(self, record, record.getMessage())
+        else:
+            line |= call_fields(report)
+        return json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+
+
+def _with_traceback(formatter: logging.Formatter, record: logging.LogRecord, message: str) -> str:
+    return f"{message}\n{formatter.formatException(record.exc_info)}" if record.exc_info else message
+
+
+def _quoted(value: Any) -> str:
+    """As JSON where a space or a control character would break the line up."""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return text if text.isprintable() and not set(text) & set(' ="') else json.dumps(text, ensure_ascii=False)

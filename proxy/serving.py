@@ -1,0 +1,150 @@
+"""`nearhit serve`: sockets, signals, and what is printed when it is up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import shlex
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from importlib.metadata import version
+
+from aiohttp import web
+
+from proxy.admin import admin_app
+from proxy.app import App, open_app
+from proxy.demo_upstream import MODELS, run_demo_upstream
+from proxy.logs import logging_to
+from proxy.settings import Settings, mask
+
+log = logging.getLogger("nearhit.serving")
+
+GRACE_S = 10.0
+"""For calls in flight when we are told to stop."""
+BACKLOG = 1024
+
+QUESTION = "What is the capital of France?"
+IN_OTHER_WORDS = "Which city is the capital of France?"
+
+
+class CannotListen(Exception):
+    """An address is taken or not ours; `str()` says what to do."""
+
+
+async def serve(settings: Settings) -> None:
+    """Until SIGINT or SIGTERM. Raises `CannotListen`, and what `open_app` raises."""
+    async with serving(settings) as banner:
+        print(banner, flush=True)
+        await _told_to_stop()
+        log.info("stopping; calls in flight have %g s, a second Ctrl-C ends them", GRACE_S)
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[str]:
+    """Both planes, for as long as the block lasts; yields the banner. Closes in the opposite order: first the
+    data plane, which lets its calls end, then the admin plane, then the parts, then the demo upstream."""
+    async with AsyncExitStack() as stack:
+        stack.enter_context(logging_to(sys.stderr.fileno(), settings.log))
+        # Before the model is loaded: who must wait finds out at once, and callers who come meanwhile are queued.
+        data = stack.enter_context(_listening(settings.listen.host, settings.listen.port, "listen.port"))
+        admin = stack.enter_context(_listening(settings.admin.host, settings.admin.port, "admin.port"))
+        settings, upstream_url = await _upstream(settings, stack)
+        app = await stack.enter_async_context(open_app(settings, upstream_url))
+        await stack.enter_async_context(_running(_admin_plane(app), admin))
+        await stack.enter_async_context(_running(_data_plane(app), data))
+        yield banner(settings, _url(data), _url(admin), upstream_url)
+
+
+async def _upstream(settings: Settings, stack: AsyncExitStack) -> tuple[Settings, str]:
+    """The origin; without one the demo upstream, which has nothing to protect from callers without a name."""
+    if settings.upstream.url is not None:
+        return settings, settings.upstream.url
+    url = await stack.enter_async_context(run_demo_upstream("127.0.0.1", 0))
+    if "anonymous" not in settings.tenancy.model_fields_set:
+        tenancy = settings.tenancy.model_copy(update={"anonymous": "share"})
+        settings = settings.model_copy(update={"tenancy": tenancy})
+    return settings, url
+
+
+def _data_plane(app: App) -> web.BaseRunner:
+    # Bodies are passed on as they came, so they are not decompressed; a caller that leaves cancels its call.
+    server = web.Server(
+        app.data_plane.handle, handler_cancellation=True, auto_decompress=False, access_log=None
+    )
+    return web.ServerRunner(server, shutdown_timeout=GRACE_S)
+
+
+def _admin_plane(app: App) -> web.BaseRunner:
+    return web.AppRunner(admin_app(app), access_log=None, handler_cancellation=True, shutdown_timeout=1.0)
+
+
+@asynccontextmanager
+async def _running(runner: web.BaseRunner, listener: socket.socket) -> AsyncIterator[None]:
+    await runner.setup()
+    try:
+        await web.SockSite(runner, listener, backlog=BACKLOG).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+@contextmanager
+def _listening(host: str, port: int, setting: str) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        advice = f"stop what uses it, or choose another port ({setting}, --{setting.replace('.', '-')})"
+        raise CannotListen(f"cannot listen on {host}:{port} ({error.strerror}): {advice}") from None
+    with listener:
+        yield listener
+
+
+async def _told_to_stop() -> None:
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.remove_signal_handler(number)
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+# What is printed
+
+
+def banner(settings: Settings, data: str, admin: str, upstream: str) -> str:
+    demo = settings.upstream.url is None
+    lines = [
+        f"nearhit {version('nearhit')}",
+        "",
+        f"  data plane   {data}    base URL for an SDK: {data}/v1",
+        f"  admin plane  {admin}",
+        f"  upstream     {mask(upstream)}{'    demo: a simulator with no model behind it' if demo else ''}",
+        "",
+        "Ask it something, and then the same in other words; look for X-Cache: HIT.",
+        "",
+        f"  {_curl(data, QUESTION, demo)}",
+        "",
+        f"  {_curl(data, IN_OTHER_WORDS, demo)}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _curl(data: str, question: str, demo: bool) -> str:
+    model = MODELS[0] if demo else "YOUR-MODEL"
+    key = "demo" if demo else "$OPENAI_API_KEY"
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": question}]})
+    return (
+        f'curl -si {data}/v1/chat/completions -H "Authorization: Bearer {key}"'
+        f" -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+    )
