@@ -122,9 +122,8 @@ class SqlDocuments:
 async def open_sql(url: URL, deadline: float) -> SqlDocuments:
     """Raises StorageError when the database cannot be opened or is not ours."""
     try:
-        engine = (
-            await _sqlite(url, deadline) if url.get_backend_name() == "sqlite" else _server(url, deadline)
-        )
+        make = _sqlite if url.get_backend_name() == "sqlite" else _server
+        engine = await asyncio.to_thread(make, url, deadline)  # it imports the driver and looks at the disk
     except (OSError, ImportError) as error:
         raise StorageError(f"open: {_reason(error)}") from error
     store = SqlDocuments(engine, deadline)
@@ -140,12 +139,12 @@ def _server(url: URL, deadline: float) -> AsyncEngine:
     return create_async_engine(url, pool_size=4, max_overflow=0, pool_timeout=deadline, hide_parameters=True)
 
 
-async def _sqlite(url: URL, deadline: float) -> AsyncEngine:
+def _sqlite(url: URL, deadline: float) -> AsyncEngine:
     if not url.database or url.database == ":memory:":
         raise StorageError(
             "open: the URL names no file (for a store that is not kept, set documents.url: memory)"
         )
-    await asyncio.to_thread(_create_file, Path(url.database))
+    _create_file(Path(url.database))
     engine = create_async_engine(
         url,
         pool_size=3,
