@@ -1,0 +1,1 @@
+"""Replays recorded traffic through the real cache and policies on a virtual clock."""
