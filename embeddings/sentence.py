@@ -56,7 +56,7 @@ class SentenceEncoder:
         for row, tokens in zip(ids, batch, strict=True):
             row[: len(tokens)] = tokens
         mask = (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
-        features = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        features = {"input_ids": ids, "attention_mask": mask}
         with torch.inference_mode():
             on_device = {name: torch.from_numpy(array).to(self._device) for name, array in features.items()}
             pooled = self._model(on_device)["sentence_embedding"].float().cpu().numpy()
@@ -64,4 +64,4 @@ class SentenceEncoder:
         return unit
 
     def close(self) -> None:
-        del self._model
+        """Nothing to end: the model goes with the last reference."""

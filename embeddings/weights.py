@@ -92,7 +92,7 @@ def _max_tokens(folder: Path, config: dict[str, Any]) -> int:
     places = {"sentence_bert_config.json": "max_seq_length", "tokenizer_config.json": "model_max_length"}
     said = [_json(folder / name).get(key) for name, key in places.items() if (folder / name).is_file()]
     # What comes first counts; "no limit" is written as 10³⁰.
-    return int(min([*filter(None, said), 512][0], config.get("max_position_embeddings", 512)))
+    return int(min(next(filter(None, said), 512), config.get("max_position_embeddings", 512)))
 
 
 def _digest(folder: Path) -> str:
