@@ -6,6 +6,7 @@
     ├── Busy           429   the door is full
     ├── Unreachable    502   no answer from the upstream
     ├── UpstreamSlow   504   no first byte, or none for too long
+    ├── CallerGone     499   does not read what it asked for; nobody is left to be told
     └── NotCached      504   `only-if-cached` and not in the cache
 
 An upstream's own error is no CallError: it passes through as it came.
@@ -50,6 +51,11 @@ class Unreachable(CallError):
 class UpstreamSlow(CallError):
     status = 504
     code = "upstream_timeout"
+
+
+class CallerGone(CallError):
+    status = 499
+    code = "caller_gone"
 
 
 class NotCached(CallError):

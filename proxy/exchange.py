@@ -26,6 +26,7 @@ from proxy.relay import relay
 from proxy.report import Report
 from proxy.tasks import Tasks
 from proxy.upstream import Head
+from storage.base import Entry
 
 ATTEMPTS = 3
 """Flights of others that a call may board before it goes up alone."""
@@ -109,7 +110,7 @@ class Exchange:
         if body is None:
             return None
         if found.verdict.freshness == "revalidate":
-            self._tasks.spawn(self._renew(trip.call, found), name=f"renew-{found.entry.id}")
+            self._tasks.spawn(self._renew(trip.call, found.entry), name=f"renew-{found.entry.id}")
         return self._replay(trip, found, body)
 
     async def _load(self, trip: Trip, found: Found) -> bytes | None:
@@ -205,7 +206,7 @@ class Exchange:
             report.upstream_ms = _since(started)
             if head.status in _OVERLOADED_OR_DOWN and (reply := await self._instead(trip, head.status)):
                 return reply
-            report.stored = head.status == 200 and trip.call.controls.write
+            report.stored = head.status == 200 and not flight.private
             report.entry_id = flight.entry_id if report.stored else ""
             return await self._relay(trip, head, rider)
 
@@ -221,9 +222,13 @@ class Exchange:
         question = question or self._cache.question(trip.call, trip.call.controls.category or "default", None)
         return await self._lead(trip, self._forwarder.start(question, private=True))
 
-    async def _renew(self, call: Call, found: Found) -> None:
+    async def _renew(self, call: Call, entry: Entry) -> None:
         """Stale while revalidate: the caller has the old answer, the next one shall have a new one."""
-        question = await self._cache.again(call, found.entry)
+        try:
+            vector = await self._cache.embed(call.text) if entry.fingerprint and call.text else None
+        except EmbeddingError:
+            return
+        question = self._cache.question(call, entry.category, vector)
         if self._forwarder.flights.same(question.exact) is None:
             flight = self._forwarder.start(question)
             with flight.board(waits=True):

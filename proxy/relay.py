@@ -1,14 +1,13 @@
-"""Writing answers to callers: whole ones, and others' as they arrive."""
+"""Writing an upstream's answer to a caller as it arrives."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 
 from aiohttp import web
-from multidict import CIMultiDict
 
-from proxy.errors import CallError
+from proxy.errors import CallerGone, CallError
 from proxy.upstream import Head
 
 WRITE_S = 60.0
@@ -24,9 +23,12 @@ async def relay(request: web.BaseRequest, head: Head, chunks: AsyncIterator[byte
         async for chunk in chunks:
             async with asyncio.timeout(WRITE_S):
                 await response.write(chunk)
-    except (CallError, TimeoutError):
+    except CallError:
         _break_off(request)
         raise
+    except TimeoutError as error:
+        _break_off(request)
+        raise CallerGone("the caller did not read its answer") from error
     await response.write_eof()
     return response
 
@@ -34,10 +36,3 @@ async def relay(request: web.BaseRequest, head: Head, chunks: AsyncIterator[byte
 def _break_off(request: web.BaseRequest) -> None:
     if request.transport is not None:
         request.transport.abort()
-
-
-async def send(
-    request: web.BaseRequest, headers: CIMultiDict[str], pieces: Iterable[bytes]
-) -> web.StreamResponse:
-    """A whole answer out of memory; in one write unless it comes in several pieces."""
-    return web.Response(body=b"".join(pieces), headers=headers)

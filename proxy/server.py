@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from aiohttp import web
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDictProxy
 
 from proxy import dialects
 from proxy import report as reports
@@ -130,11 +130,7 @@ class DataPlane:
 
 
 def _refusal(request: web.BaseRequest, error: CallError) -> web.StreamResponse:
-    """An error of our own, in the caller's dialect. Where the answer has begun, it ends there."""
-    if request.transport is None or request.transport.is_closing():
-        raise ConnectionResetError("the caller has gone") from error
-    headers = CIMultiDict(
-        {"Content-Type": "application/json", "Cache-Status": "nearhit; fwd=miss", **error.headers}
-    )
+    """An error of our own, in the caller's dialect; goes nowhere when the answer has already broken off."""
+    headers = {"Content-Type": "application/json", "Cache-Status": f"nearhit; detail={error.code}"}
     body = dialects.error(request.path, error.status, error.code, error.message)
-    return web.Response(status=error.status, headers=headers, body=body)
+    return web.Response(status=error.status, headers=headers | error.headers, body=body)

@@ -184,6 +184,7 @@ async def test_what_is_not_cacheable_is_bypassed(world: World) -> None:
     for _ in range(2):
         answer = await world.ask("never mind what i said")
         assert (answer.cache, answer.headers["X-Cache-Bypass-Reason"]) == ("BYPASS", "category")
+        assert answer.headers["Cache-Status"] == "nearhit; fwd=bypass"
 
 
 async def test_hits_go_on_without_the_embedder(world: World) -> None:

@@ -189,3 +189,12 @@ async def test_other_endpoints_pass_through(sdk: openai.AsyncOpenAI) -> None:
     made = await sdk.embeddings.create(model="demo-embedding", input=["a", "b"])
     assert len(made.data) == 2
     assert (await sdk.responses.create(model="demo-chat", input="hello")).output_text
+
+
+async def test_a_broken_stream_leaves_no_traceback(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    async with openai.AsyncOpenAI(base_url=world.url + "/v1", api_key="one", max_retries=0) as client:
+        with pytest.raises((openai.APIError, httpx.TransportError)):
+            await stream(client, extra_headers={"X-Demo-Break": "after-3-chunks"})
+    await world.settled()
+    assert not [record for record in caplog.records if record.exc_info]
+    assert world.app.ledger.recent[-1].error == "upstream_unreachable"
