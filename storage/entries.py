@@ -131,6 +131,9 @@ class Entries:
         entry.hits += 1
         entry.last_hit = now
 
+    def ids(self) -> list[str]:
+        return list(self._by_id)
+
     def select(self, predicate: Callable[[Entry], bool]) -> list[Entry]:
         """Looks at every entry: for the admin plane, not for the path of a call."""
         return [held.entry for held in self._turns if predicate(held.entry)]

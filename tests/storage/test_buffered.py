@@ -1,0 +1,269 @@
+"""Writes in the background: nothing waits, nothing deleted comes back, trouble is bounded and told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from stored import Troubled, everything, make_document
+
+from storage import buffered
+from storage.base import StorageError
+from storage.buffered import BufferedDocuments
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def store() -> Troubled:
+    return Troubled()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buffered, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(buffered, "LONGEST_PAUSE", 0.001)
+
+
+@pytest.fixture
+async def documents(store: Troubled, clock: Clock) -> AsyncIterator[BufferedDocuments]:
+    kept = BufferedDocuments(
+        store, deadline=0.3, pending_count=10, pending_bytes=1_000, hot_bytes=500, clock=clock
+    )
+    yield kept
+    store.flowing.set()
+    store.broken = False
+    await kept.close()
+
+
+def spawn(work: Any) -> asyncio.Task[Any]:
+    return asyncio.get_running_loop().create_task(work, name="test")
+
+
+async def test_a_document_is_read_before_and_after_it_is_written(
+    store: Troubled, documents: BufferedDocuments
+) -> None:
+    store.flowing.clear()
+    assert documents.put(make_document("a", b"body"))
+    assert await documents.load("a") == b"body"
+    assert await everything(store) == {}
+    store.flowing.set()
+    await documents.flush()
+    assert set(await everything(store)) == {"a"}
+    assert documents.stats()["pending"] == documents.stats()["pending_bytes"] == 0
+    assert await documents.load("a") == b"body"
+    assert store.loads == 0
+
+
+async def test_the_queue_is_bounded_by_count_and_bytes(store: Troubled, documents: BufferedDocuments) -> None:
+    store.flowing.clear()
+    assert documents.put(make_document("big", b"x" * 900))
+    assert not documents.put(make_document("more", b"x" * 200))
+    assert all(documents.put(make_document(str(number), b"x")) for number in range(9))
+    assert not documents.put(make_document("eleventh", b"x"))
+    assert documents.stats()["dropped"] == 2
+
+
+async def test_hot_bodies_are_bounded_and_the_last_used_stay(
+    store: Troubled, documents: BufferedDocuments
+) -> None:
+    await store.save([make_document(id, id.encode() * 200) for id in "abc"])
+    for id in "abab":
+        assert await documents.load(id) == id.encode() * 200
+    assert store.loads == 2
+    await documents.load("c")
+    await documents.load("b")
+    assert store.loads == 3
+    assert documents.stats()["hot_bytes"] <= 500
+    await documents.load("a")
+    assert store.loads == 4
+
+
+async def test_deleted_while_pending_written_or_loaded(store: Troubled, documents: BufferedDocuments) -> None:
+    store.flowing.clear()
+    documents.put(make_document("a"))
+    await store.inside.wait()  # the batch with "a" is being written
+    documents.put(make_document("b"))
+    deletion = spawn(documents.delete(["a", "b"]))
+    await asyncio.sleep(0)
+    assert await documents.load("a") is None
+    assert await documents.load("b") is None
+    store.flowing.set()
+    await deletion
+    assert await everything(store) == {}
+    await documents.flush()
+    assert await everything(store) == {}
+
+
+async def test_a_load_under_way_does_not_bring_back_what_is_deleted(
+    store: Troubled, documents: BufferedDocuments
+) -> None:
+    await store.save([make_document("a")])
+    store.flowing.clear()
+    load = spawn(documents.load("a"))
+    await asyncio.sleep(0)
+    documents.forget(["a"])
+    store.flowing.set()
+    assert await load is None
+    await documents.flush()
+    assert await documents.load("a") is None
+    assert documents.stats()["hot"] == 0
+
+
+async def test_a_forgotten_document_leaves_the_store(store: Troubled, documents: BufferedDocuments) -> None:
+    documents.put(make_document("a"))
+    await documents.flush()
+    documents.forget(["a"])
+    assert await documents.load("a") is None
+    await documents.flush()
+    assert await everything(store) == {}
+
+
+async def test_put_again_after_it_was_forgotten(store: Troubled, documents: BufferedDocuments) -> None:
+    documents.forget(["a"])
+    documents.put(make_document("a", b"new"))
+    assert await documents.load("a") == b"new"
+    await documents.flush()
+    assert set(await everything(store)) == {"a"}
+
+
+async def test_a_failing_store_is_tried_again(store: Troubled, documents: BufferedDocuments) -> None:
+    store.broken = True
+    documents.put(make_document("a"))
+    await asyncio.sleep(0.003)
+    store.broken = False
+    await documents.flush()
+    assert set(await everything(store)) == {"a"}
+    assert documents.stats()["failures"] >= 1
+    assert documents.stats()["lost"] == 0
+
+
+async def test_a_document_that_the_store_refuses_is_lost_alone(
+    store: Troubled, documents: BufferedDocuments
+) -> None:
+    lost: list[str] = []
+    documents.on_lost = lost.extend
+    store.poison = {"3"}
+    for number in range(8):
+        documents.put(make_document(str(number)))
+    await documents.flush()
+    assert lost == ["3"]
+    assert set(await everything(store)) == {"0", "1", "2", "4", "5", "6", "7"}
+    assert documents.stats()["lost"] == 1
+
+
+async def test_a_delete_that_fails_says_so_hides_and_is_tried_again(
+    store: Troubled, documents: BufferedDocuments
+) -> None:
+    await store.save([make_document("a")])
+    store.broken = True
+    with pytest.raises(StorageError):
+        await documents.delete(["a"])
+    assert await documents.load("a") is None
+    store.broken = False
+    await documents.flush()
+    assert await everything(store) == {}
+
+
+async def test_a_hanging_store_ends_within_the_deadline(
+    store: Troubled, documents: BufferedDocuments
+) -> None:
+    await store.save([make_document("a")])
+    store.flowing.clear()
+    with pytest.raises(StorageError):
+        await documents.load("a")
+    with pytest.raises(StorageError):
+        await documents.delete(["a"])
+    documents.put(make_document("b"))
+    with pytest.raises(StorageError):
+        await documents.flush(timeout=0.05)
+
+
+async def test_loads_fail_fast_after_repeated_failures(
+    store: Troubled, documents: BufferedDocuments, clock: Clock
+) -> None:
+    await store.save([make_document("a")])
+    store.broken = True
+    for _ in range(20):
+        with pytest.raises(StorageError):
+            await documents.load("a")
+    assert store.loads == buffered.BREAKER_FAILURES
+    assert documents.stats()["breaker"] == "open"
+    store.broken = False
+    with pytest.raises(StorageError):
+        await documents.load("a")
+    clock.now += buffered.BREAKER_PAUSE
+    assert await documents.load("a") == b"answer"
+    assert documents.stats()["breaker"] == "closed"
+
+
+async def test_scan_leaves_out_what_was_deleted_since_it_began(
+    store: Troubled, documents: BufferedDocuments
+) -> None:
+    await store.save([make_document(str(number)) for number in range(300)])
+    store.flowing.clear()
+    documents.forget(["299"])
+    seen: list[str] = []
+    async for batch in documents.scan():
+        seen += [entry.id for entry, _ in batch]
+        documents.forget(["0"])
+    assert "299" not in seen
+    assert "0" not in seen
+    assert len(seen) == 298
+
+
+@pytest.mark.parametrize("trouble", ["none", "broken", "stalled"])
+async def test_close_is_bounded_and_closes_the_store(store: Troubled, trouble: str) -> None:
+    documents = BufferedDocuments(store, deadline=0.05)
+    store.broken = trouble == "broken"
+    if trouble == "stalled":
+        store.flowing.clear()
+    documents.put(make_document("a"))
+    async with asyncio.timeout(2):
+        await documents.close(timeout=0.1)
+    assert store.closed
+    assert (await everything(store) != {}) == (trouble == "none")
+    assert not documents.put(make_document("late"))
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "documents-writer"]
+
+
+@pytest.mark.parametrize("ticks", range(6))
+async def test_a_cancelled_caller_disturbs_nobody(
+    store: Troubled, documents: BufferedDocuments, ticks: int
+) -> None:
+    await store.save([make_document("a"), make_document("b")])
+    store.flowing.clear()
+    tasks = [spawn(documents.load("a")), spawn(documents.delete(["b"])), spawn(documents.flush())]
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+    store.flowing.set()
+    assert await documents.load("a") == b"answer"
+    documents.put(make_document("c"))
+    await documents.flush()
+    assert set(await everything(store)) - {"b"} == {"a", "c"}
+
+
+async def test_an_unexpected_error_does_not_end_the_writer(
+    store: Troubled, documents: BufferedDocuments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "poison", None)
+        documents.put(make_document("a"))
+        await asyncio.sleep(0.01)
+    await documents.flush()
+    assert set(await everything(store)) == {"a"}

@@ -1,0 +1,258 @@
+"""What memory promises: bounded, fair to each category, and of one mind however it is asked."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from stored import DIMENSIONS, digest, make_entry, unit
+
+from policies.eviction import most_over
+from storage.base import Entry
+from storage.entries import MOST_EVICTIONS, Entries
+
+PARTITION = digest("partition")
+
+
+def make_entries(capacity: int, capacity_bytes: int | None = None, **shares: float) -> Entries:
+    return Entries(
+        DIMENSIONS,
+        capacity,
+        capacity_bytes,
+        worth=lambda entry, now: entry.hits,
+        guaranteed=lambda: shares,
+        most_over=most_over,
+        random=Random(0),
+    )
+
+
+def add(entries: Entries, id: str, **fields: object) -> list[str]:
+    return [gone.id for gone in entries.add(make_entry(id, **fields), unit(id), 0.0)]
+
+
+def test_found_by_id_digest_and_nearness() -> None:
+    entries = make_entries(10)
+    add(entries, "a")
+    add(entries, "b")
+    found = entries.get("a")
+    assert found is not None
+    assert entries.by_exact(found.exact) is found
+    assert entries.nearest(PARTITION, unit("a"), 1)[0][1] is found
+    assert entries.nearest(digest("other"), unit("a"), 5) == []
+
+
+def test_an_entry_without_vector_is_found_by_its_digest_only() -> None:
+    entries = make_entries(10)
+    entries.add(make_entry("a"), None, 0.0)
+    assert entries.by_exact(digest("a")) is entries.get("a")
+    assert entries.nearest(PARTITION, unit("a"), 1) == []
+    entries.remove("a")
+    assert entries.by_exact(digest("a")) is None
+
+
+def test_the_same_digest_replaces_and_says_so() -> None:
+    entries = make_entries(10)
+    add(entries, "a")
+    assert add(entries, "b", exact=digest("a")) == ["a"]
+    assert entries.get("a") is None
+    assert len(entries) == len(entries.nearest(PARTITION, unit("a"), 5)) == 1
+
+
+def test_the_same_id_replaces_without_a_document_to_delete() -> None:
+    entries = make_entries(10)
+    add(entries, "a")
+    assert add(entries, "a", text="again", exact=digest("new")) == []
+    assert entries.by_exact(digest("a")) is None
+    assert len(entries) == 1
+
+
+def test_the_least_worth_leaves() -> None:
+    entries = make_entries(3)
+    for id in "abc":
+        add(entries, id, hits=0 if id == "b" else 5)
+    assert add(entries, "d") == ["b"]
+
+
+def test_idle_share_is_borrowed_and_given_back() -> None:
+    entries = make_entries(100, code=0.5)
+    for number in range(100):
+        assert add(entries, f"news-{number}", category="news") == []
+    assert entries.usage()["categories"]["news"]["borrowed"] == 100
+    for number in range(50):
+        assert add(entries, f"code-{number}", category="code")[0].startswith("news")
+    for number in range(50, 100):  # both are above their shares now, and the one further above gives
+        add(entries, f"code-{number}", category="code")
+    held = entries.usage()["categories"]
+    assert (held["code"]["entries"], held["news"]["entries"]) == (75, 25)
+
+
+def test_where_all_room_is_guaranteed_a_stranger_is_turned_away() -> None:
+    entries = make_entries(2, code=1.0)
+    add(entries, "a")
+    add(entries, "b")
+    assert add(entries, "c", category="news") == ["c"]
+    assert entries.get("c") is None
+    assert entries.get("a") is not None
+
+
+def test_bytes_are_bounded_too() -> None:
+    entries = make_entries(1_000, capacity_bytes=10_000)
+    for number in range(50):
+        add(entries, str(number), size=1_000)
+        assert entries.usage()["bytes"] <= 10_000
+    assert len(entries) == 9
+
+
+def test_an_answer_that_cannot_fit_pushes_nobody_out() -> None:
+    entries = make_entries(1_000, capacity_bytes=10_000)
+    add(entries, "a", size=100)
+    assert add(entries, "big", size=20_000) == ["big"]
+    assert entries.get("a") is not None
+
+
+def test_one_answer_pushes_out_a_bounded_number() -> None:
+    entries = make_entries(10_000, capacity_bytes=1_000_000)
+    for number in range(3_000):
+        add(entries, str(number), size=200)
+    left = add(entries, "big", size=900_000)
+    assert left[-1] == "big"
+    assert len(left) == MOST_EVICTIONS + 1
+
+
+def test_a_change_of_shares_takes_effect_at_once() -> None:
+    shares = {"code": 1.0}
+    entries = Entries(
+        DIMENSIONS, 10, worth=lambda entry, now: 0.0, guaranteed=lambda: shares, most_over=most_over
+    )
+    for number in range(10):
+        add(entries, f"code-{number}")
+    shares["code"], shares["news"] = 0.0, 1.0
+    assert add(entries, "news", category="news")[0].startswith("code")
+
+
+def test_text_of_half_surrogates_is_counted() -> None:
+    entries = make_entries(10)
+    add(entries, "a", text="\ud800")
+    assert len(entries) == 1
+
+
+def test_the_sweep_sees_every_entry_in_small_steps() -> None:
+    entries = make_entries(1_000)
+    for number in range(100):
+        add(entries, str(number), created=float(number % 10))
+    gone: list[Entry] = []
+    for _ in range(10):
+        gone += entries.expired(now=100.0, lifetime=lambda entry: 95.0, limit=10)
+    assert len(gone) == 50
+    assert all(entry.created < 5 for entry in gone)
+    assert len(entries) == 50
+    assert entries.expired(100.0, lambda entry: 0.0, 1_000) != []
+    assert len(entries) == 0
+    assert entries.usage()["bytes"] == 0
+    assert entries.expired(100.0, lambda entry: 0.0, 10) == []
+
+
+def test_touch_counts_and_select_selects() -> None:
+    entries = make_entries(10)
+    add(entries, "a")
+    add(entries, "b")
+    found = entries.get("a")
+    assert found is not None
+    entries.touch(found, 5.0)
+    assert (found.hits, found.last_hit) == (1, 5.0)
+    assert entries.select(lambda entry: entry.hits > 0) == [found]
+
+
+def test_clear_forgets_everything() -> None:
+    entries = make_entries(10)
+    add(entries, "a")
+    entries.clear()
+    assert len(entries) == 0
+    assert entries.get("a") is entries.by_exact(digest("a")) is None
+    assert entries.nearest(PARTITION, unit("a"), 1) == []
+    add(entries, "a")
+    assert entries.nearest(PARTITION, unit("a"), 1)[0][1].id == "a"
+
+
+def test_capacity_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="capacity"):
+        make_entries(0)
+
+
+CAPACITY = 12
+SHARES = {"code": 0.5, "news": 0.25}
+categories = st.sampled_from(["code", "news", "other"])
+names = st.integers(0, 25).map(str)
+
+
+class Memory(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.entries = make_entries(CAPACITY, 4_000, **SHARES)
+        self.known: dict[str, Entry] = {}
+        self.now = 0.0
+
+    @rule(
+        id=names, exact=names, category=categories, partition=st.sampled_from("pq"), size=st.integers(0, 900)
+    )
+    def add(self, id: str, exact: str, category: str, partition: str, size: int) -> None:
+        entry = make_entry(
+            id,
+            exact=digest(exact),
+            category=category,
+            partition=digest(partition),
+            size=size,
+            created=self.now,
+        )
+        within = {name for name in SHARES if self.within_shares(name)}
+        left = self.entries.add(entry, unit(id), self.now)
+        self.known[id] = entry
+        for gone in left:
+            pushed_out = gone is not entry and gone.exact != entry.exact
+            assert not (pushed_out and gone.category in within and gone.category != category)
+            del self.known[gone.id]
+
+    def within_shares(self, category: str) -> bool:
+        used = self.entries.usage()["categories"][category]
+        return used["entries"] <= SHARES[category] * CAPACITY and used["bytes"] <= SHARES[category] * 4_000
+
+    @rule(id=names)
+    def remove(self, id: str) -> None:
+        assert self.entries.remove(id) is self.known.pop(id, None)
+
+    @precondition(lambda self: self.known)
+    @rule(data=st.data())
+    def hit(self, data: st.DataObject) -> None:
+        self.entries.touch(self.known[data.draw(st.sampled_from(sorted(self.known)))], self.now)
+
+    @rule(limit=st.integers(0, 30), age=st.integers(1, 20))
+    def sweep(self, limit: int, age: int) -> None:
+        self.now += 1
+        for gone in self.entries.expired(self.now, lambda entry: age, limit):
+            assert self.now - gone.created > age
+            del self.known[gone.id]
+
+    @invariant()
+    def of_one_mind(self) -> None:
+        assert len(self.entries) == len(self.known) <= CAPACITY
+        assert {entry.id for entry in self.entries.select(lambda entry: True)} == set(self.known)
+        for id, entry in self.known.items():
+            assert self.entries.get(id) is self.entries.by_exact(entry.exact) is entry
+        for partition in "pq":
+            found = self.entries.nearest(digest(partition), unit("query"), 50)
+            inside = {id for id, entry in self.known.items() if entry.partition == digest(partition)}
+            assert {entry.id for _, entry in found} == inside
+
+    @invariant()
+    def accounts_add_up(self) -> None:
+        usage = self.entries.usage()
+        assert usage["bytes"] <= 4_000
+        assert usage["entries"] == sum(used["entries"] for used in usage["categories"].values())
+        assert usage["bytes"] == sum(used["bytes"] for used in usage["categories"].values())
+
+
+Memory.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestMemory = Memory.TestCase

@@ -1,0 +1,124 @@
+"""Every index keeps the same promises; the approximate ones also a recall."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stored import clustered, unit
+
+from storage import flat
+from storage.base import Index
+from storage.flat import Flat
+
+MakeIndex = Callable[[int], Index]
+
+
+@pytest.fixture(params=["flat"])
+def make_index(request: pytest.FixtureRequest) -> MakeIndex:
+    return Flat
+
+
+def fill(index: Index, rows: np.ndarray) -> None:
+    for key, row in enumerate(rows):
+        index.add(key, row)
+
+
+def test_an_empty_index_finds_nothing(make_index: MakeIndex) -> None:
+    index = make_index(16)
+    assert index.nearest(unit("a"), 3) == []
+    index.add(7, unit("a"))
+    index.remove(7)
+    assert len(index) == 0
+    assert index.nearest(unit("a"), 3) == []
+
+
+def test_nearest_gives_cosines_best_first(make_index: MakeIndex) -> None:
+    rows = clustered(50, 16)
+    index = make_index(16)
+    fill(index, rows)
+    cosines = rows @ rows[3]
+    best = np.argsort(-cosines)[:5]
+    found = index.nearest(rows[3], 5)
+    assert [key for _, key in found] == best.tolist()
+    assert [cosine for cosine, _ in found] == pytest.approx(cosines[best].tolist(), abs=1e-5)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 10])
+def test_no_more_than_there_are(make_index: MakeIndex, count: int) -> None:
+    index = make_index(16)
+    fill(index, clustered(3, 16))
+    assert len(index.nearest(unit("q"), count)) == min(3, count)
+
+
+@pytest.mark.parametrize("dimensions", [64, 100, 384])
+def test_near_neighbours_are_found_whatever_was_removed(make_index: MakeIndex, dimensions: int) -> None:
+    """Many rounds of removing and adding: what is left is found, what is gone is not."""
+    rows = clustered(9_000, dimensions)
+    index, live, chance = make_index(dimensions), set(range(6_000)), random.Random(0)
+    fill(index, rows[:6_000])
+    for key in range(6_000, 9_000):
+        gone = chance.choice(range(key))
+        if gone in live:
+            index.remove(gone)
+            live.discard(gone)
+        index.add(key, rows[key])
+        live.add(key)
+    assert len(index) == len(live)
+    noise = np.random.default_rng(1).normal(size=(300, dimensions)) * 0.4 / dimensions**0.5
+    asked = [rows[key] + noise[number] for number, key in enumerate(chance.sample(sorted(live), 300))]
+    kept = np.array(sorted(live))
+    right = 0
+    for query in asked:
+        vector = (query / np.linalg.norm(query)).astype(np.float32)
+        found = index.nearest(vector, 4)
+        assert {key for _, key in found} <= live
+        right += found[0][0] >= float((rows[kept] @ vector).max()) - 1e-5
+    assert right >= 297
+
+
+def test_rows_move_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flat, "EXACT_ROWS", 16)
+    monkeypatch.setattr(flat, "BLOCK_ROWS", 64)
+    rows = clustered(300, 64)
+    index = Flat(64)
+    fill(index, rows)
+    for key in range(0, 300, 2):
+        index.remove(key)
+    for key in range(1, 300, 2):
+        assert index.nearest(rows[key], 1) == [(pytest.approx(1.0, abs=1e-5), key)]
+    for key in range(1, 300, 2):
+        index.remove(key)
+    assert index.nearest(rows[0], 1) == []
+    index.add(0, rows[0])
+    assert index.nearest(rows[0], 2) == [(pytest.approx(1.0, abs=1e-5), 0)]
+
+
+def test_many_equal_vectors_above_the_exact_scan(make_index: MakeIndex) -> None:
+    index, row = make_index(16), unit("same")
+    for key in range(flat.EXACT_ROWS + 500):
+        index.add(key, row)
+    found = index.nearest(row, 4)
+    assert len({key for _, key in found}) == 4
+    assert all(cosine == pytest.approx(1.0, abs=1e-5) for cosine, _ in found)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 30)), max_size=120))
+def test_the_exact_scan_agrees_with_a_dictionary(steps: list[tuple[bool, int]]) -> None:
+    index, kept = Flat(16), {}
+    for adding, key in steps:
+        if adding and key not in kept:
+            kept[key] = unit(key)
+            index.add(key, kept[key])
+        elif not adding and key in kept:
+            del kept[key]
+            index.remove(key)
+    query = unit("query")
+    expected = sorted(((float(row @ query), key) for key, row in kept.items()), reverse=True)
+    found = index.nearest(query, 50)
+    assert [key for _, key in found] == [key for _, key in expected]
