@@ -325,7 +325,7 @@ def spawn(work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
 
 async def until(client: aiohttp.ClientSession, **wanted: int) -> None:
     async with asyncio.timeout(5):
-        while not wanted.items() <= (await stats(client)).items():  # noqa: ASYNC110
+        while not wanted.items() <= (await stats(client)).items():
             await asyncio.sleep(0.005)
 
 
@@ -375,7 +375,7 @@ async def test_a_header_breaks_the_stream_after_so_many_chunks(client):
     body = {**HELLO, "stream": True}
     received = b""
     async with client.post(CHAT, json=body, headers={"X-Demo-Break": "after-3-chunks"}) as response:
-        with pytest.raises(aiohttp.ClientPayloadError):  # noqa: PT012
+        with pytest.raises(aiohttp.ClientPayloadError):
             async for piece in response.content.iter_any():
                 received += piece
     assert received.count(b"data: ") == 3
