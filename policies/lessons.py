@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
 
-RIDGE = 0.1
+RIDGE = 0.05
 """λ: small, since tens of examples that agree must still move the plane."""
 
 

@@ -192,9 +192,7 @@ def report(
     right = guess == truth
     print(f"\n### {title}\n")
     print(f"{len(truth)} questions: accuracy {right.mean():.3f}, macro-F1 {macro_f1(guess, truth):.3f};")
-    print(
-        f"{sure.mean():.0%} have confidence {CONFIDENT} or more; {right[sure].mean():.3f} of these are right.\n"
-    )
+    print(f"{sure.mean():.0%} at confidence {CONFIDENT} or above; of these {right[sure].mean():.3f} right.\n")
     print_categories(guess, truth, sure, names)
     print("\n" + reliability(guess == truth, confidence))
 
