@@ -143,7 +143,7 @@ def _known(embedder: Embedder, packaged: Path) -> tuple[Lessons, str]:
 
 
 def _replaced(book: Book, packaged: Lessons, own: Mapping[str, Matrix]) -> set[str]:
-    """Packaged categories that the book has under another name: they would win most examples of one of its own.
+    """Packaged categories that the book has under another name: they win most examples of one of its own.
 
     Other packaged ones that the book left out stay in the contest, so that what is theirs goes to `default`
     and not to whatever comes next.

@@ -1,6 +1,9 @@
 """The order in which a category is decided, and what a few examples of one's own teach."""
 
 import asyncio
+import gzip
+import json
+import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -11,7 +14,7 @@ from numpy.typing import NDArray
 from embeddings.base import Embedder
 from embeddings.opening import open_embedder
 from policies.book import Book
-from policies.classifier import PACKAGED, Classifier
+from policies.classifier import CONFIDENT, PACKAGED, Classifier
 from policies.lessons import Lessons
 from policies.model import Category, Match
 
@@ -225,10 +228,7 @@ async def test_labelled_questions_are_classified_as_measured(real: Embedder) -> 
     classifier = await Classifier.taught(await asyncio.to_thread(Book.from_folder), real)
     vectors = await real.embed_many([row["query"] for row in rows])
     found = [classifier.classify(text="", vector=v) for v in vectors]
-    sure = [
-        (each.category, row["category"])
-        for each, row in zip(found, rows, strict=True)
-        if each.by == "examples"
-    ]
+    pairs = zip(found, (row["category"] for row in rows), strict=True)
+    sure = [(each.category, truth) for each, truth in pairs if each.by == "examples"]
     assert len(sure) > 0.7 * len(rows)
     assert sum(guess == truth for guess, truth in sure) > 0.84 * len(sure)
