@@ -7,9 +7,9 @@ import json
 from typing import Any
 
 import pytest
-from conftest import MakeWorld, World
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from world import MakeWorld, World
 
 KEY = {"Authorization": "Bearer one", "Content-Type": "application/json"}
 PATH = "/v1/chat/completions"

@@ -7,8 +7,8 @@ import json
 from typing import Any
 
 import pytest
-from conftest import MakeWorld, World
 from doubles import Clock
+from world import MakeWorld, World
 
 ASKED = "how are you today my friend"
 REWORDED = "how are you my friend"

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
-from conftest import Answer, MakeWorld, World
+from world import Answer, MakeWorld, World
 
 from proxy.demo_upstream import Behaviour
 

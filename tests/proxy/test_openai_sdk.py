@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from conftest import World
+from world import World
 
 ASKED = "how are you today my friend"
 REWORDED = "how are you my friend"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import Answer, MakeWorld, World
 from doubles import Clock
+from world import Answer, MakeWorld, World
 
 ASKED = "how are you today my friend"
 REWORDED = "how are you my friend"
