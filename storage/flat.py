@@ -11,12 +11,15 @@ Vectors lie in blocks, so that growth never copies more than the small first one
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from storage.base import Matrix, Vector
 
-EXACT_ROWS = 2048
+EXACT_ROWS = 1024
 """Up to here one matrix product is as fast as anything."""
 BLOCK_ROWS = 16384
 """Rows of a full block. Memory that is not written to yet is not taken from the machine."""
@@ -82,7 +85,10 @@ class Flat:
         if last and last % BLOCK_ROWS == 0:
             self._blocks.pop()
 
-    def vectors(self, keys: list[int]) -> Matrix:
+    def __contains__(self, key: int) -> bool:
+        return key in self._rows
+
+    def vectors(self, keys: Sequence[int]) -> Matrix:
         """Copies, in the order of the keys."""
         matrix = np.empty((len(keys), self._dimensions), np.float32)
         for at, key in enumerate(keys):
@@ -102,6 +108,12 @@ class Flat:
             return _best(block.vectors[:size] @ vector, block.keys[:size], count)
         scores, keys = self._candidates(vector, count)
         return _best(scores, keys, count)
+
+    async def release(self) -> None:
+        """Gives the memory back bit by bit: at once it would hold up the loop. Of no use afterwards."""
+        while self._blocks:
+            self._blocks.pop()
+            await asyncio.sleep(0)
 
     def _make_room(self, row: int) -> None:
         if row % BLOCK_ROWS == 0 and row:
