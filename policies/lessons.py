@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32] | NDArray[np.float64]
 
 RIDGE = 0.05
-"""λ: small, since tens of examples that agree must still move the plane."""
+"""λ: leaving sources out, 0.03 to 0.1 are alike; more costs accuracy on known sources."""
 
 
 @dataclass(frozen=True)
