@@ -179,7 +179,7 @@ def _named(name: str, other: Facts) -> bool:
         return True
     if name.isalpha() and 2 <= len(name) <= 5 and name in other.initials:
         return True
-    return any(_alike(name, word) for word in other.flat.split())
+    return any(word[0] == name[0] and _alike(name, word) for word in other.flat.split())
 
 
 def _unmatched(a: Facts, b: Facts) -> list[str]:
@@ -190,10 +190,10 @@ def _unmatched(a: Facts, b: Facts) -> list[str]:
 def _counterpart(word: str, other: Facts) -> bool:
     if word in other.flat.replace(" ", "") and len(word) >= 4:
         return True
-    return any(_related(word, candidate) for candidate in other.stems)
+    return any(each[0] == word[0] and _related(word, each) for each in other.stems)
 
 
-@lru_cache(maxsize=50_000)
+@lru_cache(maxsize=16_384)
 def _related(word: str, other: str) -> bool:
     """Same root by a long common beginning, or one slip of the pen apart."""
     short, long = sorted((word, other), key=len)
@@ -204,7 +204,7 @@ def _related(word: str, other: str) -> bool:
     return _alike(word, other)
 
 
-@lru_cache(maxsize=50_000)
+@lru_cache(maxsize=16_384)
 def _alike(word: str, other: str) -> bool:
     """One letter added, dropped or replaced, or two neighbours swapped, in words of six letters or more."""
     short, long = sorted((word, other), key=len)

@@ -82,9 +82,15 @@ _CODE = re.compile(
 _NAME = re.compile(r"(?<![\w.*/\\_-])[A-Z][\w&'’-]*(?:\.[A-Z])*")
 
 
-@lru_cache(maxsize=20_000)
+LONGEST = 4000
+"""Characters. More than the encoder reads of any text; it keeps the patterns' cost within milliseconds."""
+
+
+@lru_cache(maxsize=4096)
 def facts(text: str) -> Facts:
-    """The facts of `text`. Remembered for the texts seen last."""
+    """The facts of `text`. Remembered for the texts seen last. Raises ValueError for more than `LONGEST`."""
+    if len(text) > LONGEST:
+        raise ValueError(f"the guards read texts of up to {LONGEST} characters")
     text = _ALIAS.sub(lambda match: lexicon.ALIASES[match[0].lower()], text.replace("’", "'"))
     text = _PRODUCT.sub(lambda match: str(int(match[1]) * int(match[2])), text)
     lower = text.lower()
@@ -114,7 +120,7 @@ def facts(text: str) -> Facts:
     )
 
 
-@lru_cache(maxsize=50_000)
+@lru_cache(maxsize=16_384)
 def stem(word: str) -> str:
     """A crude stem of a lower-case word, then the first of its family of synonyms."""
     bare = _bare(word)
@@ -286,7 +292,11 @@ def _names(text: str) -> tuple[frozenset[str], frozenset[str]]:
         return frozenset(), frozenset()
     found = {m[0].lower().removesuffix("'s"): m for m in capital}
     names = {name: m for name, m in found.items() if name not in _NO_NAME and len(name) > 1}
-    qualifying = (name for name, m in names.items() if re.search(r"[A-Z]\w*, ?$", text[: m.start()]))
+    qualifying = (
+        name
+        for name, m in names.items()
+        if re.search(r"[A-Z]\w*, ?$", text[max(0, m.start() - 40) : m.start()])
+    )
     return frozenset(names), frozenset(qualifying)
 
 
@@ -297,7 +307,7 @@ def _regions(words: Sequence[str], names: frozenset[str]) -> frozenset[str]:
 
 
 def _starts_sentence(text: str, at: int) -> bool:
-    before = text[:at].rstrip(" \"'“‘(*-")
+    before = text[max(0, at - 8) : at].rstrip(" \"'“‘(*-")
     return not before or before[-1] in ".?!:\n"
 
 
@@ -321,8 +331,8 @@ _KIND_PATTERNS = {kind: re.compile(pattern) for kind, pattern in _KINDS.items()}
 
 def _kind(lower: str) -> str:
     """What the last question in the text asks for."""
-    asked = re.findall(r"[^.?!]*\?", lower)
-    lower = asked[-1].strip() if asked else lower
+    body, mark, _ = lower.rpartition("?")
+    lower = re.split(r"[.?!]", body)[-1].strip() if mark else lower
     hits = [(m.start(), kind) for kind, pattern in _KIND_PATTERNS.items() if (m := pattern.search(lower))]
     return min(hits)[1] if hits else ""
 

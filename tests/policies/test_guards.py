@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from policies import guards
 from policies.guards import GUARDS, facts, objection
+from policies.guards_facts import LONGEST
 
 DIFFERENT = [
     ("swaps", "the 3 best phones", "the 5 best phones"),
@@ -141,6 +142,10 @@ def test_a_text_that_cannot_be_read_objects(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(guards, "facts", broken)
     assert objection(["numbers"], "some text", "other text") == "facts: RecursionError"
+
+
+def test_a_text_longer_than_any_encoder_reads_objects() -> None:
+    assert objection(["numbers"], "a" * (LONGEST + 1), "a") == "facts: ValueError"
 
 
 @given(st.text(max_size=200))
