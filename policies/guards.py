@@ -6,11 +6,15 @@ thing in both texts and names what it found. They compare `Facts`, extracted onc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from functools import lru_cache
+from itertools import islice
 
 from policies import guards_lexicon as lexicon
 from policies.guards_facts import Facts, facts, flat, stem
+
+_SHOWN = 3
+"""Words of each side in an objection's detail, at most."""
 
 Guard = Callable[[Facts, Facts], str | None]
 
@@ -46,7 +50,7 @@ def _ask(name: str, asked: Facts, stored: Facts) -> str | None:
 def swaps(a: Facts, b: Facts) -> str | None:
     """A number, date, name or identifier in the place of another; what only one text adds does not count.
 
-    For categories where people like to add harmless detail; the four guards below count additions as well.
+    For categories where people add harmless detail; each of the four guards of these things counts additions too.
     """
     return next((found for look in _LOOKS if (found := _swapped(*look(a, b)))), None)
 
@@ -106,8 +110,9 @@ def entities(a: Facts, b: Facts) -> str | None:
 
 def wording(a: Facts, b: Facts) -> str | None:
     """Content words on both sides that have no counterpart (stem, synonym, spelling) on the other."""
-    mine, theirs = _unmatched(a, b), _unmatched(b, a)
-    return _versus(mine, theirs) if mine and theirs else None
+    mine = list(islice(unmatched(a, b), _SHOWN))
+    theirs = list(islice(unmatched(b, a), _SHOWN)) if mine else []
+    return _versus(mine, theirs) if theirs else None
 
 
 def question(a: Facts, b: Facts) -> str | None:
@@ -170,7 +175,7 @@ def _swapped(mine: Set[str], theirs: Set[str]) -> str | None:
 
 
 def _versus(mine: Iterable[str], theirs: Iterable[str]) -> str:
-    left, right = (", ".join(sorted(side)[:3]).strip() for side in (mine, theirs))
+    left, right = (", ".join(sorted(side)[:_SHOWN]).strip() for side in (mine, theirs))
     return f"{left or '-'} / {right or '-'}"
 
 
@@ -182,9 +187,9 @@ def _named(name: str, other: Facts) -> bool:
     return any(word[0] == name[0] and _alike(name, word) for word in other.flat.split())
 
 
-def _unmatched(a: Facts, b: Facts) -> list[str]:
-    rest = [word for word in a.words if word not in b.stems]
-    return [word for word in rest if not _counterpart(word, b)]
+def unmatched(a: Facts, b: Facts) -> Iterator[str]:
+    """Stems of the content words of `a` that have no counterpart in `b`, in order."""
+    return (word for word in a.words if word not in b.stems and not _counterpart(word, b))
 
 
 def _counterpart(word: str, other: Facts) -> bool:
