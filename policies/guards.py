@@ -50,7 +50,7 @@ def _ask(name: str, asked: Facts, stored: Facts) -> str | None:
 def swaps(a: Facts, b: Facts) -> str | None:
     """A number, date, name or identifier in the place of another; what only one text adds does not count.
 
-    For categories where people add harmless detail; each of the four guards of these things counts additions too.
+    For categories where people add harmless detail: the guards of these four things count additions too.
     """
     return next((found for look in _LOOKS if (found := _swapped(*look(a, b)))), None)
 
