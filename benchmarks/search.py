@@ -212,10 +212,8 @@ def show(kind: str, results: list[dict[str, Any]]) -> None:
             *(f"{cell:.0f}" if isinstance(cell, float) and cell > 10 else str(cell) for cell in cells)
         )
     Console().print(table)
-    print(
-        f"near: recall among queries with a neighbour of cosine {ALIKE} and more; worst: of the inserts, in CPU"
-    )
-    print("time; full: an insert that evicts; bar: CPU p99 within 2,000")
+    print(f"near: recall where a neighbour has cosine {ALIKE} or more; worst: of the inserts, in CPU time;")
+    print("full: an insert that evicts; bar: CPU p99 within 2,000")
 
 
 if __name__ == "__main__":

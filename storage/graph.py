@@ -22,11 +22,11 @@ from storage.base import Matrix, Vector
 LINKS = 16
 BUILD_WIDTH = 100
 """hnswlib's ef_construction."""
-SEARCH_WIDTH = 96
+SEARCH_WIDTH = 128
 """hnswlib's ef."""
 
 WITHOUT_GRAPH = (
-    "hnswlib is not installed: every partition is scanned, which is slower above 200,000 entries in one"
+    "hnswlib is not installed: every partition is scanned, which is slower above 65,000 entries in one"
 )
 
 

@@ -14,8 +14,9 @@ from storage.base import Vector
 from storage.flat import Flat
 from storage.graph import Graph, graph_available
 
-GRAPH_AT = 150_000
-"""Vectors in one partition from which on a graph is searched faster than signs are scanned."""
+GRAPH_AT = 65_536
+"""Vectors in one partition above which a graph costs the loop less than the scan, an insert for every search
+included: among 100,000 vectors a search takes 0.27 ms instead of 0.66, an insert 0.25 instead of 0.006."""
 COPIED_AT_ONCE = 256
 REPLAYED_AT_ONCE = 4
 """Changes that the loop replays itself, at a third of a millisecond each."""

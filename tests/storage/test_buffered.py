@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 import pytest
 from stored import Troubled, everything, make_document
 
 from storage import buffered
-from storage.base import StorageError
+from storage.base import Document, StorageError
 from storage.buffered import BufferedDocuments
+from storage.documents_memory import MemoryDocuments
 
 
 class Clock:
@@ -105,6 +106,45 @@ async def test_deleted_while_pending_written_or_loaded(store: Troubled, document
     assert await everything(store) == {}
     await documents.flush()
     assert await everything(store) == {}
+
+
+class LateWrite(Troubled):
+    """A save that lands only when the gate opens; nothing else waits for the gate."""
+
+    async def save(self, documents: Sequence[Document]) -> None:
+        self.inside.set()
+        await self.flowing.wait()
+        await MemoryDocuments.save(self, documents)
+
+    async def delete(self, ids: Iterable[str]) -> None:
+        await MemoryDocuments.delete(self, ids)
+
+
+async def test_deletion_comes_after_the_batch_that_is_being_written() -> None:
+    store = LateWrite()
+    documents = BufferedDocuments(store)
+    store.flowing.clear()
+    documents.put(make_document("a"))
+    await store.inside.wait()
+    deletion = spawn(documents.delete(["a"]))
+    await asyncio.sleep(0.01)
+    store.flowing.set()
+    await deletion
+    assert await everything(store) == {}
+    await documents.close()
+
+
+async def test_a_newer_document_put_while_the_older_is_written() -> None:
+    store = LateWrite()
+    documents = BufferedDocuments(store, hot_bytes=0)
+    store.flowing.clear()
+    documents.put(make_document("a", b"older"))
+    await store.inside.wait()
+    documents.put(make_document("a", b"newer"))
+    store.flowing.set()
+    await documents.flush()
+    assert await documents.load("a") == b"newer"
+    await documents.close()
 
 
 async def test_a_load_under_way_does_not_bring_back_what_is_deleted(

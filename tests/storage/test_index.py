@@ -14,13 +14,18 @@ from stored import clustered, unit
 from storage import flat
 from storage.base import Index
 from storage.flat import Flat
+from storage.graph import Graph, graph_available
 
 MakeIndex = Callable[[int], Index]
 
 
-@pytest.fixture(params=["flat"])
+@pytest.fixture(params=["flat", "graph"])
 def make_index(request: pytest.FixtureRequest) -> MakeIndex:
-    return Flat
+    if request.param == "flat":
+        return Flat
+    if not graph_available():
+        pytest.skip("hnswlib is not installed")
+    return lambda dimensions: Graph(dimensions, room=4)
 
 
 def fill(index: Index, rows: np.ndarray) -> None:
@@ -122,3 +127,12 @@ def test_the_exact_scan_agrees_with_a_dictionary(steps: list[tuple[bool, int]]) 
     expected = sorted(((float(row @ query), key) for key, row in kept.items()), reverse=True)
     found = index.nearest(query, 50)
     assert [key for _, key in found] == [key for _, key in expected]
+
+
+def test_vectors_come_back(make_index: MakeIndex) -> None:
+    rows = clustered(20, 64)
+    index = make_index(64)
+    fill(index, rows)
+    index.remove(4)
+    np.testing.assert_allclose(index.vectors([7, 3]), rows[[7, 3]], atol=1e-6)  # type: ignore[attr-defined]
+    assert sorted(index.keys()) == [*range(4), *range(5, 20)]  # type: ignore[attr-defined]
