@@ -171,6 +171,7 @@ def machine() -> dict[str, Any]:
         "date": datetime.now(UTC).date().isoformat(),
         "cpu": cpu_name(),
         "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
         "gpu": gpu_name(),
         "python": platform.python_version(),
         "onnxruntime": onnxruntime.__version__,
