@@ -86,7 +86,7 @@ def simulate(
         tables = asyncio.run(_simulate(requests, Plan(names, threshold, settings)))
     except ConfigError as error:
         raise _BadInput(str(error)) from None
-    except (EmbeddingError, OSError, ValueError) as error:
+    except (EmbeddingError, OSError) as error:
         raise click.ClickException(str(error)) from None
     _note_unlabelled(requests)
     if wants_json:
@@ -102,16 +102,20 @@ class _BadInput(click.ClickException):
 async def _simulate(trace: Sequence[Request], plan: Plan) -> dict[str, Table]:
     embedder = await asyncio.to_thread(_open, plan.settings.embedding)
     try:
-        with Progress(console=Console(stderr=True), transient=True) as progress:
+        console = Console(stderr=True)
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             return await _replay_all(trace, plan, embedder, progress)
     finally:
         await embedder.close()
 
 
 def _open(chosen: Embedding) -> KeptVectors:
-    embedder = open_embedder(
-        chosen.kind, chosen.model or "", chosen.device, queue=AT_ONCE, deadline_s=_DEADLINE_S
-    )
+    try:
+        embedder = open_embedder(
+            chosen.kind, chosen.model or "", chosen.device, queue=AT_ONCE, deadline_s=_DEADLINE_S
+        )
+    except ValueError as error:
+        raise click.ClickException(str(error)) from None
     return KeptVectors(embedder, VECTORS)
 
 

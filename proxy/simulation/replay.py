@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from embeddings.base import Embedder, TextTooLong, Vector
-from proxy.app import SWEEP_ENTRIES, SWEEP_EVERY_S
 from proxy.cache import Cache, Rules, Search, Tier
 from proxy.dialects import openai_chat
 from proxy.dialects.base import Usage
@@ -31,6 +30,9 @@ TENANT = "trace"
 MS_PER_TOKEN = 20.0
 """What a hit is taken to save; only tells eviction which answers are dear."""
 _AT_ONCE = 100
+_SWEPT = 20
+"""Entries that the sweep looks at for each request, which adds one at most; in the proxy it
+goes by the second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +133,10 @@ class Player:
         self._trace = trace
         self._cache = cache
         self._by_meaning = by_meaning
-        self._swept = trace[0].t
 
     async def play(self, number: int) -> Served:
         call, now = _call(self._trace[number]), self._trace[number].t
-        self._sweep(now)
+        self._cache.sweep(now, _SWEPT)
         if served := await self._from(self._cache.exact(call, now), number, call):
             return served
         question = await self._understand(call)
@@ -173,13 +174,6 @@ class Player:
         request = self._trace[number]
         tokens = request.tokens_out or 0
         self._cache.keep(question, str(number), b"{}", Usage(0, tokens), tokens * MS_PER_TOKEN, request.t)
-
-    def _sweep(self, now: float) -> None:
-        """As often as the proxy would have done since the request before."""
-        times = int((now - self._swept) / SWEEP_EVERY_S)
-        if times:
-            self._swept += times * SWEEP_EVERY_S
-            self._cache.sweep(now, times * SWEEP_ENTRIES)
 
 
 _HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())

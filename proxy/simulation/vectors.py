@@ -50,7 +50,9 @@ class KeptVectors:
         try:
             for start in range(0, len(waiting), AT_ONCE):
                 part = waiting[start : start + AT_ONCE]
-                await asyncio.gather(*map(self._try, part))
+                outcomes = await asyncio.gather(*map(self._try, part), return_exceptions=True)
+                if failed := next(filter(None, outcomes), None):
+                    raise failed
                 advance(len(part))
         finally:
             await asyncio.to_thread(self._save)
@@ -85,7 +87,7 @@ def _digest(text: str) -> bytes:
 def _read(path: Path, dimensions: int) -> dict[bytes, Vector]:
     """Empty when there is no such file or it is not to be used: then it is written anew."""
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:
             digests, vectors = arrays["digests"], arrays["vectors"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return {}
