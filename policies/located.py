@@ -146,7 +146,7 @@ def _known_keys(model: type[BaseModel], keys: Keys) -> list[str]:
         # A key that is no field is a list position, a mapping's own key, or pydantic's label in a union.
         fields = [each.model_fields[str(key)] for each in models if str(key) in each.model_fields]
         models = {found for each in fields for found in _models_in(each.annotation)} if fields else models
-    return sorted({info.alias or name for each in models for name, info in each.model_fields.items()})
+    return sorted({name for each in models for name in each.model_fields})
 
 
 def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -52,7 +52,7 @@ def test_an_own_folder_stands_alone_but_for_the_default(tmp_path: Path) -> None:
 
 
 def test_an_own_default_is_taken(tmp_path: Path) -> None:
-    assert Book.from_folder(own(tmp_path, "default")).default.ttl == 3600
+    assert Book.from_folder(own(tmp_path, "default", "priority: 77\n")).default.priority == 77
 
 
 def test_the_version_tells_books_apart_and_nothing_else_does(tmp_path: Path) -> None:
