@@ -24,6 +24,9 @@ CONFIDENT = 0.5
 _TEMPERATURE = 0.12
 """Of confidences where nothing but a person's own examples is known."""
 
+_READ = 8000
+"""Rules read so many characters of a text: a regular expression over a megabyte would hold the event loop."""
+
 _OWN_WEIGHT = 8.0
 _SURE_OF_CLASS = 10.0
 """n examples in a category's file together weigh 8·n / (n + 10), all packaged ones of a category 1. Chosen on
@@ -95,8 +98,9 @@ class Classifier:
         """
         if header is not None and header in self._book.categories:
             return Classification(header, 1.0, "header")
+        beginning = text[:_READ]
         for rule in self._rules:
-            if rule.applies(text, model):
+            if rule.applies(beginning, model):
                 return Classification(rule.category, 1.0, "rule")
         if vector is None or self._weights is None:
             return Classification("default", 0.0, "default")

@@ -76,6 +76,29 @@ async def test_among_rules_the_higher_priority_is_asked_first_then_the_name() ->
     assert (await taught(low, category("b", patterns=("x",)))).classify(text="x").category == "a"
 
 
+async def test_rules_read_the_beginning_of_a_long_text() -> None:
+    classifier = await taught(category("code", patterns=("```",)))
+    assert classifier.classify(text="x" * 5000 + "```").category == "code"
+    assert classifier.classify(text="x" * 50_000 + "```").category == "default"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("```\nx = 1\n```\nwhat is wrong here?", "code"),
+        ("TypeError: unsupported operand", "code"),
+        ("def total(rows):", "code"),
+        ("SELECT * FROM users gives nothing", "data_query"),
+        ("the function f(x) is continuous", "default"),
+        ("what is in $PATH", "default"),
+        ("a class action (with many plaintiffs)", "default"),
+    ],
+)
+def test_the_packaged_rules(text: str, name: str) -> None:
+    classifier = Classifier(Book.from_folder(), Lessons.none("any", DIMENSIONS, 0.1), {})
+    assert classifier.classify(text=text).category == name
+
+
 async def test_without_a_vector_or_sure_enough_of_none_it_is_the_default() -> None:
     classifier = await taught(ANIMALS, BIRDS, category("cats", examples=["cat", "civet", "cougar"]))
     blind = classifier.classify(text="ant", vector=None)
