@@ -71,6 +71,14 @@ def _units(a: Facts, b: Facts) -> str | None:
     return None
 
 
+def quantities(a: Facts, b: Facts) -> str | None:
+    """A number that one text says more often: in a word problem another item was added or left out."""
+    mine, theirs = (
+        [f"{count} x {value}" for value, count in side] for side in (a.tally - b.tally, b.tally - a.tally)
+    )
+    return _versus(mine, theirs) if mine or theirs else None
+
+
 def dates(a: Facts, b: Facts) -> str | None:
     """Another month, weekday, part of the day or relative day, or one in one text only."""
     return _differ(*_dates(a, b), a.soft | b.soft)
@@ -228,6 +236,7 @@ GUARDS: dict[str, Guard] = {
     for guard in (
         swaps,
         numbers,
+        quantities,
         dates,
         negation,
         identifiers,

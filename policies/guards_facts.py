@@ -6,12 +6,18 @@ Extracted once per text by rules of English, and remembered.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import pairwise, takewhile
+from math import prod
+from typing import NamedTuple
 
 from policies import guards_lexicon as lexicon
+
+Token = tuple[str, str, str]
+"""A number, the letters glued to it, "" or "", "", a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +33,8 @@ class Facts:
     initials: str
     numbers: dict[str, frozenset[str]]
     """Value to the units it stands with; times and byte counts are in their base unit."""
+    tally: frozenset[tuple[str, int]]
+    """How often each value is said, those left out that may be."""
     soft: frozenset[str]
     """What may be left out without changing the sense: one day ago, today, Sydney, Australia."""
     dates: frozenset[str]
@@ -94,10 +102,10 @@ def facts(text: str) -> Facts:
     text = _ALIAS.sub(lambda match: lexicon.ALIASES[match[0].lower()], text.replace("’", "'"))
     text = _PRODUCT.sub(lambda match: str(int(match[1]) * int(match[2])), text)
     lower = text.lower()
-    tokens = [(m["number"], m["suffix"] or "", m["word"]) for m in _TOKEN.finditer(lower)]
+    tokens = [(m["number"] or "", m["suffix"] or "", m["word"] or "") for m in _TOKEN.finditer(lower)]
     words = [word or number for number, _, word in tokens]
     stems = [stem(word) for word in words]
-    numbers, soft_numbers = _numbers(tokens)
+    quantities = tuple(_quantities(tokens))
     names, soft_names = _names(text)
     bag = frozenset(words)
     return Facts(
@@ -105,8 +113,12 @@ def facts(text: str) -> Facts:
         words=tuple(dict.fromkeys(_content(words))),
         stems=frozenset(stems),
         initials="".join(word[0] for word in words),
-        numbers=numbers,
-        soft=soft_numbers | soft_names | _regions(words, names) | {"today", "0"},
+        numbers=_units(quantities),
+        tally=frozenset(Counter(each.value for each in quantities if not each.soft).items()),
+        soft=frozenset(each.value for each in quantities if each.soft)
+        | soft_names
+        | _regions(words, names)
+        | {"today", "0"},
         dates=_dates(words),
         negated=_negated(lower, words),
         doubtful=not bag.isdisjoint(lexicon.SOFT_NEGATORS)
@@ -169,40 +181,35 @@ def _content(words: Iterable[str]) -> Iterable[str]:
 _ONE = frozenset(("a", "an", "per", "each", "every", "last", "past", "previous", "one", "1"))
 
 
-def _numbers(
-    tokens: Sequence[tuple[str | None, str, str | None]],
-) -> tuple[dict[str, frozenset[str]], frozenset[str]]:
-    found: dict[str, set[str]] = {}
-    soft = set()
+class Quantity(NamedTuple):
+    value: str
+    unit: str
+    soft: bool
+
+
+def _quantities(tokens: Sequence[Token]) -> Iterator[Quantity]:
+    words = [*(number or word for number, _, word in tokens), "", "", ""]
     at = 0
-    words = [*(number or word or "" for number, _, word in tokens), "", "", ""]
     while at < len(tokens):
         number, suffix, word = tokens[at]
         unit_of_one = words[at] in _ONE and lexicon.UNITS.get(words[at + 1], ("", 1))[0] == "s"
-        if not (number or word in lexicon.NUMBER_WORDS or unit_of_one):
-            at += 1
-            continue
-        value, unit = _value(number, suffix, word)
-        maybe = unit_of_one or word in ("one", "once")
         before = words[at - 1] if at else ""
         at += 1
-        while isinstance(value, float) and words[at] in lexicon.SCALES:
-            value *= lexicon.SCALES[words[at]]
-            maybe = False
-            at += 1
+        if not (number or word in lexicon.NUMBER_WORDS or unit_of_one):
+            continue
+        value, unit = _value(number, suffix, word)
+        scales = list(takewhile(lexicon.SCALES.__contains__, words[at:])) if isinstance(value, float) else []
+        at += len(scales)
         ahead = words[at + 2] if words[at : at + 2] == ["or", "more"] else words[at]
         unit = unit or next((u for u in (ahead, before) if u in lexicon.UNITS), "")
-        key, name = _measured(value, unit)
-        found.setdefault(key, set()).update((name,) if name else ())
-        if maybe:
-            soft.add(key)
-    return {key: frozenset(units) for key, units in found.items()}, frozenset(soft)
+        soft = not scales and (unit_of_one or word in ("one", "once"))
+        yield _measured(value, prod(map(lexicon.SCALES.__getitem__, scales)), unit, soft)
 
 
-def _value(number: str | None, suffix: str, word: str | None) -> tuple[float | str, str]:
+def _value(number: str, suffix: str, word: str) -> tuple[float | str, str]:
     """The value, or the token itself where it is a version or model number, and the unit glued to it."""
-    if number is None:
-        return float(lexicon.NUMBER_WORDS.get(word or "", 1)), ""
+    if not number:
+        return float(lexicon.NUMBER_WORDS.get(word, 1)), ""
     digits = number[: len(number) - len(suffix)]
     currency = digits[0] if digits[0] in "$€£₹¥" else ""
     digits = digits.lstrip("$€£₹¥").replace(",", "")
@@ -213,11 +220,18 @@ def _value(number: str | None, suffix: str, word: str | None) -> tuple[float | s
     return float(digits) * scale, currency or (suffix if suffix in lexicon.UNITS else "")
 
 
-def _measured(value: float | str, unit: str) -> tuple[str, str]:
+def _measured(value: float | str, scale: int, unit: str, soft: bool) -> Quantity:
     if isinstance(value, str):
-        return value, ""
+        return Quantity(value, "", soft)
     name, factor = lexicon.UNITS.get(unit, ("", 1))
-    return f"{value * factor:.12g}", name
+    return Quantity(f"{value * scale * factor:.12g}", name, soft)
+
+
+def _units(quantities: Iterable[Quantity]) -> dict[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for quantity in quantities:
+        found.setdefault(quantity.value, set()).update(filter(None, (quantity.unit,)))
+    return {value: frozenset(units) for value, units in found.items()}
 
 
 _SEASON_BEFORE = frozenset(
@@ -243,7 +257,7 @@ def _dates(words: Sequence[str]) -> frozenset[str]:
 
 _AUXILIARY = r"(?:don't|do not|isn't|is not|aren't|can't|doesn't|shouldn't|wouldn't|won't)"
 _RHETORICAL = re.compile(
-    rf"^(?:why )?{_AUXILIARY} (?:you think|you|it|we|i|they|he|she)\b"
+    rf"^{_AUXILIARY} (?:you think|you|it|we|i|they|he|she)\b"
     r"|or not\b|not only\b|why not\b|no matter|no longer|no\."
     r"|(?:mobile|phone|account|order|card|contact|id|serial|tracking) no\b"
 )
