@@ -15,9 +15,16 @@ from click.testing import CliRunner, Result
 from doubles import WordEmbedder
 
 from embeddings.base import EmbedderFailed, Vector
+from policies.book import Book
+from policies.classifier import Classifier
+from policies.model import Category
+from proxy.cache import Cache, Rules
 from proxy.simulation import command
+from proxy.simulation.replay import Player
 from proxy.simulation.trace import Request, oracle
 from proxy.simulation.vectors import KeptVectors
+from storage.buffered import BufferedDocuments
+from storage.documents_memory import MemoryDocuments
 
 BREAD = "how do I bake a plain white bread"
 LOAF = "how do I bake a plain white loaf"
@@ -132,6 +139,34 @@ def test_capacity_bounds_the_memory(simulate: Simulate) -> None:
     options = ("--json", "--policy", "exact", "--capacity")
     assert policies(simulate(trace, *options, "1"))["exact"]["overall"]["hits"] == 0
     assert policies(simulate(trace, *options, "2"))["exact"]["overall"]["hits"] == 1
+
+
+def test_the_uniform_policy_has_no_guards(simulate: Simulate) -> None:
+    trace = [{"t": n, "query": f"how many days are there in {n} whole years"} for n in (3, 4)]
+    tables = policies(simulate(trace, "--json"))
+    assert tables["uniform"]["overall"]["semantic"] == 1
+    assert tables["category-aware"]["overall"]["hits"] == 0
+
+
+def test_what_may_not_be_cached_goes_up_every_time(simulate: Simulate, tmp_path: Path) -> None:
+    category = "{name: default, threshold: 0.9, ttl: 1h, cacheable: false}"
+    (tmp_path / "book" / "default.yaml").write_text(category)
+    options = ("--json", "--policy", "category-aware")
+    overall = policies(simulate(TRACE[:4], *options))["category-aware"]["overall"]
+    assert overall == row(requests=4, oracle=2, upstream_calls=4)
+
+
+async def test_what_expired_is_swept() -> None:
+    trace = [Request(t=10.0 * n, query=f"query number {n}") for n in range(50)]
+    book = Book.of([Category("default", threshold=0.8, ttl=30.0, guards=())])
+    embedder = WordEmbedder()
+    documents = BufferedDocuments(MemoryDocuments())
+    cache = Cache(Rules(book, await Classifier.taught(book, embedder)), embedder, documents, capacity=100)
+    player = Player(trace, cache, by_meaning=False)
+    for number in range(50):
+        await player.play(number)
+    assert len(cache.entries) == 4  # of 460 to 490
+    await documents.close()
 
 
 @pytest.mark.parametrize("field", ["tenant", "model"])
