@@ -94,16 +94,20 @@ def negation(a: Facts, b: Facts) -> str | None:
 
 
 def _opposites(a: Facts, b: Facts) -> str | None:
-    mine, theirs = a.poles - b.poles, b.poles - a.poles
-    for family in sorted({family for family, _ in mine} & {family for family, _ in theirs}):
-        left, right = (min(pole for f, pole in side if f == family) for side in (mine, theirs))
-        terms = lexicon.OPPOSITES[family]
-        return f"{_term(terms[left], a)} / {_term(terms[right], b)}"
+    """Words that both texts have say nothing: the "on" of "enable it on my phone" opposes no "disable"."""
+    mine, theirs = _by_pole(a.poles - b.poles), _by_pole(b.poles - a.poles)
+    left, right = mine.keys() - theirs.keys(), theirs.keys() - mine.keys()
+    for family in sorted({family for family, _ in left} & {family for family, _ in right}):
+        words = (
+            min(side[pole] for pole in poles if pole[0] == family)
+            for side, poles in ((mine, left), (theirs, right))
+        )
+        return " / ".join(words)
     return None
 
 
-def _term(pole: frozenset[str], of: Facts) -> str:
-    return next(word for word in sorted(pole) if f" {word} " in of.flat)
+def _by_pole(terms: Iterable[tuple[int, int, str]]) -> dict[tuple[int, int], str]:
+    return {(family, pole): word for family, pole, word in sorted(terms, reverse=True)}
 
 
 def identifiers(a: Facts, b: Facts) -> str | None:

@@ -41,8 +41,8 @@ class Facts:
     negated: bool
     doubtful: bool
     """Has a word that may stand for a negation ("unable", "without", "stop")."""
-    poles: frozenset[tuple[int, int]]
-    """Terms that have opposites, as (family, pole)."""
+    poles: frozenset[tuple[int, int, str]]
+    """Terms that have opposites, as (family, pole, word)."""
     qualifiers: frozenset[str]
     """Terms that narrow what is asked for, each by the first of its family."""
     identifiers: frozenset[str]
@@ -124,7 +124,7 @@ def facts(text: str) -> Facts:
         doubtful=not bag.isdisjoint(lexicon.SOFT_NEGATORS)
         or any(word.startswith(("un", "non")) for word in words),
         qualifiers=frozenset(_QUALIFIERS[word] for word in bag if word in _QUALIFIERS),
-        poles=frozenset(pole for word in bag for pole in _POLES.get(word, ())),
+        poles=frozenset((*pole, word) for word in bag for pole in _POLES.get(word, ())),
         identifiers=_identifiers(text) | {f" {tool} " for tool in bag & lexicon.TOOLS},
         names=names | bag & lexicon.PLACES,
         kind=_kind(lower),
