@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from functools import lru_cache
 from itertools import islice
 
-from policies import guards_lexicon as lexicon
 from policies.guards_facts import Facts, facts, flat, stem
 
 _SHOWN = 3

@@ -62,7 +62,8 @@ class InForce:
 
 
 def in_force(category: Category, pressure: float) -> InForce:
-    """θ = max(floor, θ₀ − drop·λ) and ttl = min(ceiling, ttl₀·(1 + (factor − 1)·λ)), λ = `pressure` in [0, 1].
+    """θ = max(floor, θ₀ − drop·λ) and ttl = min(ceiling, ttl₀·(1 + (factor − 1)·λ)), λ = `pressure` in [0,
+    1].
 
     Floor and ceiling bound the bending only: a base that is already beyond them stays as it is.
     After arXiv 2510.26835, section on adaptive policies.
