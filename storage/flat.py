@@ -12,6 +12,7 @@ Vectors lie in blocks, so that growth never copies more than the small first one
 from __future__ import annotations
 
 import asyncio
+import mmap
 from collections.abc import Sequence
 
 import numpy as np
@@ -37,7 +38,7 @@ class _Block:
     __slots__ = ("keys", "signs", "vectors")
 
     def __init__(self, rows: int, dimensions: int) -> None:
-        self.vectors: Matrix = np.empty((rows, dimensions), np.float32)
+        self.vectors = _room_for(rows, dimensions)
         self.keys: NDArray[np.int64] = np.empty(rows, np.int64)
         self.signs: Words | None = None
         if rows > EXACT_ROWS:
@@ -114,6 +115,10 @@ class Flat:
         while self._blocks:
             self._blocks.pop()
             await asyncio.sleep(0)
+        while self._rows:
+            for _ in range(min(1_000, len(self._rows))):
+                self._rows.popitem()
+            await asyncio.sleep(0)
 
     def _make_room(self, row: int) -> None:
         if row % BLOCK_ROWS == 0 and row:
@@ -156,6 +161,15 @@ class Flat:
                 np.bitwise_count(different, out=counted)
                 np.add(total, counted, out=total)
         return distances
+
+
+def _room_for(rows: int, dimensions: int) -> Matrix:
+    """numpy asks for huge pages for arrays as large as a full block, and to touch a new one of these is 5
+    ms of clearing memory, on the loop. Plain anonymous memory comes in small pages."""
+    if rows < BLOCK_ROWS:
+        return np.empty((rows, dimensions), np.float32)
+    memory = mmap.mmap(-1, 4 * rows * dimensions)
+    return np.frombuffer(memory, np.float32).reshape(rows, dimensions)
 
 
 def _signs(vectors: Matrix) -> Words:

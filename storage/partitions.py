@@ -63,7 +63,9 @@ class Partitions:
     async def tend(self) -> None:
         """Builds graphs where they are due, for ever: a background task of whoever owns the loop. Without
         it, or without hnswlib, every partition is scanned."""
-        while graph_available():
+        if not await asyncio.to_thread(graph_available):
+            return
+        while True:
             await asyncio.sleep(TEND_EVERY_S)
             while self._due:
                 await self._build(self._due.pop())

@@ -128,8 +128,11 @@ async def test_deletion_comes_after_the_batch_that_is_being_written() -> None:
     await store.inside.wait()
     deletion = spawn(documents.delete(["a"]))
     await asyncio.sleep(0.01)
+    assert not deletion.done()
     store.flowing.set()
     await deletion
+    assert await everything(store) == {}
+    await documents.flush()
     assert await everything(store) == {}
     await documents.close()
 
