@@ -113,7 +113,7 @@ async def replay(
     advance: Callable[[int], None],
 ) -> Table:
     """`advance` is told how many more requests are done. Raises `EmbeddingError`."""
-    documents = BufferedDocuments(MemoryDocuments())
+    documents = BufferedDocuments(MemoryDocuments(), pending_count=len(trace))
     cache = Cache(policy.rules, embedder, documents, capacity)
     player = Player(trace, cache, policy.by_meaning)
     table = Table()
@@ -122,7 +122,7 @@ async def replay(
             table.add(trace[number], await player.play(number), known)
             if number % _AT_ONCE == 0:
                 advance(_AT_ONCE)
-                await asyncio.sleep(0)  # the documents' writer gets its turn
+                await asyncio.sleep(0)  # for the documents' writer, and for Ctrl-C
     finally:
         await documents.close()
     return table
