@@ -26,8 +26,8 @@ async def rebuild(
     moment in which the scan hands it over, so what is deleted or added meanwhile keeps its say. Raises
     StorageError.
     """
-    # What is loaded stays, yet the cyclic collector would walk through all of it now and then (60 ms at 100,000
-    # entries), so it is told to leave it alone.
+    # What is loaded stays, yet the cyclic collector would walk through all of it now and then, for 60 ms at
+    # 100,000 entries; so it is told to leave it alone.
     loaded = 0
 
     def add(entry: Entry, vector: Vector | None) -> None:

@@ -136,3 +136,25 @@ def test_vectors_come_back(make_index: MakeIndex) -> None:
     index.remove(4)
     np.testing.assert_allclose(index.vectors([7, 3]), rows[[7, 3]], atol=1e-6)  # type: ignore[attr-defined]
     assert sorted(index.keys()) == [*range(4), *range(5, 20)]  # type: ignore[attr-defined]
+
+
+@pytest.mark.skipif(not graph_available(), reason="hnswlib is not installed")
+def test_a_graph_that_reaches_fewer_gives_what_it_reaches(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = clustered(20, 64)
+    graph = Graph(64, room=32)
+    fill(graph, rows)
+    inner = graph._graph
+
+    class Reaches:
+        def __init__(self, most: int) -> None:
+            self.most = most
+
+        def knn_query(self, vector: object, k: int, num_threads: int) -> object:
+            if k > self.most:
+                raise RuntimeError("Cannot return the results in a contiguous 2D array")
+            return inner.knn_query(vector, k=k, num_threads=num_threads)
+
+    monkeypatch.setattr(graph, "_graph", Reaches(2))
+    assert graph.nearest(rows[7], 4)[0][1] == 7
+    monkeypatch.setattr(graph, "_graph", Reaches(0))
+    assert graph.nearest(rows[7], 4) == []

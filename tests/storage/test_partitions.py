@@ -78,6 +78,23 @@ async def test_changes_while_the_graph_is_built_are_kept(tended: Partitions) -> 
 
 
 @needs_graph
+async def test_a_graph_is_not_built_again_without_need(tended: Partitions) -> None:
+    rows = clustered(410, DIMENSIONS)
+    for key in range(400):
+        tended.add(ONE, key, rows[key])
+    while ONE not in tended._changes:
+        await asyncio.sleep(0)
+    for key in range(400, 410):
+        tended.add(ONE, key, rows[key])
+    await until_graph(tended, ONE)
+    first = tended._indexes[ONE]
+    async with asyncio.timeout(30):
+        while tended._due or tended._changes:
+            await asyncio.sleep(0.001)
+    assert tended._indexes[ONE] is first
+
+
+@needs_graph
 async def test_a_worn_graph_is_built_anew_and_still_finds(tended: Partitions) -> None:
     rows = clustered(6_000, DIMENSIONS)
     for key in range(400):
