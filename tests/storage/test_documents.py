@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import stat
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from blockbuster import BlockBuster
 from sqlalchemy import event
 from stored import everything, make_document, unit
 
@@ -20,10 +22,18 @@ from storage.documents_sql import SCAN_BATCH, SqlDocuments
 from storage.opening import open_documents
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Documents]:
-    url = "memory" if request.param == "memory" else sqlite_url(tmp_path / "data" / "test.db")
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+async def store(
+    request: pytest.FixtureRequest, tmp_path: Path, nothing_blocks_the_loop: BlockBuster
+) -> AsyncIterator[Documents]:
+    urls = {"memory": "memory", "sqlite": sqlite_url(tmp_path / "data" / "test.db")}
+    url = urls.get(request.param) or os.environ.get("NEARHIT_TEST_POSTGRES")
+    if url is None:
+        pytest.skip("NEARHIT_TEST_POSTGRES names no server (postgresql+asyncpg://user@host/database)")
+    if request.param == "postgresql":
+        nothing_blocks_the_loop.deactivate()  # asyncpg looks for ~/.pgpass when it connects
     documents = await open_documents(url)
+    await documents.delete(list(await everything(documents)))
     yield documents
     await documents.close()
 
