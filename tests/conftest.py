@@ -24,6 +24,7 @@ CATEGORIES = {
     ),
     "never": "{name: never, threshold: 0.8, ttl: 1h, cacheable: false, match: {patterns: ['^never']}}",
     "common": "{name: common, threshold: 0.8, ttl: 1h, scope: shared, match: {patterns: ['^common']}}",
+    "open": "{name: open, threshold: 0.8, ttl: 1h, scope: shared, match: {patterns: ['^open']}}",
     "strict": "{name: strict, threshold: 0.99, ttl: 1h, match: {patterns: ['^strict']}}",
 }
 

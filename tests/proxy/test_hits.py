@@ -73,6 +73,13 @@ async def test_tenants_share_where_the_category_says_so(world: World) -> None:
     assert (await world.ask("common knowledge of seven seas", key="three")).cache == "HIT semantic"
 
 
+async def test_a_caller_who_names_another_category_is_not_served_from_the_shared_one(world: World) -> None:
+    await world.ask("common knowledge of the seven seas", key="one")
+    await world.settled()
+    named = {"X-Nearhit-Category": "open"}
+    assert (await world.ask("common knowledge of the seven seas", key="two", headers=named)).cache == "MISS"
+
+
 async def test_a_category_that_no_longer_shares_keeps_its_answers_apart(world: World) -> None:
     await world.ask("common knowledge of the seven seas", key="one")
     await world.settled()

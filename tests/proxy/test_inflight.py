@@ -79,10 +79,11 @@ async def test_a_call_nobody_waits_for_is_given_up(make_world: MakeWorld) -> Non
     await world.settled()
 
 
-async def test_followers_of_a_failure_try_for_themselves(make_world: MakeWorld) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+async def test_followers_of_a_failure_try_for_themselves(make_world: MakeWorld, stream: bool) -> None:
     world = await make_world(SLOW)
-    failing = {"headers": {"X-Demo-Status": "500"}}
-    answers = await asyncio.gather(world.ask(ASKED, **failing), *[world.ask(ASKED) for _ in range(5)])
+    failing = world.ask(ASKED, stream=stream, headers={"X-Demo-Status": "500"})
+    answers = await asyncio.gather(failing, *[world.ask(ASKED, stream=stream) for _ in range(5)])
     assert [answer.status for answer in answers] == [500] + [200] * 5
     assert await world.upstream_calls() <= 3
 
