@@ -95,7 +95,7 @@ class Background(logging.Handler):
             return f"a log line could not be made: {type(error).__name__}\n"
 
     def _put(self, text: bytes) -> None:
-        # Not through sys.stderr: a thread that waits in there at exit holds a lock that the interpreter needs.
+        # Not through sys.stderr: a thread that waits there at exit holds a lock that Python needs.
         try:
             while text:
                 text = text[os.write(self._descriptor, text) :]

@@ -12,14 +12,17 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from importlib.metadata import version
+from typing import Any
 
 from aiohttp import web
 
 from proxy.admin import admin_app
 from proxy.app import App, open_app
-from proxy.demo_upstream import MODELS, run_demo_upstream
+from proxy.demo_upstream import MODELS, Behaviour, run_demo_upstream
 from proxy.logs import logging_to
 from proxy.settings import Settings, mask
+from storage.base import StorageError
+from storage.graph import WITHOUT_GRAPH, graph_available
 
 log = logging.getLogger("nearhit.serving")
 
@@ -31,16 +34,33 @@ QUESTION = "What is the capital of France?"
 IN_OTHER_WORDS = "Which city is the capital of France?"
 
 
-class CannotListen(Exception):
-    """An address is taken or not ours; `str()` says what to do."""
+class CannotServe(Exception):
+    """An address is taken, the store or the model cannot be opened; `str()` says what to do in one line."""
 
 
 async def serve(settings: Settings) -> None:
-    """Until SIGINT or SIGTERM. Raises `CannotListen`, and what `open_app` raises."""
-    async with serving(settings) as banner:
-        print(banner, flush=True)
-        await _told_to_stop()
-        log.info("stopping; calls in flight have %g s, a second Ctrl-C ends them", GRACE_S)
+    """Until SIGINT or SIGTERM. Raises `CannotServe` and `ConfigError`."""
+    with _told_to_stop() as stop, _one_line():
+        async with serving(settings) as banner:
+            print(banner, flush=True)
+            await stop.wait()
+            log.info("stopping; calls in flight have %g s", GRACE_S)
+
+
+async def serve_demo(host: str, port: int, **behaviour: Any) -> None:
+    """The demo upstream alone. Raises `CannotServe`."""
+    with _told_to_stop() as stop, _taken(host, port, "port"):
+        async with run_demo_upstream(host, port, Behaviour(**behaviour)) as url:
+            print(f"demo upstream {url}    a simulator with no model behind it", flush=True)
+            await stop.wait()
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
+    except (StorageError, ValueError, FileNotFoundError) as error:
+        raise CannotServe(" ".join(str(error).split())) from error
 
 
 @asynccontextmanager
@@ -49,13 +69,15 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
     data plane, which lets its calls end, then the admin plane, then the parts, then the demo upstream."""
     async with AsyncExitStack() as stack:
         stack.enter_context(logging_to(sys.stderr.fileno(), settings.log))
-        # Before the model is loaded: who must wait finds out at once, and callers who come meanwhile are queued.
+        # Before the model is loaded: a taken port shows at once, and callers who come meanwhile wait.
         data = stack.enter_context(_listening(settings.listen.host, settings.listen.port, "listen.port"))
         admin = stack.enter_context(_listening(settings.admin.host, settings.admin.port, "admin.port"))
         settings, upstream_url = await _upstream(settings, stack)
         app = await stack.enter_async_context(open_app(settings, upstream_url))
         await stack.enter_async_context(_running(_admin_plane(app), admin))
         await stack.enter_async_context(_running(_data_plane(app), data))
+        if not await asyncio.to_thread(graph_available):
+            log.warning(WITHOUT_GRAPH)
         yield banner(settings, _url(data), _url(admin), upstream_url)
 
 
@@ -95,22 +117,40 @@ async def _running(runner: web.BaseRunner, listener: socket.socket) -> AsyncIter
 @contextmanager
 def _listening(host: str, port: int, setting: str) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
+    with _taken(host, port, setting):
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        advice = f"stop what uses it, or choose another port ({setting}, --{setting.replace('.', '-')})"
-        raise CannotListen(f"cannot listen on {host}:{port} ({error.strerror}): {advice}") from None
     with listener:
         yield listener
 
 
-async def _told_to_stop() -> None:
+@contextmanager
+def _taken(host: str, port: int, setting: str) -> Iterator[None]:
+    """Errors of `bind`, as what a person can do about them."""
+    try:
+        yield
+    except OSError as error:
+        advice = f"stop what uses it, or choose another with --{setting.replace('.', '-')}"
+        raise CannotServe(f"cannot listen on {host} port {port} ({error.strerror}); {advice}") from None
+
+
+@contextmanager
+def _told_to_stop() -> Iterator[asyncio.Event]:
+    """Set by SIGINT and SIGTERM; a second one ends the process as if nobody had listened."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    await stop.wait()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.remove_signal_handler(number)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def note() -> None:
+        stop.set()
+        for number in numbers:
+            loop.remove_signal_handler(number)
+
+    for number in numbers:
+        loop.add_signal_handler(number, note)
+    try:
+        yield stop
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
 
 
 def _url(listener: socket.socket) -> str:

@@ -74,7 +74,7 @@ def _not_built(url: str) -> str:
     raise ValueError("cannot be set: replication is not built yet; remove it and run one replica per store")
 
 
-def _loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -125,7 +125,7 @@ class Admin(_Section):
 
     @model_validator(mode="after")
     def _closed_to_strangers(self) -> Admin:
-        if not (self.token and self.token.get_secret_value()) and not _loopback(self.host):
+        if not (self.token and self.token.get_secret_value()) and not is_loopback(self.host):
             raise ValueError(f"would listen on {self.host} without a token; set admin.token or use 127.0.0.1")
         return self
 

@@ -53,6 +53,9 @@ class Partitions:
         if not len(index):
             del self._indexes[partition]
 
+    def ids(self) -> list[bytes]:
+        return list(self._indexes)
+
     def nearest(self, partition: bytes, vector: Vector, count: int) -> list[tuple[float, int]]:
         index = self._indexes.get(partition)
         return index.nearest(vector, count) if index is not None else []

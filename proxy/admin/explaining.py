@@ -1,0 +1,103 @@
+"""What would happen to a query, and why: the decisions of the call path, told instead of carried out."""
+
+from __future__ import annotations
+
+from embeddings.base import EmbeddingError, Vector
+from policies.decision import Controls, Offer, judge, required_similarity
+from policies.located import nearest as nearest_name
+from policies.model import InForce
+from proxy.admin import shown, walk
+from proxy.admin.errors import Refusal
+from proxy.admin.inputs import Explained
+from proxy.admin.shown import Json
+from proxy.app import App
+from proxy.cache import CANDIDATES, Cache
+from storage.base import Entry
+
+_SERVED = ("fresh", "revalidate")
+
+
+async def explain(app: App, asked: Explained) -> Json:
+    """For a call that is otherwise the same as the one that stored the entry: same model, tenant, earlier
+    turns and parameters."""
+    cache = app.cache
+    _check_category(cache, asked.category)
+    vector, problem = await _vector(cache, asked.text)
+    kind = cache.rules.classifier.classify(
+        text=asked.text, model=asked.model or "", vector=vector, header=asked.category
+    )
+    policy = cache.policy(kind.category)
+    candidates = await _candidates(app, asked, vector, policy)
+    outcome, because = _outcome(policy, candidates, problem)
+    return {
+        "text": asked.text,
+        "outcome": outcome,
+        "because": because,
+        "category": kind.category,
+        "confidence": kind.confidence,
+        "classified_by": kind.by,
+        "threshold": policy.threshold,
+        "ttl": policy.ttl,
+        "pressure": policy.pressure,
+        "scope": policy.category.scope,
+        "guards": list(policy.category.guards),
+        "embedding": problem or "ok",
+        "nearest": candidates,
+    }
+
+
+def _check_category(cache: Cache, name: str | None) -> None:
+    known = cache.rules.book.categories
+    if name is not None and name not in known:
+        raise Refusal(f"no category {name!r}; {nearest_name(name, list(known))}")
+
+
+async def _vector(cache: Cache, text: str) -> tuple[Vector | None, str]:
+    try:
+        return await cache.embed(text), ""
+    except EmbeddingError as error:
+        return None, str(error) or type(error).__name__
+
+
+async def _candidates(app: App, asked: Explained, vector: Vector | None, policy: InForce) -> list[Json]:
+    def comparable(entry: Entry) -> bool:
+        of_tenant = asked.tenant is None or entry.tenant.startswith(asked.tenant)
+        return of_tenant and asked.model in (None, entry.model)
+
+    if vector is None:
+        return []
+    near = await walk.nearest(app.cache.entries, vector, CANDIDATES, comparable)
+    now = app.clock()
+    return [_judged(app.cache, entry, cosine, asked.text, policy, now) for cosine, entry in near[:CANDIDATES]]
+
+
+def _judged(cache: Cache, entry: Entry, cosine: float, text: str, policy: InForce, now: float) -> Json:
+    stored, controls = cache.policy(entry.category), Controls()
+    offer = Offer(entry.text, cosine, now - entry.created, entry.ttl, stored)
+    verdict = judge(offer, text, policy, controls)
+    return {
+        "similarity": cosine,
+        "threshold": required_similarity(policy, stored, controls),
+        "verdict": verdict.freshness,
+        "reason": verdict.reason,
+        "entry": shown.entry(entry, cache, now),
+    }
+
+
+def _outcome(policy: InForce, candidates: list[Json], problem: str) -> tuple[str, str]:
+    if not policy.category.cacheable:
+        return "BYPASS", f"category {policy.category.name} is not cacheable"
+    for each in candidates:
+        if each["verdict"] in _SERVED:
+            return "HIT", f"{each['similarity']:.3f} to {each['entry']['text']!r:.80}"
+    if problem:
+        return "MISS", f"no vector, so the exact tier only: {problem}"
+    if not candidates:
+        return "MISS", "nothing is stored to compare it with"
+    best = candidates[0]
+    if best["reason"] == "threshold":
+        return "MISS", f"nearest is {best['similarity']:.3f}, and {best['threshold']:.3f} is required"
+    return (
+        "MISS",
+        f"nearest is {best['similarity']:.3f}, and {best['reason'] or best['verdict']} speaks against it",
+    )

@@ -1,0 +1,82 @@
+"""What callers of the admin plane may send."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from policies.values import Duration
+from proxy.admin.errors import Refusal
+
+M = TypeVar("M", bound=BaseModel)
+
+MOST_TEXT = 20_000
+Text = Annotated[str, Field(min_length=1, max_length=MOST_TEXT)]
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Tenant = Annotated[str, Field(pattern="^(shared|[0-9a-f]{8,32})$")]
+"""As `recent` and the log name it: the start of the digest, or `shared`."""
+CRITERIA = ("category", "tenant", "tag", "model", "older_than", "like")
+
+
+class _Input(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Recent(_Input):
+    limit: int = Field(default=100, ge=1, le=1000)
+
+
+class Listing(_Input):
+    category: Name | None = None
+    q: Name | None = Field(default=None, description="Part of the stored question, in any case")
+    limit: int = Field(default=100, ge=1, le=500)
+
+
+class Explained(_Input):
+    text: Text
+    model: Name | None = Field(default=None, description="Entries of this model only; rules may look at it")
+    category: Name | None = Field(default=None, description="As X-Nearhit-Category would name it")
+    tenant: Tenant | None = Field(default=None, description="Entries of this tenant only")
+
+
+class PurgeOrder(_Input):
+    """Criteria combine with AND."""
+
+    category: Name | None = None
+    tenant: Tenant | None = None
+    tag: Name | None = None
+    model: Name | None = None
+    older_than: Duration | None = Field(default=None, description="Seconds, or 90s, 1h30m, 7d")
+    like: Text | None = Field(default=None, description="Entries whose question is near this text")
+    threshold: float = Field(default=0.9, ge=0, le=1, description="Least cosine to `like`")
+    everything: bool = False
+    confirm: bool = Field(default=False, description="`everything` is purged only with it")
+    dry_run: bool = Field(default=False, description="Count, and leave everything as it is")
+
+    @model_validator(mode="after")
+    def _means_something(self) -> PurgeOrder:
+        given = [name for name in CRITERIA if getattr(self, name) is not None]
+        if self.everything and given:
+            raise ValueError(f"everything takes no criteria; leave out {', '.join(given)} or everything")
+        if not self.everything and not given:
+            raise ValueError(f"give at least one of {', '.join(CRITERIA)}, or everything")
+        if self.everything and not (self.confirm or self.dry_run):
+            raise ValueError("everything needs confirm: true (or dry_run: true to count)")
+        if "threshold" in self.model_fields_set and self.like is None:
+            raise ValueError("threshold belongs to like; give both")
+        return self
+
+
+def understood(model: type[M], data: Any) -> M:
+    """Raises `Refusal` with everything that is wrong in one line."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as invalid:
+        raise Refusal("; ".join(map(_complaint, invalid.errors(include_url=False)))) from None
+
+
+def _complaint(error: Any) -> str:
+    message = error["msg"].removeprefix("Value error, ")
+    name = ".".join(map(str, error["loc"]))
+    return f"{name}: {message}" if name else message

@@ -1,0 +1,131 @@
+"""The admin plane's HTTP: who may ask, what is understood, and errors as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+
+from proxy.admin.errors import Forbidden, Refusal, Unauthorized, Unavailable
+from proxy.admin.inputs import understood
+from proxy.admin.page import PAGE
+from proxy.admin.routes import API, ROUTES, Route
+from proxy.app import App
+from proxy.metrics import State
+from proxy.settings import Admin, is_loopback
+
+log = logging.getLogger("nearhit.admin")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+ANSWER_S = 30.0
+_READING = ("GET", "HEAD", "OPTIONS")
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+_PAGE_HEADERS = {**_HEADERS, "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+
+
+def admin_app(app: App) -> web.Application:
+    plane = web.Application(middlewares=[_errors_as_json, _door(app.settings.admin)])
+    app.metrics.registry.register(State(app))
+    for route in ROUTES:
+        plane.router.add_route(route.method, route.path, _handler(route, app))
+    plane.router.add_get("/metrics", _metrics(app))
+    plane.router.add_get("/", _page)
+    return plane
+
+
+def _handler(route: Route, app: App) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        given = [understood(route.input, await _input(request))] if route.input else []
+        answer = await route.view(app, *request.match_info.values(), *given)
+        return web.json_response(answer, headers=_HEADERS)
+
+    return handle
+
+
+async def _input(request: web.Request) -> Any:
+    if request.method in _READING:
+        return dict(request.query)
+    try:
+        return json.loads(await request.read())
+    except (ValueError, RecursionError):
+        raise Refusal("the body should be a JSON object") from None
+
+
+def _metrics(app: App) -> Handler:
+    async def handle(request: web.Request) -> web.StreamResponse:
+        content_type = "text/plain; version=0.0.4; charset=utf-8"
+        return web.Response(body=app.metrics.render(), headers={"Content-Type": content_type})
+
+    return handle
+
+
+async def _page(request: web.Request) -> web.StreamResponse:
+    return web.Response(text=PAGE, content_type="text/html", headers=_PAGE_HEADERS)
+
+
+# Who may ask
+
+
+def _door(settings: Admin) -> Middleware:
+    token = settings.token.get_secret_value().encode() if settings.token else b""
+
+    @web.middleware
+    async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.path.startswith(API):
+            _check_browser(request, any_name=bool(token))
+            if token and not hmac.compare_digest(_bearer(request), token):
+                raise Unauthorized("this needs the header Authorization: Bearer with the admin token")
+        return await handler(request)
+
+    return check
+
+
+def _bearer(request: web.Request) -> bytes:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip().encode("utf-8", "surrogateescape") if scheme.lower() == "bearer" else b""
+
+
+def _check_browser(request: web.Request, any_name: bool) -> None:
+    """A browser on this machine reaches us for any page that it shows. A page whose name is made to point at
+    us (DNS rebinding) gives itself away by `Host`, one that sends forms to us by `Origin`."""
+    host = request.headers.get("Host", "")
+    if host and not any_name and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        raise Forbidden("without admin.token the admin plane answers to localhost and 127.0.0.1 only")
+    origin = request.headers.get("Origin")
+    if origin is not None and request.method not in _READING and urlsplit(origin).netloc != host:
+        raise Forbidden("another site's page may not change anything here")
+
+
+# Errors
+
+
+@web.middleware
+async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            return await handler(request)
+    except Refusal as refusal:
+        return _error(refusal.status, str(refusal), refusal.headers)
+    except web.HTTPException as error:
+        return _error(error.status, error.reason, _allowed(error))
+    except TimeoutError:
+        return _error(Unavailable.status, f"this took longer than {ANSWER_S:g} s", Unavailable.headers)
+    except Exception:
+        log.exception("%s %s failed", request.method, request.path)
+        return _error(500, "this failed; the log says how", {})
+
+
+def _allowed(error: web.HTTPException) -> dict[str, str]:
+    return {name: error.headers[name] for name in ("Allow",) if name in error.headers}
+
+
+def _error(status: int, message: str, headers: dict[str, str]) -> web.Response:
+    return web.json_response({"error": {"message": message}}, status=status, headers={**_HEADERS, **headers})

@@ -1,0 +1,72 @@
+"""Making the cache forget."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from embeddings.base import EmbeddingError
+from proxy.admin import walk
+from proxy.admin.errors import Unavailable
+from proxy.admin.inputs import PurgeOrder
+from proxy.admin.shown import Json
+from proxy.admin.views import known_entry
+from proxy.app import App
+from storage.base import Entry, StorageError
+
+LIKE_AT_MOST = 1000
+"""Entries near a text that one purge takes out of one partition."""
+EXAMPLES = 5
+
+
+async def delete_entry(app: App, id: str) -> Json:
+    return await _forget(app, [known_entry(app, id)])
+
+
+async def purge(app: App, order: PurgeOrder) -> Json:
+    if not app.progress.done:
+        raise Unavailable(
+            "the index is still loading, and what is not loaded yet would survive; try again in a moment"
+        )
+    found = await _matching(app, order)
+    told = {
+        "matched": len(found),
+        "categories": dict(Counter(entry.category for entry in found).most_common()),
+    }
+    if order.dry_run:
+        return {**told, "dry_run": True, "examples": [entry.text for entry in found[:EXAMPLES]]}
+    return {**told, "dry_run": False, **await _forget(app, found)}
+
+
+async def _matching(app: App, order: PurgeOrder) -> list[Entry]:
+    now = app.clock()
+
+    def meant(entry: Entry) -> bool:
+        return (
+            order.category in (None, entry.category)
+            and order.model in (None, entry.model)
+            and (order.tenant is None or entry.tenant.startswith(order.tenant))
+            and (order.tag is None or order.tag in entry.tags)
+            and (order.older_than is None or now - entry.created > order.older_than)
+        )
+
+    if order.like is None:
+        return await walk.matching(app.cache.entries, meant)
+    try:
+        vector = await app.cache.embed(order.like)
+    except EmbeddingError as error:
+        raise Unavailable(f"the text cannot be compared now: {error}") from error
+    near = await walk.nearest(app.cache.entries, vector, LIKE_AT_MOST, meant)
+    return [entry for cosine, entry in near if cosine >= order.threshold]
+
+
+async def _forget(app: App, found: list[Entry]) -> Json:
+    """Some at a time, as taking them out of the index takes its time. What the store cannot delete now is
+    hidden, and deleted as soon as it can."""
+    purged, problem, breath = 0, "", walk.Breath()
+    for some in walk.slices(found):
+        try:
+            purged += await app.cache.purge([entry.id for entry in some])
+        except StorageError as error:
+            purged, problem = purged + len(some), str(error)
+        await breath.take()
+    return {"purged": purged, "durable": not problem, "problem": problem}

@@ -1,0 +1,82 @@
+"""Parts of the proxy as JSON values. Times are Unix seconds, durations seconds unless the name says ms."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, fields
+from typing import Any
+
+from policies.decision import lifetime
+from policies.model import Category
+from proxy.app import App
+from proxy.cache import Cache
+from proxy.ledger import Tally
+from proxy.report import Report
+from storage.base import Entry
+
+Json = dict[str, Any]
+
+_REPORT = tuple(each.name for each in fields(Report))
+_TALLY = tuple(each.name for each in fields(Tally))
+
+
+def entry(entry: Entry, cache: Cache, now: float) -> Json:
+    policy, age = cache.policy(entry.category), now - entry.created
+    return {
+        "id": entry.id,
+        "category": entry.category,
+        "text": entry.text,
+        "model": entry.model,
+        "dialect": entry.dialect,
+        "tenant": entry.tenant[:12],
+        "namespace": entry.namespace,
+        "tags": list(entry.tags),
+        "partition": entry.partition.hex()[:12],
+        "created": entry.created,
+        "age": age,
+        "fresh_for": lifetime(policy, policy, entry.ttl) - age,
+        "bytes": entry.size,
+        "hits": entry.hits,
+        "last_hit": entry.last_hit or None,
+        "cost_ms": entry.cost_ms,
+        "tokens_in": entry.tokens_in,
+        "tokens_out": entry.tokens_out,
+    }
+
+
+def report(report: Report) -> Json:
+    return {name: getattr(report, name) for name in _REPORT}
+
+
+def tally(tally: Tally) -> Json:
+    counts: Json = {name: getattr(tally, name) for name in _TALLY}
+    return {**counts, "hits": tally.hits, "hit_rate": tally.hits / tally.requests if tally.requests else 0.0}
+
+
+def total(tallies: list[Tally]) -> Json:
+    whole = Tally()
+    for each in tallies:
+        for name in _TALLY:
+            setattr(whole, name, getattr(whole, name) + getattr(each, name))
+    return tally(whole)
+
+
+def category(category: Category, app: App) -> Json:
+    """With the policy in force, which pressure may have bent."""
+    policy, usage = app.cache.policy(category.name), app.cache.entries.usage()["categories"]
+    shown = _finite(asdict(category))
+    del shown["examples"]
+    return {
+        **shown,
+        "example_count": len(category.examples),
+        "in_force": {"threshold": policy.threshold, "ttl": policy.ttl, "pressure": policy.pressure},
+        "usage": usage.get(category.name),
+        "tally": tally(app.ledger.tallies.get(category.name) or Tally()),
+    }
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: no bound is null."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    return None if isinstance(value, float) and math.isinf(value) else value

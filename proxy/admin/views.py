@@ -1,0 +1,136 @@
+"""What can be looked at."""
+
+from __future__ import annotations
+
+import json
+from heapq import nlargest
+from importlib.metadata import version
+from itertools import islice
+from typing import Any
+
+from policies.errors import ConfigError
+from policies.located import nearest as nearest_name
+from proxy.admin import shown, walk
+from proxy.admin.errors import NotFound, Unprocessable
+from proxy.admin.inputs import Listing, Recent
+from proxy.admin.shown import Json
+from proxy.app import App
+from storage.base import Entry, StorageError
+
+
+async def healthz(app: App) -> Json:
+    return {"status": "alive"}
+
+
+async def readyz(app: App) -> Json:
+    """Who gets this answer can be served: calls pass through until the index has loaded."""
+    documents, progress = app.cache.documents.stats(), app.progress
+    return {
+        "status": "ready",
+        "index": {"loaded": progress.loaded, "done": progress.done, "failed": progress.failed},
+        "embedder": {"fingerprint": app.cache.embedder.fingerprint, **app.cache.embedder.stats()},
+        "documents": documents,
+        "categories": {"version": app.cache.rules.book.version, "reload_error": app.reload_error},
+        "degraded": _degraded(app, documents),
+    }
+
+
+def _degraded(app: App, documents: Json) -> list[str]:
+    """One line for each part that does less than it should."""
+    embedder = app.cache.embedder.stats()
+    lines = {
+        "index: still loading, answers that are stored may be missed": not app.progress.done,
+        f"index: not loaded from the documents: {app.progress.failed}": bool(app.progress.failed),
+        "documents: the store fails, stored answers are misses": documents["breaker"] == "open",
+        "embedder: no worker is alive, exact hits only": embedder.get("workers", 1) == 0,
+        f"categories: {'; '.join(app.reload_error.splitlines())}": bool(app.reload_error),
+        f"classifier: {app.cache.rules.classifier.note}": bool(app.cache.rules.classifier.note),
+    }
+    return [line for line, holds in lines.items() if holds]
+
+
+async def stats(app: App) -> Json:
+    usage, tallies = app.cache.entries.usage(), app.ledger.tallies
+    names = sorted({*usage["categories"], *tallies})
+    rows = {
+        name: {**shown.tally(tallies[name]), "entries": used["entries"], "bytes": used["bytes"]}
+        for name in names
+        if (used := usage["categories"].get(name) or {"entries": 0, "bytes": 0}) is not None
+    }
+    return {
+        "version": version("nearhit"),
+        "uptime": app.clock() - app.started,
+        "in_flight": app.data_plane.in_flight,
+        "entries": usage["entries"],
+        "bytes": usage["bytes"],
+        "capacity": usage["capacity"],
+        "capacity_bytes": usage["capacity_bytes"],
+        "overall": shown.total(list(tallies.values())),
+        "categories": rows,
+    }
+
+
+async def categories(app: App) -> Json:
+    book = app.cache.rules.book
+    return {
+        "version": book.version,
+        "categories": [shown.category(each, app) for each in book.categories.values()],
+    }
+
+
+async def category(app: App, name: str) -> Json:
+    book = app.cache.rules.book
+    if name not in book.categories:
+        raise NotFound(f"no category {name!r}; {nearest_name(name, list(book.categories))}")
+    return shown.category(book.categories[name], app)
+
+
+async def recent(app: App, given: Recent) -> Json:
+    return {"calls": [shown.report(each) for each in islice(reversed(app.ledger.recent), given.limit)]}
+
+
+async def entries(app: App, given: Listing) -> Json:
+    """Newest first."""
+    part = (given.q or "").casefold()
+
+    def wanted(entry: Entry) -> bool:
+        return given.category in (None, entry.category) and part in entry.text.casefold()
+
+    found = await walk.matching(app.cache.entries, wanted)
+    newest = nlargest(given.limit, found, key=lambda entry: entry.created)
+    now = app.clock()
+    return {"matched": len(found), "entries": [shown.entry(each, app.cache, now) for each in newest]}
+
+
+async def entry(app: App, id: str) -> Json:
+    found = known_entry(app, id)
+    body, problem = await _body(app, id)
+    return {**shown.entry(found, app.cache, app.clock()), "body": body, "problem": problem}
+
+
+def known_entry(app: App, id: str) -> Entry:
+    found = app.cache.entries.get(id)
+    if found is None:
+        raise NotFound(f"no entry {id!r}; GET /api/v1/entries lists them")
+    return found
+
+
+async def _body(app: App, id: str) -> tuple[Any, str]:
+    """The answer as JSON, and why there is none. Not through the cache: looking is no hit."""
+    try:
+        body = await app.cache.documents.load(id)
+    except StorageError as error:
+        return None, str(error)
+    if body is None:
+        return None, "the document is lost"
+    return json.loads(body), ""
+
+
+async def reload(app: App) -> Json:
+    try:
+        await app.reload()
+    except ConfigError as error:
+        lines = "; ".join(str(error).splitlines())
+        raise Unprocessable(f"the categories stay as they were: {lines}") from None
+    book = app.cache.rules.book
+    return {"version": book.version, "categories": list(book.categories)}

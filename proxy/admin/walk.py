@@ -1,0 +1,59 @@
+"""Looking at every entry without holding up the calls: a few milliseconds at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from heapq import nlargest
+from itertools import islice
+from time import perf_counter
+from typing import TypeVar
+
+from storage.base import Entry, Vector
+from storage.entries import Entries
+
+T = TypeVar("T")
+
+AT_ONCE_S = 0.003
+SLICE = 256
+
+
+class Breath:
+    """Lets others run when enough time has passed since they last could."""
+
+    def __init__(self) -> None:
+        self._since = perf_counter()
+
+    async def take(self) -> None:
+        if perf_counter() - self._since > AT_ONCE_S:
+            await asyncio.sleep(0)
+            self._since = perf_counter()
+
+
+def slices(items: Iterable[T], size: int = SLICE) -> Iterator[list[T]]:
+    rest = iter(items)
+    while taken := list(islice(rest, size)):
+        yield taken
+
+
+async def matching(entries: Entries, predicate: Callable[[Entry], bool]) -> list[Entry]:
+    """Those that were there all the while; what comes or goes meanwhile may be missing."""
+    found, breath = [], Breath()
+    for ids in slices(entries.ids()):
+        present = (entry for id in ids if (entry := entries.get(id)) is not None)
+        found += [entry for entry in present if predicate(entry)]
+        await breath.take()
+    return found
+
+
+async def nearest(
+    entries: Entries, vector: Vector, count: int, predicate: Callable[[Entry], bool]
+) -> list[tuple[float, Entry]]:
+    """At most `count` (cosine, entry) of each partition, of all partitions together, best first."""
+    found: list[tuple[float, Entry]] = []
+    breath = Breath()
+    for partition in entries.partitions.ids():
+        near = entries.nearest(partition, vector, count)
+        found += [(cosine, entry) for cosine, entry in near if predicate(entry)]
+        await breath.take()
+    return nlargest(len(found), found, key=lambda pair: pair[0])

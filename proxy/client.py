@@ -1,0 +1,69 @@
+"""The commands' side of the admin plane."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from proxy.settings import Settings, mask
+
+ANSWER_S = 60.0
+
+
+class AdminError(Exception):
+    """The admin plane did not do it; `str()` is one line that says what to do."""
+
+
+class AdminClient:
+    def __init__(self, settings: Settings, url: str | None = None) -> None:
+        """`url`: of an admin plane elsewhere than the settings say."""
+        self._url = (url or _address(settings)).rstrip("/")
+        token = settings.admin.token
+        self._headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
+
+    def get(self, path: str) -> Any:
+        return self._send("GET", path, None)
+
+    def post(self, path: str, body: Any) -> Any:
+        return self._send("POST", path, body)
+
+    def _send(self, method: str, path: str, body: Any) -> Any:
+        url = f"{self._url}/api/v1/{path}"
+        try:
+            answer = httpx.request(method, url, json=body, headers=self._headers, timeout=ANSWER_S)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise AdminError(
+                f"no answer from {mask(self._url)} ({_kind(error)}); start nearhit serve, or name its"
+                " admin plane with --url"
+            ) from None
+        return _content(answer)
+
+
+def _address(settings: Settings) -> str:
+    host, port = settings.admin.host, settings.admin.port
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _kind(error: Exception) -> str:
+    return "nothing listens there" if isinstance(error, httpx.ConnectError) else type(error).__name__
+
+
+def _content(answer: httpx.Response) -> Any:
+    try:
+        content = answer.json()
+    except ValueError:
+        raise AdminError(f"{mask(str(answer.url))} is not nearhit's admin plane; check --url") from None
+    if answer.is_success:
+        return content
+    if answer.status_code == 401:
+        raise AdminError(
+            "the admin plane wants a token; set NEARHIT_ADMIN__TOKEN to what it was started with"
+        )
+    raise AdminError(_message(content))
+
+
+def _message(content: Any) -> str:
+    error = content.get("error") if isinstance(content, dict) else None
+    return str(error.get("message", error)) if isinstance(error, dict) else "the admin plane refused"
