@@ -109,11 +109,10 @@ class Cache:
         return found
 
     def _open_to(self, call: Call, scope: str, entry: Entry) -> bool:
-        """Whether the category still says what it said when the entry was stored."""
-        category = self.rules.book.get(entry.category)
-        if not category.cacheable or scope != self._scope(entry.category, call):
-            return False
-        return scope != SHARED or call.controls.category in (None, entry.category)
+        """Whether its category still says what it said when the entry was stored, and the caller's agrees."""
+        named = call.controls.category or entry.category
+        scopes = {scope, self._scope(entry.category, call), self._scope(named, call)}
+        return len(scopes) == 1 and self.rules.book.get(entry.category).cacheable
 
     async def embed(self, text: str) -> Vector:
         """Raises `EmbeddingError`."""

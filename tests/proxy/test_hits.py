@@ -76,7 +76,7 @@ async def test_tenants_share_where_the_category_says_so(world: World) -> None:
 async def test_a_caller_who_names_another_category_is_not_served_from_the_shared_one(world: World) -> None:
     await world.ask("common knowledge of the seven seas", key="one")
     await world.settled()
-    named = {"X-Nearhit-Category": "open"}
+    named = {"X-Nearhit-Category": "strict"}
     assert (await world.ask("common knowledge of the seven seas", key="two", headers=named)).cache == "MISS"
 
 
