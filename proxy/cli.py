@@ -62,9 +62,11 @@ def run(arguments: list[str]) -> int:
     try:
         nearhit.main(arguments, prog_name="nearhit", standalone_mode=False)
     except ConfigError as error:
-        return _fail(2, *str(error).splitlines())
+        click.echo(str(error), err=True)
+        return 2
     except click.exceptions.NoArgsIsHelpError as error:
-        return _fail(2, error.format_message())
+        click.echo(error.format_message(), err=True)
+        return 2
     except click.UsageError as error:
         return _fail(2, f"{error.format_message().rstrip('.')}; see {_help_of(error)}")
     except click.exceptions.Exit as error:
@@ -78,9 +80,9 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _fail(status: int, *lines: str) -> int:
-    for line in filter(None, lines):
-        click.echo(line if status == 2 and len(lines) > 1 else f"nearhit: {line}", err=True)
+def _fail(status: int, message: str) -> int:
+    if message:
+        click.echo(f"nearhit: {' '.join(message.split())}", err=True)
     return status
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -63,19 +64,18 @@ def stats(config: Path | None, url: str | None, admin_port: int | None, as_json:
     _dump(answer) if as_json else Console().print(_table(answer))
 
 
-_COLUMNS = (
-    "requests", "hit rate", "exact", "semantic", "inflight", "stale", "misses", "bypasses", "errors",
-    "stored", "entries", "saved ms",
-)  # fmt: skip
+_COLUMNS = ("calls", "hits", "exact", "semantic", "inflight", "bypass", "stored", "entries", "saved ms")
 
 
 def _table(answer: Json) -> Table:
-    table = Table("category", title=_title(answer), title_justify="left")
+    table = Table(
+        "category", title=_title(answer), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
+    )
     for name in _COLUMNS:
-        table.add_column(name, justify="right")
-    rows = {name: row for name, row in answer["categories"].items() if row["requests"] or row["entries"]}
-    for name, row in rows.items():
-        table.add_row(name, *_cells(row))
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, row in answer["categories"].items():
+        if row["requests"] or row["entries"]:
+            table.add_row(name, *_cells(row))
     table.add_section()
     table.add_row("all", *_cells({**answer["overall"], "entries": answer["entries"]}))
     return table
@@ -89,8 +89,11 @@ def _title(answer: Json) -> str:
 
 
 def _cells(row: Json) -> list[str]:
-    counted = {**row, "hit rate": f"{row['hit_rate']:.1%}", "saved ms": f"{row['saved_ms']:.0f}"}
-    return [str(counted[name]) for name in _COLUMNS]
+    """Hits and their tiers as shares of the calls."""
+    calls = row["requests"]
+    shares = [row[name] / calls if calls else 0.0 for name in ("hits", "exact", "semantic", "inflight")]
+    counts = [row["bypasses"], row["stored"], row["entries"], round(row["saved_ms"])]
+    return [str(calls), *(f"{share:.1%}" for share in shares), *map(str, counts)]
 
 
 # explain

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ WAITING = 10_000
 WRITE_EVERY_S = 0.1
 LAST_WORDS_S = 2.0
 """For what still waits at the end."""
+_PLAIN = re.compile(r"[\w./:@+*-]+", re.ASCII)
 MOST_NAME = 80
 """Characters of a name that a caller chose."""
 
@@ -104,36 +106,38 @@ class Background(logging.Handler):
 
 
 def call_fields(report: Report) -> dict[str, Any]:
-    """What a line says of a call, without what was not reached. docs/admin.md lists the fields."""
+    """What a line says of a call, without what was not reached, is not so, or is none."""
     fields = {
+        "status": report.status,
+        "outcome": report.outcome,
+        "tier": report.tier,
+        "category": report.category,
+        "total_ms": _rounded(report.total_ms, 2),
         "path": report.path,
         "dialect": report.dialect,
         "model": _name(report.model),
         "tenant": report.tenant,
         "stream": report.stream,
-        "status": report.status,
-        "outcome": report.outcome,
-        "tier": report.tier,
-        "category": report.category,
         "by": report.classified_by,
         "confidence": _rounded(report.confidence, 3),
         "similarity": _rounded(report.similarity, 4),
         "threshold": _rounded(report.threshold, 4),
+        "pressure": _rounded(report.pressure, 3),
         "reason": refusal(report.reason),
         "entry": report.entry_id,
         "stored": report.stored,
         "collapsed": report.collapsed,
         "error": report.error,
+        "upstream_status": report.upstream_status,
         "degraded": report.degraded,
         "embed_ms": _rounded(report.embed_ms, 2),
         "load_ms": _rounded(report.load_ms, 2),
         "upstream_ms": _rounded(report.upstream_ms, 2),
-        "total_ms": _rounded(report.total_ms, 2),
-        "saved_ms": _rounded(report.saved_ms or None, 0),
+        "saved_ms": _rounded(report.saved_ms, 1),
         "tokens_in": report.tokens_in,
         "tokens_out": report.tokens_out,
     }
-    return {name: value for name, value in fields.items() if value not in (None, "", False, 0)}
+    return {name: value for name, value in fields.items() if value}
 
 
 def refusal(reason: str) -> str:
@@ -185,5 +189,7 @@ def _with_traceback(formatter: logging.Formatter, record: logging.LogRecord, mes
 
 def _quoted(value: Any) -> str:
     """As JSON where a space or a control character would break the line up."""
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    return text if text.isprintable() and not set(text) & set(' ="') else json.dumps(text, ensure_ascii=False)
+    if value is True:
+        return "true"
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)

@@ -16,6 +16,7 @@ from typing import Any
 
 from aiohttp import web
 
+from embeddings.base import EmbeddingError
 from proxy.admin import admin_app
 from proxy.app import App, open_app
 from proxy.demo_upstream import MODELS, Behaviour, run_demo_upstream
@@ -59,7 +60,7 @@ async def serve_demo(host: str, port: int, **behaviour: Any) -> None:
 def _one_line() -> Iterator[None]:
     try:
         yield
-    except (StorageError, ValueError, FileNotFoundError) as error:
+    except (StorageError, EmbeddingError, ValueError, FileNotFoundError) as error:
         raise CannotServe(" ".join(str(error).split())) from error
 
 

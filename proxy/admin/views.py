@@ -8,10 +8,11 @@ from importlib.metadata import version
 from itertools import islice
 from typing import Any
 
+from embeddings.base import EmbeddingError
 from policies.errors import ConfigError
 from policies.located import nearest as nearest_name
 from proxy.admin import shown, walk
-from proxy.admin.errors import NotFound, Unprocessable
+from proxy.admin.errors import NotFound, Unavailable, Unprocessable
 from proxy.admin.inputs import Listing, Recent
 from proxy.admin.shown import Json
 from proxy.app import App
@@ -129,6 +130,10 @@ async def _body(app: App, id: str) -> tuple[Any, str]:
 async def reload(app: App) -> Json:
     try:
         await app.reload()
+    except EmbeddingError as error:
+        raise Unavailable(
+            f"the categories stay as they were: their examples cannot be embedded: {error}"
+        ) from None
     except ConfigError as error:
         lines = "; ".join(str(error).splitlines())
         raise Unprocessable(f"the categories stay as they were: {lines}") from None
