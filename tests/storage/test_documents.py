@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import stat
 import threading
@@ -26,12 +25,14 @@ from storage.opening import open_documents
 async def store(
     request: pytest.FixtureRequest, tmp_path: Path, nothing_blocks_the_loop: BlockBuster
 ) -> AsyncIterator[Documents]:
-    urls = {"memory": "memory", "sqlite": sqlite_url(tmp_path / "data" / "test.db")}
-    url = urls.get(request.param) or os.environ.get("NEARHIT_TEST_POSTGRES")
-    if url is None:
-        pytest.skip("NEARHIT_TEST_POSTGRES names no server (postgresql+asyncpg://user@host/database)")
-    if request.param == "postgresql":
-        nothing_blocks_the_loop.deactivate()  # asyncpg looks for ~/.pgpass when it connects
+    match request.param:
+        case "memory":
+            url = "memory"
+        case "sqlite":
+            url = sqlite_url(tmp_path / "data" / "test.db")
+        case _:
+            url = request.getfixturevalue("postgres_url")
+            nothing_blocks_the_loop.deactivate()  # asyncpg looks for ~/.pgpass when it connects
     documents = await open_documents(url)
     await documents.delete(list(await everything(documents)))
     yield documents

@@ -1,0 +1,29 @@
+"""A real PostgreSQL with its files in a folder of its own, reached by a socket there."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    server = _server(tmp_path_factory)
+    yield server.get_uri().replace("postgresql://postgres:@", "postgresql+asyncpg://postgres@")
+    server.cleanup()
+
+
+def _server(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it asks for a runtime folder of the user's, which need not be there
+        try:
+            import pgserver
+        except ImportError:
+            if os.environ.get("CI") == "true":
+                raise
+            pytest.skip("no PostgreSQL here: pip install pgserver asyncpg")
+        return pgserver.get_server(tmp_path_factory.mktemp("postgres"))
