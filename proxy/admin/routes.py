@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 from pydantic import BaseModel
 
 from proxy.admin import explaining, inputs, purging, views
-from proxy.admin.shown import Json
+from proxy.admin.shown import VERSION, Json
 from proxy.app import App
 
 View = Callable[..., Awaitable[Any]]
@@ -36,7 +35,7 @@ async def openapi(app: App) -> Json:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "nearhit admin plane", "version": version("nearhit")},
+        "info": {"title": "nearhit admin plane", "version": VERSION},
         "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
         "paths": paths,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, fields
+from importlib.metadata import version
 from typing import Any
 
 from policies.decision import lifetime
@@ -15,6 +16,9 @@ from proxy.report import Report
 from storage.base import Entry
 
 Json = dict[str, Any]
+
+VERSION = version("nearhit")
+"""Read once, at import: looking it up reads files."""
 
 _REPORT = tuple(each.name for each in fields(Report))
 _TALLY = tuple(each.name for each in fields(Tally))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from heapq import nlargest
-from importlib.metadata import version
 from itertools import islice
 from typing import Any
 
@@ -14,7 +13,7 @@ from policies.located import nearest as nearest_name
 from proxy.admin import shown, walk
 from proxy.admin.errors import NotFound, Unavailable, Unprocessable
 from proxy.admin.inputs import Listing, Recent
-from proxy.admin.shown import Json
+from proxy.admin.shown import VERSION, Json
 from proxy.app import App
 from storage.base import Entry, StorageError
 
@@ -59,7 +58,7 @@ async def stats(app: App) -> Json:
         if (used := usage["categories"].get(name) or {"entries": 0, "bytes": 0}) is not None
     }
     return {
-        "version": version("nearhit"),
+        "version": VERSION,
         "uptime": app.clock() - app.started,
         "in_flight": app.data_plane.in_flight,
         "entries": usage["entries"],
