@@ -20,6 +20,8 @@ from proxy.settings import Settings, load_settings
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+STDERR = 2
+
 _ELSEWHERE = {
     "simulate": ("proxy.simulation.command", "simulate", "Replay a trace through the real cache."),
     "explain": ("proxy.cli_admin", "explain", "Tell what would happen to a query, and why."),
@@ -154,10 +156,12 @@ def serve(config: Path | None, **flags: str | None) -> None:
     Without an upstream, the demo upstream runs beside it.
     """
     settings = settings_from(config, **flags)
+    from proxy.logs import logging_to
     from proxy.serving import CannotServe, serve
 
     try:
-        asyncio.run(serve(settings))
+        with logging_to(STDERR, settings.log):
+            asyncio.run(serve(settings))
     except CannotServe as error:
         raise click.ClickException(str(error)) from None
 

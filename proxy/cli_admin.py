@@ -64,20 +64,19 @@ def stats(config: Path | None, url: str | None, admin_port: int | None, as_json:
     _dump(answer) if as_json else Console().print(_table(answer))
 
 
-_COLUMNS = ("calls", "hits", "exact", "semantic", "inflight", "bypass", "stored", "entries", "saved ms")
+_COLUMNS = ("calls", "hits", "exact", "semantic", "inflight", "stored", "saved ms")
 
 
 def _table(answer: Json) -> Table:
-    table = Table(
-        "category", title=_title(answer), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0)
-    )
+    table = Table(title=_title(answer), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("category", no_wrap=True)
     for name in _COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)
     for name, row in answer["categories"].items():
         if row["requests"] or row["entries"]:
             table.add_row(name, *_cells(row))
     table.add_section()
-    table.add_row("all", *_cells({**answer["overall"], "entries": answer["entries"]}))
+    table.add_row("all", *_cells(answer["overall"]))
     return table
 
 
@@ -92,7 +91,7 @@ def _cells(row: Json) -> list[str]:
     """Hits and their tiers as shares of the calls."""
     calls = row["requests"]
     shares = [row[name] / calls if calls else 0.0 for name in ("hits", "exact", "semantic", "inflight")]
-    counts = [row["bypasses"], row["stored"], row["entries"], round(row["saved_ms"])]
+    counts = [row["stored"], round(row["saved_ms"])]
     return [str(calls), *(f"{share:.1%}" for share in shares), *map(str, counts)]
 
 

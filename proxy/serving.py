@@ -8,7 +8,6 @@ import logging
 import shlex
 import signal
 import socket
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from importlib.metadata import version
@@ -20,7 +19,6 @@ from embeddings.base import EmbeddingError
 from proxy.admin import admin_app
 from proxy.app import App, open_app
 from proxy.demo_upstream import MODELS, Behaviour, run_demo_upstream
-from proxy.logs import logging_to
 from proxy.settings import Settings, mask
 from storage.base import StorageError
 from storage.graph import WITHOUT_GRAPH, graph_available
@@ -69,7 +67,6 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
     """Both planes, for as long as the block lasts; yields the banner. Closes in the opposite order: first the
     data plane, which lets its calls end, then the admin plane, then the parts, then the demo upstream."""
     async with AsyncExitStack() as stack:
-        stack.enter_context(logging_to(sys.stderr.fileno(), settings.log))
         # Before the model is loaded: a taken port shows at once, and callers who come meanwhile wait.
         data = stack.enter_context(_listening(settings.listen.host, settings.listen.port, "listen.port"))
         admin = stack.enter_context(_listening(settings.admin.host, settings.admin.port, "admin.port"))
