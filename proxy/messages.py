@@ -106,7 +106,7 @@ def tenant_digest(credentials: str) -> str:
 
 def _parse(body: bytes) -> Any:
     try:
-        return json.loads(body, object_pairs_hook=_no_duplicates, parse_constant=_not_json)
+        return _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
     except (ValueError, RecursionError) as error:
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise BadRequest(f"The body of this request is not valid JSON: {reason}") from error
@@ -123,11 +123,15 @@ def _not_json(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
+# Made once: the functions of the json module make one for every call that has options.
+_DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_not_json)
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
 def _canonical(value: Any) -> bytes:
     """One text for one meaning: members sorted, no white space. 1 and 1.0 stay different, as upstreams may
     tell them apart."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return text.encode("utf-8", "surrogatepass")
+    return _ENCODER.encode(value).encode("utf-8", "surrogatepass")
 
 
 def _digest(*parts: bytes) -> bytes:
