@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from heapq import nlargest
+from operator import itemgetter
+
 from embeddings.base import EmbeddingError, Vector
 from policies.decision import Controls, Offer, judge, required_similarity
 from policies.located import nearest as nearest_name
@@ -66,9 +69,12 @@ async def _candidates(app: App, asked: Explained, vector: Vector | None, policy:
 
     if vector is None:
         return []
-    near = await walk.nearest(app.cache.entries, vector, CANDIDATES, comparable)
+    best: list[tuple[float, Entry]] = []
+    async for near in walk.nearest(app.cache.entries, vector, CANDIDATES):
+        best += [(cosine, entry) for cosine, entry in near if comparable(entry)]
+        best = nlargest(CANDIDATES, best, key=itemgetter(0))
     now = app.clock()
-    return [_judged(app.cache, entry, cosine, asked.text, policy, now) for cosine, entry in near[:CANDIDATES]]
+    return [_judged(app.cache, entry, cosine, asked.text, policy, now) for cosine, entry in best]
 
 
 def _judged(cache: Cache, entry: Entry, cosine: float, text: str, policy: InForce, now: float) -> Json:
@@ -80,16 +86,19 @@ def _judged(cache: Cache, entry: Entry, cosine: float, text: str, policy: InForc
         "threshold": required_similarity(policy, stored, controls),
         "verdict": verdict.freshness,
         "reason": verdict.reason,
+        "mode": stored.category.mode,
         "entry": shown.entry(entry, cache, now),
     }
 
 
 def _outcome(policy: InForce, candidates: list[Json], problem: str) -> tuple[str, str]:
-    if not policy.category.cacheable:
-        return "BYPASS", f"category {policy.category.name} is not cacheable"
+    if policy.category.barred:
+        why = "not cacheable" if policy.category.barred == "category" else "switched off"
+        return "BYPASS", f"category {policy.category.name} is {why}"
     for each in candidates:
         if each["verdict"] in _SERVED:
-            return "HIT", f"{each['similarity']:.3f} to {each['entry']['text']!r:.80}"
+            outcome = "SHADOW" if "shadow" in (policy.category.mode, each["mode"]) else "HIT"
+            return outcome, f"{each['similarity']:.3f} to {each['entry']['text']!r:.80}"
     if problem:
         return "MISS", f"no vector, so the exact tier only: {problem}"
     if not candidates:

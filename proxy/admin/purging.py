@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from embeddings.base import EmbeddingError
+from embeddings.base import EmbeddingError, Vector
 from proxy.admin import walk
 from proxy.admin.errors import Unavailable
 from proxy.admin.inputs import PurgeOrder
@@ -49,14 +49,22 @@ async def _matching(app: App, order: PurgeOrder) -> list[Entry]:
             and (order.older_than is None or now - entry.created > order.older_than)
         )
 
+    found: list[Entry] = []
     if order.like is None:
-        return await walk.matching(app.cache.entries, meant)
+        async for some in walk.matching(app.cache.entries, meant):
+            found += some
+        return found
+    vector = await _vector(app, order.like)
+    async for near in walk.nearest(app.cache.entries, vector, LIKE_AT_MOST):
+        found += [entry for cosine, entry in near if cosine >= order.threshold and meant(entry)]
+    return found
+
+
+async def _vector(app: App, text: str) -> Vector:
     try:
-        vector = await app.cache.embed(order.like)
+        return await app.cache.embed(text)
     except EmbeddingError as error:
         raise Unavailable(f"the text cannot be compared now: {error}") from error
-    near = await walk.nearest(app.cache.entries, vector, LIKE_AT_MOST, meant)
-    return [entry for cosine, entry in near if cosine >= order.threshold]
 
 
 async def _forget(app: App, found: list[Entry]) -> Json:

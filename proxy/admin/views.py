@@ -96,10 +96,13 @@ async def entries(app: App, given: Listing) -> Json:
     def wanted(entry: Entry) -> bool:
         return given.category in (None, entry.category) and part in entry.text.casefold()
 
-    found = await walk.matching(app.cache.entries, wanted)
-    newest = nlargest(given.limit, found, key=lambda entry: entry.created)
+    matched, newest = 0, list[Entry]()
+    async for found in walk.matching(app.cache.entries, wanted):
+        if found:
+            matched += len(found)
+            newest = nlargest(given.limit, [*newest, *found], key=lambda entry: entry.created)
     now = app.clock()
-    return {"matched": len(found), "entries": [shown.entry(each, app.cache, now) for each in newest]}
+    return {"matched": matched, "entries": [shown.entry(each, app.cache, now) for each in newest]}
 
 
 async def entry(app: App, id: str) -> Json:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
-from heapq import nlargest
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import islice
 from time import perf_counter
 from typing import TypeVar
@@ -36,24 +35,18 @@ def slices(items: Iterable[T], size: int = SLICE) -> Iterator[list[T]]:
         yield taken
 
 
-async def matching(entries: Entries, predicate: Callable[[Entry], bool]) -> list[Entry]:
-    """Those that were there all the while; what comes or goes meanwhile may be missing."""
-    found, breath = [], Breath()
+async def matching(entries: Entries, predicate: Callable[[Entry], bool]) -> AsyncIterator[list[Entry]]:
+    """Some at a time, those that were there all the while; what comes or goes meanwhile may be missing."""
+    breath = Breath()
     for ids in slices(entries.ids()):
         present = (entry for id in ids if (entry := entries.get(id)) is not None)
-        found += [entry for entry in present if predicate(entry)]
+        yield [entry for entry in present if predicate(entry)]
         await breath.take()
-    return found
 
 
-async def nearest(
-    entries: Entries, vector: Vector, count: int, predicate: Callable[[Entry], bool]
-) -> list[tuple[float, Entry]]:
-    """At most `count` (cosine, entry) of each partition, of all partitions together, best first."""
-    found: list[tuple[float, Entry]] = []
+async def nearest(entries: Entries, vector: Vector, count: int) -> AsyncIterator[list[tuple[float, Entry]]]:
+    """At most `count` (cosine, entry) of one partition after the other, best first in each."""
     breath = Breath()
     for partition in entries.partitions.ids():
-        near = entries.nearest(partition, vector, count)
-        found += [(cosine, entry) for cosine, entry in near if predicate(entry)]
+        yield entries.nearest(partition, vector, count)
         await breath.take()
-    return nlargest(len(found), found, key=lambda pair: pair[0])
