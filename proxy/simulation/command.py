@@ -14,23 +14,20 @@ from rich.console import Console
 from rich.progress import Progress
 
 from embeddings.base import Embedder, EmbeddingError
-from embeddings.opening import open_embedder
 from policies.book import Book
 from policies.classifier import Classifier
 from policies.errors import ConfigError
 from policies.model import Category
 from proxy.app import make_rules
 from proxy.cache import Rules
-from proxy.settings import Embedding, Settings, load_settings
+from proxy.kept_vectors import KeptVectors, open_kept
+from proxy.settings import Settings, load_settings
 from proxy.simulation.replay import Policy, Table, replay
 from proxy.simulation.shown import as_grid, as_json
 from proxy.simulation.trace import Request, read_trace
-from proxy.simulation.vectors import AT_ONCE, KeptVectors
 
 POLICIES = ("exact", "uniform", "category-aware")
 UNIFORM_TTL_S = 86400.0
-VECTORS = Path("data/simulation")
-_DEADLINE_S = 600.0
 _WIDTH = 130
 """Columns of the tables where the output is no terminal."""
 
@@ -100,23 +97,13 @@ class _BadInput(click.ClickException):
 
 
 async def _simulate(trace: Sequence[Request], plan: Plan) -> dict[str, Table]:
-    embedder = await asyncio.to_thread(_open, plan.settings.embedding)
+    embedder = await asyncio.to_thread(open_kept, plan.settings.embedding)
     try:
         console = Console(stderr=True)
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             return await _replay_all(trace, plan, embedder, progress)
     finally:
         await embedder.close()
-
-
-def _open(chosen: Embedding) -> KeptVectors:
-    try:
-        embedder = open_embedder(
-            chosen.kind, chosen.model or "", chosen.device, queue=AT_ONCE, deadline_s=_DEADLINE_S
-        )
-    except ValueError as error:
-        raise click.ClickException(str(error)) from None
-    return KeptVectors(embedder, VECTORS)
 
 
 async def _replay_all(

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from policies.errors import ConfigError, Problem
-
-_GZIP = b"\x1f\x8b"
+from proxy.jsonl import read_rows, wrong
 
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -39,48 +34,12 @@ class Request(BaseModel):
 
 def read_trace(path: Path) -> list[Request]:
     """Raises `ConfigError` for the first thing that is wrong."""
-    try:
-        with _open(path) as lines:
-            trace = list(_requests(path, lines))
-    except (OSError, EOFError, zlib.error) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise _wrong(
-            str(path), f"cannot be read ({reason}); name a file of JSON lines, plain or gzip"
-        ) from None
-    if not trace:
-        raise _wrong(str(path), "has no requests; write one JSON object per line")
+    trace: list[Request] = []
+    for place, request in read_rows(path, Request):
+        if trace and request.t < trace[-1].t:
+            raise wrong(place, f"t goes back from {trace[-1].t:g} to {request.t:g}; sort by t")
+        trace.append(request)
     return trace
-
-
-def _open(path: Path) -> AbstractContextManager[Iterable[bytes]]:
-    with path.open("rb") as file:
-        zipped = file.read(len(_GZIP)) == _GZIP
-    return gzip.open(path) if zipped else path.open("rb")
-
-
-def _requests(path: Path, lines: Iterable[bytes]) -> Iterator[Request]:
-    before = float("-inf")
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        request = _request(f"{path}:{number}", line)
-        if request.t < before:
-            raise _wrong(f"{path}:{number}", f"t goes back from {before:g} to {request.t:g}; sort by t")
-        before = request.t
-        yield request
-
-
-def _request(place: str, line: bytes) -> Request:
-    try:
-        return Request.model_validate_json(line)
-    except ValidationError as invalid:
-        error = invalid.errors(include_url=False)[0]
-        name = ".".join(map(str, error["loc"])) or "the line"
-        raise _wrong(place, f"{name}: {error['msg']}; correct the line") from None
-
-
-def _wrong(place: str, message: str) -> ConfigError:
-    return ConfigError([Problem(place, message)])
 
 
 def oracle(trace: Sequence[Request]) -> list[bool]:

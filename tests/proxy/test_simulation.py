@@ -18,11 +18,12 @@ from embeddings.base import EmbedderFailed, Vector
 from policies.book import Book
 from policies.classifier import Classifier
 from policies.model import Category
+from proxy import kept_vectors
 from proxy.cache import Cache, Rules
+from proxy.kept_vectors import KeptVectors
 from proxy.simulation import command
 from proxy.simulation.replay import Player
 from proxy.simulation.trace import Request, oracle
-from proxy.simulation.vectors import KeptVectors
 from storage.buffered import BufferedDocuments
 from storage.documents_memory import MemoryDocuments
 
@@ -57,7 +58,7 @@ Simulate = Callable[..., Result]
 @pytest.fixture
 def embedder(monkeypatch: pytest.MonkeyPatch) -> WordEmbedder:
     embedder = WordEmbedder()
-    monkeypatch.setattr(command, "open_embedder", lambda *_, **__: embedder)
+    monkeypatch.setattr(kept_vectors, "open_embedder", lambda *_, **__: embedder)
     return embedder
 
 
@@ -211,8 +212,8 @@ GOOD = b'{"t": 5, "query": "red sky"}\n'
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"", "trace.jsonl: has no requests"),
-        (b"\n\n", "trace.jsonl: has no requests"),
+        (b"", "trace.jsonl: has no rows"),
+        (b"\n\n", "trace.jsonl: has no rows"),
         (gzip.compress(GOOD * 99)[:-9], "trace.jsonl: cannot be read"),
         (gzip.compress(GOOD)[:12] + b"\xff" * 20, "trace.jsonl: cannot be read"),
         (GOOD + b"{", "trace.jsonl:2: the line: Invalid JSON"),
@@ -273,7 +274,7 @@ def test_a_damaged_file_of_vectors_is_made_anew(
     simulate: Simulate, embedder: WordEmbedder, tmp_path: Path
 ) -> None:
     first = policies(simulate(TRACE, "--json"))
-    (file,) = (tmp_path / "data/simulation").iterdir()
+    (file,) = (tmp_path / "data/vectors").iterdir()
     file.write_bytes(file.read_bytes()[:300])
     embedder.asked.clear()
     assert policies(simulate(TRACE, "--json")) == first

@@ -1,4 +1,4 @@
-"""Vectors of a trace, made before its replay and kept in a file for the next one."""
+"""Vectors of texts that are worked on again and again: made once, and kept in a file for the next run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,24 @@ from typing import Any
 
 import numpy as np
 
-from embeddings.base import Embedder, Matrix, TextTooLong, Vector
+from embeddings.base import Embedder, EmbedderFailed, Matrix, TextTooLong, Vector
+from embeddings.opening import open_embedder
+from proxy.settings import Embedding
 
+FOLDER = Path("data/vectors")
 AT_ONCE = 256
 """Texts that wait for the encoder at a time."""
+_DEADLINE_S = 600.0
+
+
+def open_kept(chosen: Embedding, folder: Path = FOLDER) -> KeptVectors:
+    """The embedder of the settings; slow, as that is. Raises `EmbedderFailed` or `OSError`."""
+    model = chosen.model or ""
+    try:
+        embedder = open_embedder(chosen.kind, model, chosen.device, queue=AT_ONCE, deadline_s=_DEADLINE_S)
+    except ValueError as error:
+        raise EmbedderFailed(str(error)) from None
+    return KeptVectors(embedder, folder)
 
 
 class KeptVectors:
