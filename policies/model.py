@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Scope = Literal["tenant", "shared"]
+Mode = Literal["on", "shadow", "off"]
+"""shadow: looked up, decided, counted and stored as ever, but the upstream's answer is served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +46,17 @@ class Category:
     examples: tuple[str, ...] = ()
     cacheable: bool = True
     scope: Scope = "tenant"
+    mode: Mode = "on"
     stale: Stale = field(default_factory=Stale)
     quota: float = 0.0
     priority: int = 1
     guards: tuple[str, ...] = ("numbers", "negation", "identifiers", "entities")
     load: Load = field(default_factory=Load)
+
+    @property
+    def barred(self) -> str:
+        """Why its calls are neither answered from memory nor stored; "" when they are."""
+        return "category" if not self.cacheable else "off" if self.mode == "off" else ""
 
 
 @dataclass(frozen=True, slots=True)

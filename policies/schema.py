@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+)
 from pydantic_core.core_schema import ValidationInfo
 
 from policies.guards import GUARDS
-from policies.model import Category, Load, Match, Scope, Stale
+from policies.model import Category, Load, Match, Mode, Scope, Stale
 from policies.values import Duration, Share
 
 
@@ -28,6 +36,11 @@ def _compiles(pattern: str) -> str:
     except re.error as error:
         raise ValueError(f"should be a regular expression ({error})") from None
     return pattern
+
+
+def _word(value: Any) -> Any:
+    """YAML reads a bare `on` or `off` as a truth value."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
@@ -69,6 +82,7 @@ class CategoryFile(_Part):
     examples_file: Text | None = None
     cacheable: bool = True
     scope: Scope = "tenant"
+    mode: Annotated[Mode, BeforeValidator(_word)] = "on"
     stale: StalePart = StalePart()
     quota: Share = 0.0
     priority: Annotated[int, Field(ge=0)] = 1
@@ -96,6 +110,7 @@ class CategoryFile(_Part):
             examples=(*self.examples, *more_examples),
             cacheable=self.cacheable,
             scope=self.scope,
+            mode=self.mode,
             stale=Stale(self.stale.while_revalidate, self.stale.if_error),
             quota=self.quota,
             priority=self.priority,

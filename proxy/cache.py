@@ -42,6 +42,8 @@ class Found:
     threshold: float
     verdict: Verdict
     policy: InForce
+    shadowed: bool
+    """Counted, but not served."""
 
 
 @dataclass(slots=True)
@@ -112,7 +114,8 @@ class Cache:
         """Whether its category still says what it said when the entry was stored, and the caller's agrees."""
         named = call.controls.category or entry.category
         scopes = {scope, self._scope(entry.category, call), self._scope(named, call)}
-        return len(scopes) == 1 and self.rules.book.get(entry.category).cacheable
+        barred = any(self.rules.book.get(each).barred for each in (entry.category, named))
+        return len(scopes) == 1 and not barred
 
     async def embed(self, text: str) -> Vector:
         """Raises `EmbeddingError`."""
@@ -141,6 +144,10 @@ class Cache:
     def policy(self, category: str) -> InForce:
         return in_force(self.rules.book.get(category), pressure=0.0)
 
+    def shadowed(self, asked: str, stored: str) -> bool:
+        """Whether answers between these two categories are only counted."""
+        return "shadow" in (self.rules.book.get(asked).mode, self.rules.book.get(stored).mode)
+
     def near(self, question: Question, now: float) -> Search:
         """The best entry that is near enough, fresh, and that no guard objects to."""
         found = Search()
@@ -167,7 +174,9 @@ class Cache:
         offer = Offer(entry.text, similarity, now - entry.created, entry.ttl, stored, exact)
         verdict = judge(offer, text, policy, controls)
         threshold = required_similarity(policy, stored, controls)
-        candidate = Found(entry, "exact" if exact else "semantic", similarity, threshold, verdict, policy)
+        tier: Tier = "exact" if exact else "semantic"
+        shadowed = self.shadowed(policy.category.name, entry.category)
+        candidate = Found(entry, tier, similarity, threshold, verdict, policy, shadowed)
         if verdict.freshness in ("fresh", "revalidate"):
             found.fresh = candidate
         elif verdict.freshness == "stale":

@@ -64,7 +64,7 @@ def stats(config: Path | None, url: str | None, admin_port: int | None, as_json:
     _dump(answer) if as_json else Console().print(_table(answer))
 
 
-_COLUMNS = ("calls", "hits", "exact", "semantic", "inflight", "stored", "saved ms")
+_COLUMNS = ("calls", "hits", "exact", "semantic", "inflight", "shadow", "stored", "saved ms")
 
 
 def _table(answer: Json) -> Table:
@@ -88,9 +88,11 @@ def _title(answer: Json) -> str:
 
 
 def _cells(row: Json) -> list[str]:
-    """Hits and their tiers as shares of the calls."""
+    """Hits, their tiers, and what would have been hits, as shares of the calls."""
     calls = row["requests"]
-    shares = [row[name] / calls if calls else 0.0 for name in ("hits", "exact", "semantic", "inflight")]
+    shares = [
+        row[name] / calls if calls else 0.0 for name in ("hits", "exact", "semantic", "inflight", "shadow")
+    ]
     counts = [row["stored"], round(row["saved_ms"])]
     return [str(calls), *(f"{share:.1%}" for share in shares), *map(str, counts)]
 

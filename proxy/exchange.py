@@ -74,8 +74,8 @@ class Exchange:
         if call.controls.read and (reply := await self._from_exact(trip)):
             return reply
         question = await self._understand(trip)
-        if not question.policy.category.cacheable:
-            return await self._bypass(trip, "category", question)
+        if barred := question.policy.category.barred:
+            return await self._bypass(trip, barred, question)
         if not call.controls.read:
             trip.report.bypassed("no-cache")
         elif reply := await self._from_near(trip, question):
@@ -111,6 +111,9 @@ class Exchange:
             return None
         if found.verdict.freshness == "revalidate":
             self._tasks.spawn(self._renew(trip.call, found.entry), name=f"renew-{found.entry.id}")
+        if found.shadowed:
+            trip.report.found(found, trip.now)
+            return await self._shadow(trip, found.entry.category)
         return self._replay(trip, found, body)
 
     async def _load(self, trip: Trip, found: Found) -> bytes | None:
@@ -170,8 +173,11 @@ class Exchange:
         report = trip.report
         report.outcome, report.tier, report.collapsed = "HIT", "inflight", True
         report.similarity, report.entry_id = similarity, flight.entry_id
-        report.category = report.category or flight.question.policy.category.name
+        category = flight.question.policy.category.name
+        report.category = report.category or trip.call.controls.category or category
         report.matched = flight.question.call.text or ""
+        if self._cache.shadowed(report.category, category):
+            return await self._shadow(trip, report.category)
         try:
             return await self._ride(trip, flight)
         except (_Stranded, CallError):
@@ -207,12 +213,13 @@ class Exchange:
             if head.status in _OVERLOADED_OR_DOWN and (reply := await self._instead(trip, head.status)):
                 return reply
             report.stored = head.status == 200 and not flight.private
-            report.entry_id = flight.entry_id if report.stored else ""
+            if report.outcome != "SHADOW":
+                report.entry_id = flight.entry_id if report.stored else ""
             return await self._relay(trip, head, rider)
 
     async def _instead(self, trip: Trip, status: int) -> Reply | None:
         """The stale answer for an upstream that fails."""
-        if trip.stale is None or (body := await self._load(trip, trip.stale)) is None:
+        if trip.stale is None or trip.stale.shadowed or (body := await self._load(trip, trip.stale)) is None:
             return None
         trip.report.upstream_status = status
         return self._replay(trip, trip.stale, body)
@@ -220,6 +227,14 @@ class Exchange:
     async def _bypass(self, trip: Trip, reason: str, question: Question | None = None) -> Reply:
         trip.report.bypassed(reason)
         question = question or self._cache.question(trip.call, trip.call.controls.category or "default", None)
+        return await self._lead(trip, self._forwarder.start(question, private=True))
+
+    async def _shadow(self, trip: Trip, category: str) -> Reply:
+        """A hit that is counted and not served: the upstream answers. Nothing is stored, as after a hit."""
+        trip.report.shadowed()
+        if trip.call.controls.only_if_cached:
+            raise NotCached("This category only tries the cache, and the request asked for a cached answer")
+        question = self._cache.question(trip.call, category, None)
         return await self._lead(trip, self._forwarder.start(question, private=True))
 
     async def _renew(self, call: Call, entry: Entry) -> None:

@@ -23,6 +23,8 @@ class Tally:
     stale: int = 0
     misses: int = 0
     bypasses: int = 0
+    shadow: int = 0
+    """Would have been hits, in categories that only try the cache."""
     errors: int = 0
     """Calls that ended with an error, ours or the upstream's."""
     degraded: int = 0
@@ -46,6 +48,8 @@ class Tally:
                 setattr(self, report.tier or "exact", getattr(self, report.tier or "exact") + 1)
             case "STALE":
                 self.stale += 1
+            case "SHADOW":
+                self.shadow += 1
             case "BYPASS":
                 self.bypasses += 1
             case "MISS":

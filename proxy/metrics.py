@@ -88,7 +88,7 @@ class Metrics:
         if outcome == "HIT" or outcome == "STALE":
             of(self._saved_seconds, category).inc(report.saved_ms / 1000)
             of(self._saved_tokens, category).inc(report.tokens_in + report.tokens_out)
-        elif report.reason:
+        elif report.reason and outcome != "SHADOW":
             of(self._bypass if outcome == "BYPASS" else self._refused, refusal(report.reason)).inc()
         if report.degraded:
             of(self._degraded, report.degraded).inc()

@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 from policies.classifier import Classification
 from proxy.cache import Found, Tier
 
-Outcome = Literal["HIT", "MISS", "BYPASS", "STALE"]
+Outcome = Literal["HIT", "MISS", "BYPASS", "STALE", "SHADOW"]
 
 
 @dataclass(slots=True)
@@ -74,6 +74,11 @@ class Report:
         self.saved_ms = found.entry.cost_ms
         self.tokens_in, self.tokens_out = found.entry.tokens_in, found.entry.tokens_out
 
+    def shadowed(self) -> None:
+        """What would have been a hit is none: the upstream's answer is served, and that has no age."""
+        self.outcome, self.age, self.ttl, self.collapsed = "SHADOW", None, None, False
+        self.saved_ms, self.tokens_in, self.tokens_out = 0.0, 0, 0
+
     def bypassed(self, reason: str) -> None:
         self.outcome, self.reason = "BYPASS", reason
 
@@ -101,6 +106,8 @@ def _cache_status(report: Report) -> str:
     if report.outcome in ("HIT", "STALE") and not report.forwarded and not report.collapsed:
         return f"nearhit; hit; ttl={int(report.ttl or 0)}; detail={report.tier}"
     parts = ["nearhit", f"fwd={_forwarded_because(report)}"]
+    if report.outcome == "SHADOW":
+        parts.append("detail=shadow")
     if report.upstream_status:
         parts.append(f"fwd-status={report.upstream_status}")
     parts += [name for name in ("stored", "collapsed") if getattr(report, name)]
@@ -112,7 +119,7 @@ def _forwarded_because(report: Report) -> str:
         return "stale"
     if report.outcome == "BYPASS":
         return "request" if report.reason == "no-cache" else "bypass"
-    return "miss"
+    return "bypass" if report.outcome == "SHADOW" else "miss"
 
 
 def _scores(report: Report) -> dict[str, str]:

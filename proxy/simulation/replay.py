@@ -141,7 +141,7 @@ class Player:
             return served
         question = await self._understand(call)
         category = question.policy.category
-        if not category.cacheable:
+        if category.barred:
             return Served(category.name, calls=1)
         if served := await self._from(self._cache.near(question, now), number, call):
             return served
