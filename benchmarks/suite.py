@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,6 +31,7 @@ RESULTS = Path(__file__).parent / "results" / "latest.json"
 CALLERS = (1, 32)
 REMEMBERED = 400
 """Questions that are stored before the hits are measured."""
+QUESTIONS_EACH = 100
 CALLER = "sk-benchmark"
 
 EXACT_SHARE = 0.40
@@ -144,6 +145,7 @@ class Bench:
         self._topics = list(islice(traffic.topics(seed=1), REMEMBERED))
         self._new = traffic.topics(seed=2)
         self._again = (f"{way} {topic}?" for way in traffic.ASKED_AGAIN for topic in self._topics)
+        self._asked = count()
         self.floors: dict[str, Measurement] = {}
 
     # The traffic
@@ -157,10 +159,10 @@ class Bench:
         return (traffic.chat(question, CALLER) for question in self._again)
 
     def fresh(self) -> Iterator[bytes]:
-        return (traffic.chat(question, CALLER) for question in self._unheard())
+        return (traffic.chat(question, self._somebody()) for question in self._unheard())
 
     def streams(self) -> Iterator[bytes]:
-        return (traffic.chat(question, CALLER, stream=True) for question in self._unheard())
+        return (traffic.chat(question, self._somebody(), stream=True) for question in self._unheard())
 
     def passed(self) -> Iterator[bytes]:
         return (
@@ -169,6 +171,11 @@ class Bench:
 
     def _unheard(self) -> Iterator[str]:
         return (f"{traffic.ASKED} {topic}?" for topic in self._new)
+
+    def _somebody(self) -> str:
+        """One of many callers, each with some questions: among thousands of one caller's, all by chance, some
+        would be alike."""
+        return f"sk-{next(self._asked) // QUESTIONS_EACH}"
 
     # The processes
 
@@ -183,8 +190,8 @@ class Bench:
     def encoder(self, part: Part) -> Measurement:
         def take(callers: int) -> Sample:
             # More than any CPU encodes in that time with so many callers.
-            count = int(self._seconds * 3000) + callers
-            job = {"texts": list(islice(self._unheard(), count)), "callers": callers}
+            texts = list(islice(self._unheard(), int(self._seconds * 3000) + callers))
+            job = {"texts": texts, "callers": callers}
             answer = part.ask({**job, "seconds": self._seconds})
             return sample(answer["latencies"], answer["seconds"], {})
 
