@@ -26,7 +26,7 @@ def load_folder(folder: Path) -> dict[str, Category]:
     found: dict[str, Category] = {}
     shares: list[tuple[Category, Lines]] = []
     problems: list[Problem] = []
-    for path in _files(folder):
+    for path in category_files(folder):
         try:
             category, lines = _load(path)
         except ConfigError as error:
@@ -42,7 +42,8 @@ def load_folder(folder: Path) -> dict[str, Category]:
     return found
 
 
-def _files(folder: Path) -> list[Path]:
+def category_files(folder: Path) -> list[Path]:
+    """Those that count, in the order of names; hidden ones do not."""
     return sorted(p for p in folder.iterdir() if p.suffix in (".yaml", ".yml") and not p.name.startswith("."))
 
 

@@ -24,6 +24,7 @@ STDERR = 2
 
 _ELSEWHERE = {
     "simulate": ("proxy.simulation.command", "simulate", "Replay a trace through the real cache."),
+    "tune": ("proxy.tuning", "tune", "Propose thresholds from labelled pairs."),
     "explain": ("proxy.cli_admin", "explain", "Tell what would happen to a query, and why."),
     "purge": ("proxy.cli_admin", "purge", "Make the running proxy forget answers."),
     "stats": ("proxy.cli_admin", "stats", "Show what the running proxy has done, by category."),
@@ -74,7 +75,7 @@ def run(arguments: list[str]) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
-        return _fail(1, error.format_message())
+        return _fail(error.exit_code, error.format_message())
     except click.Abort:
         return _fail(1, "stopped")
     except OSError as error:

@@ -50,6 +50,10 @@ class KeptVectors:
         vector = self._vectors[digest] = await self._embedder.embed(text)
         return vector
 
+    def known(self, text: str) -> Vector | None:
+        """None when the text is too long, or was never asked for."""
+        return self._vectors.get(_digest(text))
+
     async def embed_many(self, texts: Sequence[str]) -> Matrix:
         return await self._embedder.embed_many(texts)
 

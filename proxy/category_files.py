@@ -1,0 +1,47 @@
+"""Changes to category files that people wrote: a value is replaced, every other byte stays."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+
+from policies.book import PACKAGED
+from policies.loader import category_files, load_category
+
+
+def file_of(folder: Path, name: str) -> Path:
+    """The file of a category that the folder has."""
+    return next(path for path in category_files(folder) if load_category(path).name == name)
+
+
+def copy_missing(names: Iterable[str], folder: Path) -> list[str]:
+    """Packaged files of those categories that the folder has none for; their names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    there = {load_category(path).name for path in category_files(folder)}
+    missing = [name for name in names if name not in there]
+    for name in missing:
+        shutil.copyfile(PACKAGED / f"{name}.yaml", folder / f"{name}.yaml")
+    return missing
+
+
+def set_threshold(path: Path, threshold: float) -> None:
+    """The file is replaced as a whole, so that nobody reads half of it. Raises `ConfigError` for a file that
+    cannot be read, `OSError` for one that cannot be written."""
+    path = path.resolve()
+    text = path.read_bytes().decode("utf-8")
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(with_threshold(text, threshold).encode("utf-8"))
+    shutil.copymode(path, partial)
+    partial.replace(path)
+
+
+def with_threshold(text: str, threshold: float) -> str:
+    """The text of a valid category file with another threshold and nothing else changed."""
+    root = yaml.compose(text, yaml.SafeLoader)
+    assert isinstance(root, yaml.MappingNode)
+    value = next(value for key, value in root.value if key.value == "threshold")
+    start, end = value.start_mark.index, value.end_mark.index
+    return f"{text[:start]}{threshold:g}{text[end:]}"
