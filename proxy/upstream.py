@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -92,7 +93,8 @@ class Upstream:
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             trace_configs=[trace],
-            trust_env=True,
+            # Not trust_env: it reads ~/.netrc for every call, and puts the passwords from there into it.
+            proxy=_proxy_of(URL(url)),
             read_bufsize=2**18,
         )
 
@@ -129,6 +131,13 @@ class Upstream:
 
     async def close(self) -> None:
         await self._session.close()
+
+
+def _proxy_of(origin: URL) -> str | None:
+    """The proxy that the environment sets for an origin (HTTPS_PROXY, NO_PROXY ...)."""
+    if origin.host is None or proxy_bypass(origin.host):
+        return None
+    return getproxies().get(origin.scheme)
 
 
 def _payload(body: Body) -> Body | BytesIO:
