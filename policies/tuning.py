@@ -9,8 +9,9 @@ wanted share when the upper bound of Clopper and Pearson (1934) is.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count
 from math import ceil, exp, lgamma, log, log1p, nan
 
@@ -19,8 +20,8 @@ LOWEST = 0.5
 """Of thresholds that are considered; under it nothing is about the same."""
 
 _TINY = 1e-300
-_CLOSE = 1e-12
-_MOST = 1 << 24
+_CLOSE = 1e-10
+_MOST = 1 << 20
 """Hits; who would need more is told that no number is enough."""
 
 
@@ -118,7 +119,9 @@ def _missing(points: Sequence[Point], pairs: int, wanted: float, confidence: flo
     if not shares:
         return hits_needed(0.0, wanted, confidence)
     needs = ((share.whole, hits_needed(share.value, wanted, confidence)) for share in shares)
-    return min((max(1, ceil((needed / hits - 1) * pairs)) for hits, needed in needs if needed), default=None)
+    return min(
+        (max(1, ceil((needed - hits) * pairs / hits)) for hits, needed in needs if needed), default=None
+    )
 
 
 def hits_needed(observed: float, wanted: float, confidence: float) -> int | None:
@@ -128,43 +131,40 @@ def hits_needed(observed: float, wanted: float, confidence: float) -> int | None
     if observed == 0:
         return ceil(log1p(-confidence) / log1p(-wanted))
     few, many = 1, 2
-    while _high(observed * many, many, confidence) > wanted:
+    while not _within(observed, many, wanted, confidence):
         few, many = many, many * 2
         if many > _MOST:
             return None
     while many - few > 1:
         middle = (few + many) // 2
-        enough = _high(observed * middle, middle, confidence) <= wanted
-        few, many = (few, middle) if enough else (middle, many)
+        few, many = (few, middle) if _within(observed, middle, wanted, confidence) else (middle, many)
     return many
+
+
+def _within(observed: float, hits: int, wanted: float, confidence: float) -> bool:
+    """Whether the upper bound is `wanted` at most."""
+    return _beta(observed * hits + 1, hits - observed * hits, wanted) >= confidence
 
 
 # Binomial bounds
 
 
+@lru_cache(maxsize=4096)
 def upper_bound(part: int, whole: int, confidence: float) -> float:
     """The share above which a sample would have `part` of `whole` or less with a probability of
     1 − `confidence`."""
-    return _high(part, whole, confidence) if part < whole else 1.0
+    low, high = 0.0, 1.0
+    while high - low > _CLOSE and part < whole:
+        middle = (low + high) / 2
+        enough = _beta(part + 1, whole - part, middle) >= confidence
+        low, high = (low, middle) if enough else (middle, high)
+    return high
 
 
 def lower_bound(part: int, whole: int, confidence: float) -> float:
     """The share below which a sample would have `part` of `whole` or more with a probability of
     1 − `confidence`."""
     return 1.0 - upper_bound(whole - part, whole, confidence) if whole else 0.0
-
-
-def _high(part: float, whole: int, confidence: float) -> float:
-    """The quantile `confidence` of Beta(part + 1, whole − part)."""
-    return _where(lambda share: _beta(part + 1, whole - part, share) >= confidence)
-
-
-def _where(reached: Callable[[float], bool]) -> float:
-    low, high = 0.0, 1.0
-    while high - low > _CLOSE:
-        middle = (low + high) / 2
-        low, high = (low, middle) if reached(middle) else (middle, high)
-    return high
 
 
 def _beta(a: float, b: float, x: float) -> float:
