@@ -66,8 +66,8 @@ def required_similarity(asked: InForce, stored: InForce, controls: Controls) -> 
 def lifetime(asked: InForce, stored: InForce, ttl: float | None) -> float:
     """Seconds an answer is fresh: the shorter of the two categories', or what its caller asked for in
     bounds."""
-    allowed = min(asked.ttl, stored.ttl)
-    return allowed if ttl is None else min(ttl, max(allowed, longest(stored)))
+    own = stored.ttl if ttl is None else min(ttl, longest(stored))
+    return own if asked.category.name == stored.category.name else min(asked.ttl, own)
 
 
 def longest(policy: InForce) -> float:

@@ -37,6 +37,17 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
+class Audit:
+    """Which hits are checked against a fresh answer. None, by default: each costs a call."""
+
+    share: float = 0.0
+    per_hour: int = 60
+    threshold_floor: float | None = None
+    """None: a threshold that follows its target is never below the category's own."""
+    threshold_ceiling: float = 0.98
+
+
+@dataclass(frozen=True, slots=True)
 class Category:
     name: str
     threshold: float
@@ -52,6 +63,8 @@ class Category:
     priority: int = 1
     guards: tuple[str, ...] = ("numbers", "negation", "identifiers", "entities")
     load: Load = field(default_factory=Load)
+    audit: Audit = field(default_factory=Audit)
+    target_wrong_rate: float | None = None
 
     @property
     def barred(self) -> str:
@@ -69,16 +82,14 @@ class InForce:
     pressure: float = 0.0
 
 
-def in_force(category: Category, pressure: float) -> InForce:
+def in_force(category: Category, pressure: float, base: float | None = None) -> InForce:
     """θ = max(floor, θ₀ − drop·λ) and ttl = min(ceiling, ttl₀·(1 + (factor − 1)·λ)), λ = `pressure` in [0,
-    1].
+    1], θ₀ = `base` where audits moved it, else the category's threshold.
 
     Floor and ceiling bound the bending only: a base that is already beyond them stays as it is.
     After arXiv 2510.26835, section on adaptive policies.
     """
-    load = category.load
-    threshold = min(
-        category.threshold, max(load.threshold_floor, category.threshold - load.threshold_drop * pressure)
-    )
+    load, base = category.load, category.threshold if base is None else base
+    threshold = min(base, max(load.threshold_floor, base - load.threshold_drop * pressure))
     ttl = max(category.ttl, min(load.ttl_ceiling, category.ttl * (1.0 + (load.ttl_factor - 1.0) * pressure)))
     return InForce(category, threshold, ttl, pressure)

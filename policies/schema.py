@@ -17,7 +17,7 @@ from pydantic import (
 from pydantic_core.core_schema import ValidationInfo
 
 from policies.guards import GUARDS
-from policies.model import Category, Load, Match, Mode, Scope, Stale
+from policies.model import Audit, Category, Load, Match, Mode, Scope, Stale
 from policies.values import Duration, Share
 
 
@@ -71,8 +71,15 @@ class LoadPart(_Part):
     ttl_ceiling: Duration | None = None
 
 
+class AuditPart(_Part):
+    share: Share = 0.0
+    per_hour: Annotated[int, Field(ge=0, le=100_000)] = 60
+    threshold_floor: Cosine | None = None
+    threshold_ceiling: Cosine = 0.98
+
+
 class CategoryFile(_Part):
-    # `load` is checked against threshold and ttl, which therefore stand before it.
+    # `load` and `audit` are checked against threshold and ttl, which therefore stand before them.
     name: Name
     threshold: Cosine
     ttl: Annotated[Duration, Field(gt=0)]
@@ -88,6 +95,8 @@ class CategoryFile(_Part):
     priority: Annotated[int, Field(ge=0)] = 1
     guards: list[GuardName] = ["numbers", "negation", "identifiers", "entities"]
     load: LoadPart = LoadPart()
+    audit: AuditPart = AuditPart()
+    target_wrong_rate: Annotated[Share, Field(gt=0)] | None = None
 
     @field_validator("load")
     @classmethod
@@ -97,6 +106,13 @@ class CategoryFile(_Part):
         if load.ttl_ceiling is not None and load.ttl_ceiling < info.data.get("ttl", 0.0):
             raise ValueError("has a ttl_ceiling below the ttl; raise the ceiling")
         return load
+
+    @field_validator("audit")
+    @classmethod
+    def _moves_around_the_threshold(cls, audit: AuditPart, info: ValidationInfo) -> AuditPart:
+        if (audit.threshold_floor or 0.0) > info.data.get("threshold", 1.0):
+            raise ValueError("has a threshold_floor above the threshold; lower the floor")
+        return audit
 
     def category(self, more_examples: list[str]) -> Category:
         """`more_examples`: the lines of `examples_file`."""
@@ -121,4 +137,6 @@ class CategoryFile(_Part):
                 ttl_factor=load.ttl_factor,
                 ttl_ceiling=float("inf") if load.ttl_ceiling is None else load.ttl_ceiling,
             ),
+            audit=Audit(**self.audit.model_dump()),
+            target_wrong_rate=self.target_wrong_rate,
         )

@@ -18,9 +18,11 @@ from embeddings.opening import open_embedder
 from policies.book import Book
 from policies.classifier import Classifier
 from policies.errors import ConfigError
+from proxy.auditing import Auditor, Strain
 from proxy.cache import Cache, Rules
 from proxy.exchange import Exchange
 from proxy.forwarding import Forwarder
+from proxy.judge import Judge
 from proxy.ledger import Ledger
 from proxy.logs import log_call
 from proxy.metrics import Metrics
@@ -60,6 +62,7 @@ class App:
     settings: Settings
     cache: Cache
     forwarder: Forwarder
+    auditor: Auditor
     data_plane: DataPlane
     ledger: Ledger
     metrics: Metrics
@@ -109,10 +112,13 @@ async def open_app(
             Deadlines(deadlines.connect_timeout, deadlines.first_byte_timeout, deadlines.idle_timeout),
         )
         stack.push_async_callback(upstream.close)
+        judge = await asyncio.to_thread(Judge, settings.judge) if settings.judge.url else None
+        if judge is not None:
+            stack.push_async_callback(judge.close)
         # Entered last, so closed first: calls on their way still want to be stored.
         tasks = Tasks()
         stack.push_async_callback(tasks.close)
-        app = _assemble(settings, cache, upstream, tasks, clock)
+        app = _assemble(settings, cache, upstream, tasks, clock, judge)
         background = [tasks.spawn(work, name) for name, work in _background(app).items()]
         try:
             yield app
@@ -128,11 +134,15 @@ def _open_embedder(settings: Settings) -> Embedder:
     )
 
 
-def _assemble(settings: Settings, cache: Cache, upstream: Upstream, tasks: Tasks, clock: Clock) -> App:
+def _assemble(
+    settings: Settings, cache: Cache, upstream: Upstream, tasks: Tasks, clock: Clock, judge: Judge | None
+) -> App:
     forwarder = Forwarder(cache, upstream, tasks, clock, settings.limits.answer_bytes)
-    exchange = Exchange(cache, forwarder, tasks, clock, settings.expose_scores)
+    strain = Strain(lambda: forwarder.under_way, settings.audit.in_flight, clock)
+    auditor = Auditor(cache, forwarder, tasks, clock, strain, judge, settings.audit.pairs)
+    exchange = Exchange(cache, forwarder, auditor, tasks, clock, settings.expose_scores)
     metrics = Metrics()
-    ledger = Ledger(metrics.observe, log_call)
+    ledger = Ledger(metrics.observe, log_call, strain.observe)
     bounds = settings.limits
     data_plane = DataPlane(
         exchange,
@@ -144,7 +154,7 @@ def _assemble(settings: Settings, cache: Cache, upstream: Upstream, tasks: Tasks
         clock,
         ledger.publish,
     )
-    return App(settings, cache, forwarder, data_plane, ledger, metrics, tasks, clock, clock())
+    return App(settings, cache, forwarder, auditor, data_plane, ledger, metrics, tasks, clock, clock())
 
 
 # What goes on beside the calls
@@ -165,15 +175,20 @@ async def _warm_up(app: App) -> None:
     def note(loaded: int) -> None:
         app.progress.loaded = loaded
 
-    cache = app.cache
-    try:
-        await rebuild(
-            cache.documents, cache.entries, cache.embedder.fingerprint, cache.kept, app.clock(), note
-        )
-    except StorageError as error:
-        app.progress.failed = str(error)
-        log.error("the index could not be loaded from the documents: %s", error)
-    app.progress.done = True
+    cache, pause = app.cache, 1.0
+    while not app.progress.done:
+        try:
+            await rebuild(
+                cache.documents, cache.entries, cache.embedder.fingerprint, cache.kept, app.clock(), note
+            )
+        except StorageError as error:
+            app.progress.failed = str(error)
+            log.error("the index could not be loaded from the documents, next try in %g s: %s", pause, error)
+            await asyncio.sleep(pause)
+            pause = min(60.0, 2 * pause)
+        else:
+            app.progress.failed = ""
+            app.progress.done = True
 
 
 async def _sweep(app: App) -> None:

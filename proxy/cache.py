@@ -13,13 +13,14 @@ from typing import Literal
 
 from embeddings.base import Embedder, Vector
 from policies import eviction
+from policies.audit import Audits
 from policies.book import Book
 from policies.classifier import Classification, Classifier
 from policies.decision import Controls, Offer, Verdict, judge, kept, lifetime, required_similarity
 from policies.model import InForce, in_force
 from proxy.dialects.base import Usage
 from proxy.flights import Question
-from proxy.messages import SHARED, Call
+from proxy.messages import SHARED, Call, shown
 from storage.base import Document, Entry, StorageError
 from storage.buffered import BufferedDocuments
 from storage.entries import Entries
@@ -83,6 +84,7 @@ class Cache:
         capacity_bytes: int | None = None,
     ) -> None:
         self.rules = rules
+        self.audits = Audits()
         self.embedder = embedder
         self.documents = documents
         self.entries = Entries(
@@ -142,7 +144,9 @@ class Cache:
         return SHARED if self.rules.book.get(category).scope == "shared" else call.tenant
 
     def policy(self, category: str) -> InForce:
-        return in_force(self.rules.book.get(category), pressure=0.0)
+        """The one place where a category's threshold becomes the one that holds."""
+        kind = self.rules.book.get(category)
+        return in_force(kind, pressure=0.0, base=self.audits.threshold(kind))
 
     def shadowed(self, asked: str, stored: str) -> bool:
         """Whether answers between these two categories are only counted."""
@@ -158,13 +162,21 @@ class Cache:
                 break
             text = question.call.text or ""
             self._consider(found, entry, similarity, text, question.policy, question.call.controls, now)
-            if found.fresh is not None:
+            if found.fresh is not None and found.fresh.verdict.freshness == "fresh":
                 break
         return found
 
     def _candidates(self, question: Question) -> Iterator[tuple[float, Entry]]:
-        if question.vector is not None:
-            yield from self.entries.nearest(question.partition, question.vector, CANDIDATES)
+        """Best first; without those whose category has since been closed or withdrawn from other tenants."""
+        if question.vector is None:
+            return
+        for similarity, entry in self.entries.nearest(question.partition, question.vector, CANDIDATES):
+            if self._still_open(question, entry.category):
+                yield similarity, entry
+
+    def _still_open(self, question: Question, category: str) -> bool:
+        barred = self.rules.book.get(category).barred
+        return not barred and self._scope(category, question.call) == question.scope
 
     def _consider(
         self, found: Search, entry: Entry, similarity: float, text: str, policy: InForce, controls: Controls,
@@ -177,8 +189,10 @@ class Cache:
         tier: Tier = "exact" if exact else "semantic"
         shadowed = self.shadowed(policy.category.name, entry.category)
         candidate = Found(entry, tier, similarity, threshold, verdict, policy, shadowed)
-        if verdict.freshness in ("fresh", "revalidate"):
+        if verdict.freshness == "fresh":
             found.fresh = candidate
+        elif verdict.freshness == "revalidate":
+            found.fresh = found.fresh or candidate
         elif verdict.freshness == "stale":
             found.stale = found.stale or candidate
         found.refused = found.refused or verdict.reason
@@ -186,6 +200,8 @@ class Cache:
     def alike(self, question: Question, other: Question, now: float) -> float | None:
         """Similarity of two questions that are both on their way, if one's answer will do for the other."""
         if question.vector is None or other.vector is None:
+            return None
+        if not self._still_open(question, other.policy.category.name):
             return None
         similarity = float(question.vector @ other.vector)
         offer = Offer(other.call.text or "", similarity, 0.0, None, other.policy)
@@ -234,7 +250,8 @@ class Cache:
             partition=question.partition,
             fingerprint=question.fingerprint,
             category=question.policy.category.name,
-            text=call.text or "",
+            # Compared with others only where there is a vector; otherwise kept for people to recognise it.
+            text=call.text or "" if question.vector is not None else shown(call.text or ""),
             created=now,
             dialect=call.dialect.name,
             model=call.reading.model,
@@ -255,6 +272,11 @@ class Cache:
             return False
         self.documents.forget([gone.id for gone in self.entries.add(entry, vector, now)])
         return True
+
+    def drop(self, id: str) -> None:
+        """Gone from memory now, from the store soon."""
+        if self.entries.remove(id) is not None:
+            self.documents.forget([id])
 
     def lost(self, ids: Sequence[str]) -> None:
         """Documents that the store could not be brought to keep."""

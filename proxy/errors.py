@@ -2,6 +2,7 @@
 
     CallError
     ├── BadRequest     400   not JSON
+    ├── NotAllowed     405   CONNECT
     ├── TooLarge       413   body over `limits.body_bytes`
     ├── Busy           429   the door is full
     ├── Unreachable    502   no answer from the upstream
@@ -30,6 +31,11 @@ class CallError(Exception):
 class BadRequest(CallError):
     status = 400
     code = "invalid_request_error"
+
+
+class NotAllowed(CallError):
+    status = 405
+    code = "method_not_allowed"
 
 
 class TooLarge(CallError):

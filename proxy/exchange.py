@@ -16,12 +16,14 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from embeddings.base import EmbeddingError, TextTooLong, Vector
+from policies.decision import Controls
 from proxy import report as reports
+from proxy.auditing import Auditor, Hit
 from proxy.cache import Cache, Found, Search
 from proxy.errors import CallError, NotCached
 from proxy.flights import Flight, Question, Rider
 from proxy.forwarding import Forwarder
-from proxy.messages import Call
+from proxy.messages import Call, shown
 from proxy.relay import relay
 from proxy.report import Report
 from proxy.tasks import Tasks
@@ -57,12 +59,14 @@ class Exchange:
         self,
         cache: Cache,
         forwarder: Forwarder,
+        auditor: Auditor,
         tasks: Tasks,
         clock: Callable[[], float],
         expose_scores: bool,
     ) -> None:
         self._cache = cache
         self._forwarder = forwarder
+        self._auditor = auditor
         self._tasks = tasks
         self._clock = clock
         self._expose_scores = expose_scores
@@ -80,8 +84,7 @@ class Exchange:
             trip.report.bypassed("no-cache")
         elif reply := await self._from_near(trip, question):
             return reply
-        if call.controls.only_if_cached:
-            raise NotCached("This answer is not in the cache, and the request asked for a cached one only")
+        _demand_upstream(call.controls)
         return await self._from_upstream(trip, question)
 
     # The tiers
@@ -89,7 +92,7 @@ class Exchange:
     async def _from_exact(self, trip: Trip) -> Reply | None:
         if reply := await self._from(trip, self._cache.exact(trip.call, trip.now)):
             return reply
-        flight = self._forwarder.flights.same(trip.call.exact(trip.call.tenant))
+        flight = self._forwarder.flights.same(trip.call.exact(trip.call.tenant), trip.call.generation)
         if flight is None or trip.call.controls.only_if_cached:
             return None
         return await self._join(trip, flight, 1.0)
@@ -109,11 +112,12 @@ class Exchange:
         body = await self._load(trip, found)
         if body is None:
             return None
-        if found.verdict.freshness == "revalidate":
+        if found.verdict.freshness == "revalidate" and trip.call.controls.write:
             self._tasks.spawn(self._renew(trip.call, found.entry), name=f"renew-{found.entry.id}")
         if found.shadowed:
             trip.report.found(found, trip.now)
-            return await self._shadow(trip, found.entry.category)
+            return await self._shadow(trip, found.entry.category, Hit(trip.call, found, body))
+        self._auditor.served(Hit(trip.call, found, body))
         return self._replay(trip, found, body)
 
     async def _load(self, trip: Trip, found: Found) -> bytes | None:
@@ -160,9 +164,10 @@ class Exchange:
         return await self._lead(trip, self._forwarder.start(question))
 
     def _boardable(self, question: Question, now: float) -> tuple[Flight | None, float]:
-        if flight := self._forwarder.flights.same(question.exact):
+        generation = question.call.generation
+        if flight := self._forwarder.flights.same(question.exact, generation):
             return flight, 1.0
-        near = self._forwarder.flights.near(question.partition)
+        near = self._forwarder.flights.near(question.partition, generation)
         alike = [(self._cache.alike(question, flight.question, now), flight) for flight in near]
         best = max(((s, f) for s, f in alike if s is not None), key=lambda pair: pair[0], default=None)
         return (best[1], best[0]) if best else (None, 0.0)
@@ -175,7 +180,7 @@ class Exchange:
         report.similarity, report.entry_id = similarity, flight.entry_id
         category = flight.question.policy.category.name
         report.category = report.category or trip.call.controls.category or category
-        report.matched = flight.question.call.text or ""
+        report.matched = shown(flight.question.call.text or "")
         if self._cache.shadowed(report.category, category):
             return await self._shadow(trip, report.category)
         try:
@@ -193,7 +198,8 @@ class Exchange:
             if head.status != 200:
                 raise _Stranded
             if streams:
-                return await self._relay(trip, head, rider)
+                chunks = await _begun(rider.chunks())
+                return await self._relay(trip, _anybodys(head), rider, chunks)
             body = await asyncio.shield(flight.answer)
         if body is None:
             raise _Stranded
@@ -215,7 +221,7 @@ class Exchange:
             report.stored = head.status == 200 and not flight.private
             if report.outcome != "SHADOW":
                 report.entry_id = flight.entry_id if report.stored else ""
-            return await self._relay(trip, head, rider)
+            return await self._relay(trip, head, rider, rider.chunks())
 
     async def _instead(self, trip: Trip, status: int) -> Reply | None:
         """The stale answer for an upstream that fails."""
@@ -226,16 +232,19 @@ class Exchange:
 
     async def _bypass(self, trip: Trip, reason: str, question: Question | None = None) -> Reply:
         trip.report.bypassed(reason)
+        _demand_upstream(trip.call.controls)
         question = question or self._cache.question(trip.call, trip.call.controls.category or "default", None)
         return await self._lead(trip, self._forwarder.start(question, private=True))
 
-    async def _shadow(self, trip: Trip, category: str) -> Reply:
+    async def _shadow(self, trip: Trip, category: str, hit: Hit | None = None) -> Reply:
         """A hit that is counted and not served: the upstream answers. Nothing is stored, as after a hit."""
         trip.report.shadowed()
-        if trip.call.controls.only_if_cached:
-            raise NotCached("This category only tries the cache, and the request asked for a cached answer")
+        _demand_upstream(trip.call.controls)
         question = self._cache.question(trip.call, category, None)
-        return await self._lead(trip, self._forwarder.start(question, private=True))
+        flight = self._forwarder.start(question, private=True)
+        if hit is not None:
+            self._auditor.shadowed(hit, flight)
+        return await self._lead(trip, flight)
 
     async def _renew(self, call: Call, entry: Entry) -> None:
         """Stale while revalidate: the caller has the old answer, the next one shall have a new one."""
@@ -244,7 +253,7 @@ class Exchange:
         except EmbeddingError:
             return
         question = self._cache.question(call, entry.category, vector)
-        if self._forwarder.flights.same(question.exact) is None:
+        if self._forwarder.flights.same(question.exact, call.generation) is None:
             flight = self._forwarder.start(question)
             with flight.board(waits=True):
                 await asyncio.shield(flight.answer)
@@ -270,14 +279,13 @@ class Exchange:
         told["Content-Type"] = content_type
         return told
 
-    async def _relay(self, trip: Trip, head: Head, rider: Rider) -> Reply:
+    async def _relay(self, trip: Trip, head: Head, rider: Rider, chunks: AsyncIterator[bytes]) -> Reply:
         trip.report.status = head.status
         headers = head.headers.copy()
-        chunks = rider.chunks()
         if self._must_filter(trip.call, rider.flight, head):
             headers.popall("Content-Length", None)
             chunks = _filtered(chunks, trip.call)
-        headers.update(self._told(trip))
+        reports.add(headers, self._told(trip))
         return await relay(trip.request, Head(head.status, head.reason, headers), chunks)
 
     @staticmethod
@@ -288,11 +296,32 @@ class Exchange:
             and flight.has_usage
             and head.status == 200
             and "Content-Encoding" not in head.headers
+            and head.headers.get("Content-Type", "").startswith("text/event-stream")
             and call.dialect.enrich(call.fields) is not None
         )
 
     def _told(self, trip: Trip) -> CIMultiDict[str]:
         return reports.headers(trip.report, trip.call.controls.debug or self._expose_scores)
+
+
+def _anybodys(head: Head) -> Head:
+    """Without what the upstream told the first caller alone: cookies, its request's id, its rate limits."""
+    kept = ("Content-Type", "Content-Encoding")
+    return Head(
+        head.status, head.reason, CIMultiDict((k, head.headers[k]) for k in kept if k in head.headers)
+    )
+
+
+async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same once the first chunk is there; raises what keeps it from coming."""
+    first = await anext(chunks, b"")
+
+    async def all_of_them() -> AsyncIterator[bytes]:
+        yield first
+        async for chunk in chunks:
+            yield chunk
+
+    return all_of_them()
 
 
 async def _filtered(chunks: AsyncIterator[bytes], call: Call) -> AsyncIterator[bytes]:
@@ -302,6 +331,11 @@ async def _filtered(chunks: AsyncIterator[bytes], call: Call) -> AsyncIterator[b
             yield kept
     if rest := unenriched.rest():
         yield rest
+
+
+def _demand_upstream(controls: Controls) -> None:
+    if controls.only_if_cached:
+        raise NotCached("This answer is not in the cache, and the request asked for a cached one only")
 
 
 def _raise(error: CallError) -> Reply:

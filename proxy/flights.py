@@ -76,9 +76,9 @@ class Flight:
         """All that arrived so far; None once it outgrew `capacity`."""
         return self._chunks if self._size <= self.capacity else None
 
-    @property
-    def joinable(self) -> bool:
-        return self.error is None and self.whole is not None
+    def joinable(self, generation: int) -> bool:
+        current = self.question.call.generation == generation
+        return current and self.error is None and self.whole is not None
 
     async def push(self, chunk: bytes) -> None:
         """Hands a chunk to all riders, and waits while they are too far behind."""
@@ -181,13 +181,14 @@ class Flights:
     def __len__(self) -> int:
         return len(self._same)
 
-    def same(self, digest: bytes) -> Flight | None:
+    def same(self, digest: bytes, generation: int) -> Flight | None:
+        """Nobody boards a flight from before a purge."""
         flight = self._same.get(digest)
-        return flight if flight is not None and flight.joinable else None
+        return flight if flight is not None and flight.joinable(generation) else None
 
-    def near(self, partition: bytes) -> Iterable[Flight]:
+    def near(self, partition: bytes, generation: int) -> Iterable[Flight]:
         """The newest of those that ask something else in the same partition."""
-        return [flight for flight in self._near.get(partition, ())[-NEAR:] if flight.joinable]
+        return [flight for flight in self._near.get(partition, ())[-NEAR:] if flight.joinable(generation)]
 
     def add(self, flight: Flight) -> None:
         self._same[flight.question.exact] = flight

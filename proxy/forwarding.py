@@ -13,12 +13,12 @@ from contextlib import asynccontextmanager
 from policies import storable
 from policies.storable import Ending
 from proxy.cache import Cache
-from proxy.dialects.base import JsonObject
+from proxy.dialects.base import JsonObject, dump
 from proxy.errors import CallError, Unreachable
 from proxy.flights import Flight, Flights, Question
 from proxy.sse import Splitter
 from proxy.tasks import Tasks
-from proxy.upstream import Answer, Upstream, forwarded
+from proxy.upstream import Answer, Head, Read, Upstream, forwarded
 
 log = logging.getLogger("nearhit.forwarding")
 
@@ -36,6 +36,8 @@ class Forwarder:
         self, cache: Cache, upstream: Upstream, tasks: Tasks, clock: Callable[[], float], answer_bytes: int
     ) -> None:
         self.flights = Flights()
+        self.under_way = 0
+        """Calls on their way up, private ones too."""
         self._cache = cache
         self._upstream = upstream
         self._tasks = tasks
@@ -51,12 +53,14 @@ class Forwarder:
         flight = Flight(question, secrets.token_hex(12), self._clock(), self._answer_bytes, private)
         if not private:
             self.flights.add(flight)
+        self.under_way += 1
         flight.task = self._tasks.spawn(self._fly(flight), name=f"flight-{flight.entry_id}")
         # Not in a `finally` of the task's: a task that is cancelled before its first step has none.
         flight.task.add_done_callback(lambda _: self._over(flight))
         return flight
 
     def _over(self, flight: Flight) -> None:
+        self.under_way -= 1
         self.flights.remove(flight)
         if not flight.landed:
             flight.fail(Unreachable("the call was given up"))
@@ -72,27 +76,27 @@ class Forwarder:
         except CallError as error:
             flight.fail(error)
         else:
-            await self._keep(flight, answer)
+            await self._keep(flight, answer.head)
 
     @asynccontextmanager
-    async def _open(self, flight: Flight) -> AsyncIterator[Answer]:
+    async def _open(self, flight: Flight) -> AsyncIterator[Answer | Read]:
         """With the stream's usage asked for, and without when the upstream takes offence at that."""
         call = flight.question.call
-        richer = call.dialect.enrich(call.fields) if self._knows_usage else None
+        richer = call.dialect.enrich(call.fields)
         flight.has_usage = True
-        if richer is not None:
-            async with self._send(flight, _dump(richer)) as answer:
+        if richer is not None and self._knows_usage:
+            async with self._send(flight, dump(richer)) as answer:
                 if answer.head.status not in REJECTED:
                     yield answer
                     return
-                await answer.read()
+                read = Read(answer.head, await answer.read())
+            if not call.dialect.offended(read.body):
+                yield read
+                return
+            log.warning("the upstream does not know stream_options: its streams cannot be stored")
+            self._knows_usage = False
         async with self._send(flight, call.body) as answer:
             flight.has_usage = richer is None
-            if richer is not None and answer.head.status == 200:
-                log.warning(
-                    "the upstream does not know stream_options: streams are stored without their usage"
-                )
-                self._knows_usage = False
             yield answer
 
     @asynccontextmanager
@@ -103,15 +107,15 @@ class Forwarder:
         async with self._upstream.send("POST", call.target, headers, body) as answer:
             yield answer
 
-    async def _keep(self, flight: Flight, answer: Answer) -> None:
+    async def _keep(self, flight: Flight, head: Head) -> None:
         took_ms = (self._clock() - flight.started) * 1000
-        call, head = flight.question.call, answer.head
+        call = flight.question.call
         body = decoded(flight.whole, head.headers, self._answer_bytes) if head.status == 200 else None
         whole = await self._gathered(flight, body) if body is not None else None
         ending = call.dialect.ending(whole) if whole is not None else Ending(whole=False)
         if whole is None or not ending.whole or body is None:
             return
-        kept = _dump(whole) if call.reading.stream else body
+        kept = dump(whole) if call.reading.stream else body
         if storable.objection(head.status, ending) is None and self._may_store(flight):
             self._store(flight, kept, whole, took_ms)
         flight.conclude(kept)
@@ -130,8 +134,12 @@ class Forwarder:
         return gatherer.answer()
 
     def _may_store(self, flight: Flight) -> bool:
-        call = flight.question.call
-        return not flight.private and call.generation == self._cache.generation
+        """Not across a purge, and not over an answer to a later call."""
+        question = flight.question
+        newer = self._cache.entries.by_exact(question.exact)
+        if newer is not None and newer.created > flight.started:
+            return False
+        return not flight.private and question.call.generation == self._cache.generation
 
     def _store(self, flight: Flight, body: bytes, whole: JsonObject, took_ms: float) -> None:
         question = flight.question
@@ -163,7 +171,3 @@ def _object(body: bytes) -> JsonObject | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
-
-
-def _dump(value: JsonObject) -> bytes:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")

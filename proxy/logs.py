@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
+from aiohttp.http_exceptions import HttpProcessingError
+
 from proxy.report import Report
 from proxy.settings import Log
 
@@ -58,10 +60,20 @@ def logging_to(descriptor: int, settings: Log) -> Iterator[Background]:
         handler.close()
 
 
+def _without_bytes(record: logging.LogRecord) -> bool:
+    """aiohttp repeats the bytes that it could not parse, and they may be somebody's key."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.exc_info = record.exc_text = None
+        record.msg, record.args = "a request that is not HTTP: %s", (type(error).__name__,)
+    return True
+
+
 class Background(logging.Handler):
     def __init__(self, descriptor: int, formatter: logging.Formatter) -> None:
         super().__init__()
         self.setFormatter(formatter)
+        self.addFilter(_without_bytes)
         self.dropped = 0
         self._descriptor = descriptor
         self._waiting: deque[logging.LogRecord] = deque()

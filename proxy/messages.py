@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
@@ -19,27 +18,28 @@ from multidict import CIMultiDictProxy
 from policies.decision import Controls
 from proxy import controls as request_controls
 from proxy.dialects import Dialect
-from proxy.dialects.base import JsonObject, Reading
+from proxy.dialects.base import JsonObject, Reading, dump
 from proxy.errors import BadRequest
 
 IDENTITY_HEADERS = (
-    "openai-organization",
-    "openai-project",
-    "openai-beta",
-    "anthropic-version",
-    "anthropic-beta",
-)
+    "openai-organization", "openai-project", "openai-beta", "anthropic-version", "anthropic-beta",
+    "x-portkey-provider", "x-portkey-config", "x-portkey-virtual-key", "x-portkey-custom-host",
+    "helicone-target-url", "helicone-target-provider", "cf-aig-custom-provider",
+)  # fmt: skip
+"""Headers that choose who answers, or how."""
 SHARED = "shared"
 """Stands where a tenant's digest would, for categories whose answers cross tenants."""
 
+SHOWN = 500
+"""Characters of a question that are kept where it is compared with nothing."""
 _DIGEST_BYTES = 16
 
 
 class Ambiguous(Exception):
-    """JSON that two readers may read differently; never cached."""
+    """JSON that two readers may read differently, or that we cannot read; never cached."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Call:
     """A request for an answer that may be in the cache."""
 
@@ -54,6 +54,8 @@ class Call:
     controls: Controls
     tenant: str
     """Digest of the caller's credentials."""
+    identity: bytes
+    """Digest of everything but the text, the tenant and the vector space."""
     generation: int = 0
     """Of the cache when the call came: an answer is not stored across a purge."""
 
@@ -61,20 +63,14 @@ class Call:
     def text(self) -> str | None:
         return self.reading.text
 
-    @cached_property
-    def _identity(self) -> bytes:
-        headers = [(name, self.headers.getall(name)) for name in IDENTITY_HEADERS if name in self.headers]
-        whole = [self.dialect.name, self.target, headers, self.controls.namespace, self.reading.identity]
-        return _digest(_canonical(whole))
-
     def partition(self, tenant: str, fingerprint: str) -> bytes:
         """Digest of all but the text, in one vector space."""
-        return _digest(self._identity, b"near", tenant.encode(), fingerprint.encode())
+        return _digest(self.identity, b"near", tenant.encode(), fingerprint.encode())
 
     def exact(self, tenant: str) -> bytes:
         """Digest of the whole call."""
         text = b"\0" if self.text is None else b"\1" + self.text.encode("utf-8", "surrogatepass")
-        return _digest(self._identity, b"same", tenant.encode(), text)
+        return _digest(self.identity, b"same", tenant.encode(), text)
 
 
 def read_call(
@@ -84,17 +80,32 @@ def read_call(
 
     Raises `BadRequest` for what is not JSON and `Ambiguous` for what nobody should cache.
     """
+    try:
+        return _read(dialect, target, headers, body, tenant, generation)
+    except RecursionError as error:
+        raise Ambiguous("nested too deeply for us to compare") from error
+
+
+def _read(
+    dialect: Dialect, target: str, headers: CIMultiDictProxy[str], body: bytes, tenant: str, generation: int
+) -> Call | None:
     fields = _parse(body)
     if not isinstance(fields, dict):
         return None
     asked = request_controls.from_headers(headers)
-    if "cache" in fields:
+    if isinstance(fields.get("cache"), dict):
         asked = request_controls.from_litellm(asked, fields.pop("cache"))
-        body = json.dumps(fields, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        body = dump(fields)
     reading = dialect.read(fields)
     if reading is None:
         return None
-    return Call(dialect, target, headers, body, fields, reading, asked, tenant, generation)
+    whole = [dialect.name, target, _identity_headers(headers), asked.namespace, reading.identity]
+    identity = _digest(_canonical(whole))
+    return Call(dialect, target, headers, body, fields, reading, asked, tenant, identity, generation)
+
+
+def _identity_headers(headers: CIMultiDictProxy[str]) -> list[tuple[str, list[str]]]:
+    return [(name, headers.getall(name)) for name in IDENTITY_HEADERS if name in headers]
 
 
 def tenant_digest(credentials: str) -> str:
@@ -102,6 +113,11 @@ def tenant_digest(credentials: str) -> str:
     return blake2b(
         credentials.encode("utf-8", "surrogateescape"), digest_size=_DIGEST_BYTES, person=b"nearhit-tenant"
     ).hexdigest()
+
+
+def shown(text: str) -> str:
+    """As much of a question as people need to recognise it."""
+    return text if len(text) <= SHOWN else text[:SHOWN] + "…"
 
 
 def _parse(body: bytes) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 from multidict import CIMultiDict
 
+from proxy import report as reports
 from proxy.errors import BadRequest, TooLarge
 from proxy.relay import relay
 from proxy.upstream import Head, Upstream, forwarded
@@ -38,7 +39,8 @@ async def pass_through(
     target = request.raw_path if request.raw_path.startswith("/") else request.rel_url.raw_path_qs
     async with upstream.send(request.method, target, headers, content) as answer:
         told = answer.head.headers
-        told.update(extra or {})
+        if extra is not None:
+            reports.add(told, extra)
         return await relay(request, Head(answer.head.status, answer.head.reason, told), answer.chunks())
 
 

@@ -10,7 +10,7 @@ from aiohttp import web
 from proxy.errors import CallerGone, CallError
 from proxy.upstream import Head
 
-WRITE_S = 60.0
+WRITE_S = 600.0
 """Seconds that a caller may take to accept a chunk before it counts as gone."""
 
 
@@ -23,13 +23,13 @@ async def relay(request: web.BaseRequest, head: Head, chunks: AsyncIterator[byte
         async for chunk in chunks:
             async with asyncio.timeout(WRITE_S):
                 await response.write(chunk)
+        await response.write_eof()
     except CallError:
         _break_off(request)
         raise
-    except TimeoutError as error:
+    except (TimeoutError, ConnectionResetError) as error:
         _break_off(request)
         raise CallerGone("the caller did not read its answer") from error
-    await response.write_eof()
     return response
 
 

@@ -10,6 +10,7 @@ from multidict import CIMultiDict
 
 from policies.classifier import Classification
 from proxy.cache import Found, Tier
+from proxy.messages import shown
 
 Outcome = Literal["HIT", "MISS", "BYPASS", "STALE", "SHADOW"]
 
@@ -69,7 +70,7 @@ class Report:
         self.category = self.category or found.entry.category
         self.similarity, self.threshold = found.similarity, found.threshold
         self.pressure = found.policy.pressure
-        self.entry_id, self.matched = found.entry.id, found.entry.text
+        self.entry_id, self.matched = found.entry.id, shown(found.entry.text)
         self.age, self.ttl = now - found.entry.created, found.verdict.remaining
         self.saved_ms = found.entry.cost_ms
         self.tokens_in, self.tokens_out = found.entry.tokens_in, found.entry.tokens_out
@@ -81,6 +82,14 @@ class Report:
 
     def bypassed(self, reason: str) -> None:
         self.outcome, self.reason = "BYPASS", reason
+
+
+def add(headers: CIMultiDict[str], told: CIMultiDict[str]) -> None:
+    """Puts what we tell among an upstream's headers; `Cache-Status` lists every cache on the way, ours
+    last."""
+    status = [*headers.getall("Cache-Status", ()), *told.getall("Cache-Status")]
+    headers.update(told)
+    headers["Cache-Status"] = ", ".join(status)
 
 
 def headers(report: Report, debug: bool) -> CIMultiDict[str]:

@@ -11,13 +11,14 @@ from time import perf_counter
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
+from proxy import controls as request_controls
 from proxy import dialects
 from proxy import report as reports
 from proxy.cache import Cache
 from proxy.dialects import Dialect
-from proxy.errors import Busy, CallError
+from proxy.errors import Busy, CallError, NotAllowed, NotCached
 from proxy.exchange import Exchange, Trip
-from proxy.messages import Ambiguous, read_call, tenant_digest
+from proxy.messages import Ambiguous, read_call, shown, tenant_digest
 from proxy.passthrough import pass_through, read_body
 from proxy.report import Report
 from proxy.upstream import Upstream
@@ -71,6 +72,8 @@ class DataPlane:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         dialect = dialects.of(request.method, request.path)
+        if request.method == "CONNECT":
+            raise NotAllowed("nearhit is no tunnel; send the request to it as to the API itself")
         if dialect is None:
             return await pass_through(request, self._upstream)
         report = Report(self._clock(), request.path, dialect.name)
@@ -104,11 +107,12 @@ class DataPlane:
         if call is None:
             return await self._bypass(request, report, "not-understood", body)
         report.tenant, report.model, report.stream = call.tenant[:12], call.reading.model, call.reading.stream
-        report.query = call.text or ""
+        report.query = shown(call.text or "")
         return await self._exchange.answer(Trip(call, request, report, report.at))
 
     def _tenant(self, headers: CIMultiDictProxy[str]) -> str | None:
-        credentials = [f"{name}: {headers[name]}" for name in self._credentials if name in headers]
+        given = ((name, headers.get(name, "")) for name in self._credentials)
+        credentials = [f"{name}: {value}" for name, value in given if not _is_empty(value)]
         if credentials:
             return tenant_digest("\n".join(credentials))
         return tenant_digest("") if self._share_anonymous else None
@@ -125,8 +129,15 @@ class DataPlane:
         self, request: web.BaseRequest, report: Report, reason: str, body: bytes | None = None
     ) -> web.StreamResponse:
         report.bypassed(reason)
+        if request_controls.from_headers(request.headers).only_if_cached:
+            raise NotCached("This answer is not in the cache, and the request asked for a cached one only")
         report.forwarded = True
         return await pass_through(request, self._upstream, body, reports.headers(report, debug=False))
+
+
+def _is_empty(credentials: str) -> bool:
+    """Also where a scheme is named and nothing follows: an unset variable in somebody's script is nobody."""
+    return credentials.strip().lower() in ("", "bearer", "basic")
 
 
 def _refusal(request: web.BaseRequest, error: CallError) -> web.StreamResponse:

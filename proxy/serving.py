@@ -20,6 +20,7 @@ from proxy.admin import admin_app
 from proxy.app import App, open_app
 from proxy.demo_upstream import MODELS, Behaviour, run_demo_upstream
 from proxy.settings import Settings, mask
+from proxy.upstream import HEADER_BYTES
 from storage.base import StorageError
 from storage.graph import WITHOUT_GRAPH, graph_available
 
@@ -93,7 +94,12 @@ async def _upstream(settings: Settings, stack: AsyncExitStack) -> tuple[Settings
 def _data_plane(app: App) -> web.BaseRunner:
     # Bodies are passed on as they came, so they are not decompressed; a caller that leaves cancels its call.
     server = web.Server(
-        app.data_plane.handle, handler_cancellation=True, auto_decompress=False, access_log=None
+        app.data_plane.handle,
+        handler_cancellation=True,
+        auto_decompress=False,
+        access_log=None,
+        max_line_size=HEADER_BYTES,
+        max_field_size=HEADER_BYTES,
     )
     return web.ServerRunner(server, shutdown_timeout=GRACE_S)
 

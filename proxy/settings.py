@@ -107,8 +107,8 @@ class Upstream(_Section):
         description="Origin of the API, without `/v1`. None: the demo upstream, started beside the proxy.",
     )
     connect_timeout: Duration = Field(default=5.0, description="Time to connect to the upstream.")
-    first_byte_timeout: Duration = Field(default=120.0, description="Time to the first byte of an answer.")
-    idle_timeout: Duration = Field(default=60.0, description="Longest silence within an answer.")
+    first_byte_timeout: Duration = Field(default=600.0, description="Time to the first byte of an answer.")
+    idle_timeout: Duration = Field(default=600.0, description="Longest silence within an answer.")
 
 
 class Listen(_Section):
@@ -186,6 +186,26 @@ class Limits(_Section):
     answer_bytes: Size = Field(default=8 * 2**20, description="Longest answer that is stored.")
 
 
+class Audit(_Section):
+    in_flight: Count = Field(
+        default=64, description="Calls on their way up above which no hit is checked by another call."
+    )
+    pairs: Path | None = Field(
+        default=None,
+        description="File to which checked pairs of questions are added, in clear text, for `nearhit tune`.",
+    )
+
+
+class Judge(_Section):
+    url: Annotated[str, AfterValidator(_origin)] | None = Field(
+        default=None,
+        description="Origin of an OpenAI-compatible API that compares answers. None: no judge.",
+    )
+    model: str = Field(default="gpt-4o-mini", description="Model that judges.")
+    key: SecretStr | None = Field(default=None, description="Key for it, sent as a bearer token.")
+    timeout: Duration = Field(default=30.0, description="Time to a verdict; later is none.")
+
+
 class Log(_Section):
     level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level that is logged."
@@ -211,6 +231,8 @@ class Settings(_Section):
     expose_scores: bool = Field(
         default=False, description="Similarity and threshold in every answer, not only on debug."
     )
+    audit: Audit = Audit()
+    judge: Judge = Judge()
     log: Log = Log()
 
     @model_validator(mode="before")
@@ -224,6 +246,8 @@ class Settings(_Section):
         shown: dict[str, Any] = _masked(self.model_dump(mode="json"))
         if self.admin.token:
             shown["admin"]["token"] = "***"
+        if self.judge.key:
+            shown["judge"]["key"] = "***"
         return shown
 
 
@@ -336,7 +360,7 @@ def _without_secrets(error: ConfigError, data: Any) -> Iterator[Problem]:
 
 def _secrets(data: Any, name: str = "") -> Iterator[tuple[Any, str]]:
     """(value, how it may be shown) of what must not be shown as it is."""
-    if name == "token":
+    if name in ("token", "key"):
         yield data, "***"
     elif isinstance(data, dict):
         for key, value in data.items():

@@ -18,7 +18,9 @@ class Splitter:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that `data` completes."""
-        whole, self._rest = _cut(self._rest + data)
+        # What was looked through before has no boundary, but for one that its last bytes may begin.
+        known = max(0, len(self._rest) - 3)
+        whole, self._rest = _cut(self._rest + data, known)
         return whole
 
     def rest(self) -> bytes:
@@ -27,9 +29,9 @@ class Splitter:
         return rest
 
 
-def _cut(data: bytes) -> tuple[list[bytes], bytes]:
+def _cut(data: bytes, known: int) -> tuple[list[bytes], bytes]:
     events, start = [], 0
-    for boundary in _BOUNDARY.finditer(data):
+    for boundary in _BOUNDARY.finditer(data, known):
         # "\r\n\r" may yet become "\r\n\r\n": a boundary that ends with the data in "\r" waits for the next
         # byte.
         if boundary.end() == len(data) and data.endswith(b"\r"):

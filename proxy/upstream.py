@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 from urllib.request import getproxies, proxy_bypass
@@ -34,6 +35,11 @@ HOP_BY_HOP = frozenset(
 _RECALCULATED = frozenset({"host", "content-length", "expect"})
 ATTEMPTS = 4
 """Connections that are tried while each turns out to have been closed by the upstream."""
+
+AT_ONCE_S = 1.0
+"""A connection that is dropped later was in use: somebody may have done what was asked."""
+HEADER_BYTES = 2**16
+"""Longest header, in both directions: tokens and cookies outgrow the 8 KiB that are usual."""
 
 _SKIP = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """What aiohttp would add of its own."""
@@ -81,6 +87,17 @@ class Answer:
         return b"".join([chunk async for chunk in self.chunks()])
 
 
+@dataclass(frozen=True, slots=True)
+class Read:
+    """An answer that has arrived."""
+
+    head: Head
+    body: bytes
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        yield self.body
+
+
 class Upstream:
     def __init__(self, url: str, deadlines: Deadlines) -> None:
         self._base = url.rstrip("/")
@@ -96,6 +113,8 @@ class Upstream:
             # Not trust_env: it reads ~/.netrc for every call, and puts the passwords from there into it.
             proxy=_proxy_of(URL(url)),
             read_bufsize=2**18,
+            max_line_size=HEADER_BYTES,
+            max_field_size=HEADER_BYTES,
         )
 
     @asynccontextmanager
@@ -114,7 +133,7 @@ class Upstream:
         self, method: str, url: URL, headers: CIMultiDict[str], body: Body
     ) -> aiohttp.ClientResponse:
         for attempt in range(ATTEMPTS):
-            connection = SimpleNamespace(reused=False)
+            connection, sent = SimpleNamespace(reused=False), monotonic()
             try:
                 with _translated("the upstream cannot be reached"):
                     async with asyncio.timeout(self._deadlines.first_byte):
@@ -123,9 +142,9 @@ class Upstream:
                             skip_auto_headers=_SKIP, trace_request_ctx=connection,
                         )  # fmt: skip
             except Unreachable as error:
-                # An idle connection may have been closed under us: the call itself has not failed yet.
-                again = connection.reused and _was_dropped(error) and isinstance(body, bytes | None)
-                if not again or attempt == ATTEMPTS - 1:
+                # An idle connection may have been closed under us: then nobody has worked on the call yet.
+                at_once = connection.reused and _was_dropped(error) and monotonic() - sent < AT_ONCE_S
+                if not at_once or not isinstance(body, bytes | None) or attempt == ATTEMPTS - 1:
                     raise
         raise AssertionError
 

@@ -18,6 +18,7 @@ from embeddings.base import Embedder
 from proxy.app import App, open_app
 from proxy.demo_upstream import Behaviour, run_demo_upstream
 from proxy.settings import Settings
+from proxy.upstream import HEADER_BYTES
 
 
 @dataclass
@@ -84,6 +85,18 @@ class World:
         raise AssertionError("calls are still on their way")
 
 
+@asynccontextmanager
+async def upstream(handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
+    """An upstream of the test's own; yields its URL."""
+    runner = web.ServerRunner(web.Server(handle))
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
 MakeWorld = Callable[..., Awaitable[World]]
 
 
@@ -100,7 +113,12 @@ async def open_world(
             run_demo_upstream("127.0.0.1", 0, behaviour)
         )
         app = await stack.enter_async_context(open_app(settings, upstream, clock, embedder))
-        server = web.Server(app.data_plane.handle, handler_cancellation=True, auto_decompress=False)
+        server = web.Server(
+            app.data_plane.handle,
+            handler_cancellation=True,
+            auto_decompress=False,
+            max_field_size=HEADER_BYTES,
+        )
         runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

@@ -6,6 +6,7 @@ it of an event stream and `scatter` makes an event stream of it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeGuard
@@ -53,8 +54,17 @@ class Filter(Protocol):
     def rest(self) -> bytes: ...
 
 
+def dump(value: Any) -> bytes:
+    """Compact JSON. Halves of surrogate pairs stay escaped; unescaped, nobody could decode them."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
 def is_text(value: object) -> TypeGuard[str]:
-    """A string of whole characters: JSON can also write halves of surrogate pairs, which nobody can encode."""
+    """A string of whole characters: JSON can also write halves of surrogate pairs, which nobody can
+    encode."""
     if not isinstance(value, str):
         return False
     try:
@@ -73,6 +83,9 @@ class Dialect(Protocol):
     def enrich(self, body: JsonObject) -> JsonObject | None:
         """The body with what storing a streamed answer needs, or None when it is there already."""
 
+    def offended(self, body: bytes) -> bool:
+        """Whether an error speaks of what `enrich` added."""
+
     def unenriched(self) -> Filter:
         """Undoes for the caller what `enrich` did."""
 
@@ -84,6 +97,9 @@ class Dialect(Protocol):
     def ending(self, answer: JsonObject) -> Ending: ...
 
     def usage(self, answer: JsonObject) -> Usage: ...
+
+    def said(self, answer: JsonObject) -> str:
+        """The texts of an answer that ended well, and what it calls; for comparing it with another."""
 
     def error(self, status: int, code: str, message: str) -> bytes:
         """The body of an error in this API's shape."""

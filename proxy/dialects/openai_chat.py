@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 from policies.storable import Ending
 from proxy import sse
-from proxy.dialects.base import JsonObject, Reading, Usage, is_text
+from proxy.dialects.base import JsonObject, Reading, Usage, dump, is_text
 from proxy.dialects.openai_errors import error as error
 
 name = "openai-chat"
@@ -17,7 +17,7 @@ name = "openai-chat"
 _TRANSPORT = ("stream", "stream_options")
 _DONE = b"[DONE]"
 _PIECE = re.compile(r"\S*\s*(?:\S+\s*){0,7}", re.DOTALL)
-"""Replayed text comes in pieces of eight words."""
+_MOST_PIECES = 200
 
 
 # Requests
@@ -83,6 +83,10 @@ def enrich(body: JsonObject) -> JsonObject | None:
     )
 
 
+def offended(body: bytes) -> bool:
+    return b"stream_options" in body or b"include_usage" in body
+
+
 class UsageFilter:
     """Drops the usage event, and the `"usage":null` that announces it in all others."""
 
@@ -124,6 +128,9 @@ def _chunk(event: bytes) -> JsonObject | None:
 # Streams to objects
 
 
+_PER_CHUNK = frozenset({"choices", "obfuscation"})
+
+
 class Gatherer:
     def __init__(self) -> None:
         self._head: JsonObject = {}
@@ -151,32 +158,38 @@ class Gatherer:
             _merge(whole["message"], choice.get("delta") or {})
             rest = {k: v for k, v in choice.items() if k not in ("index", "delta") and v is not None}
             _merge(whole, rest)
-        self._head |= {k: v for k, v in chunk.items() if k != "choices" and v is not None}
+        self._head |= {k: v for k, v in chunk.items() if k not in _PER_CHUNK and v is not None}
 
     def answer(self) -> JsonObject | None:
-        if self._broken or not self._done or not self._choices:
-            return None
+        """None also without the usage, as nobody could be given it as JSON."""
         head = {**self._head, "object": "chat.completion"}
         usage = head.pop("usage", None)
+        if self._broken or not self._done or not self._choices or not isinstance(usage, dict):
+            return None
         choices = [_settle(self._choices[index]) for index in sorted(self._choices)]
-        return {**head, "choices": choices} | ({"usage": usage} if usage else {})
+        return {**head, "choices": choices, "usage": usage}
 
 
-_NAMES = frozenset({"role", "id", "type", "name", "object", "index", "finish_reason", "stop_reason"})
-"""Members that a stream repeats rather than continues."""
+_GROWING = frozenset(
+    {
+        "content", "refusal", "reasoning", "reasoning_content", "thinking", "text", "arguments", "input",
+        "transcript", "data", "summary", "signature",
+    }
+)  # fmt: skip
+"""Strings that a stream continues. All others it repeats, and some servers repeat them empty."""
 
 
 def _merge(whole: JsonObject, delta: JsonObject) -> None:
-    """Continues `whole` by `delta`: strings and lists grow, objects merge, list items that carry an index
-    meet their like."""
+    """Continues `whole` by `delta`: texts and lists grow, objects merge, list items that carry an index meet
+    their like."""
     for key, new in delta.items():
         old = whole.get(key)
         if isinstance(new, list) and any(isinstance(item, dict) and "index" in item for item in new):
             _merge_indexed(whole.setdefault(key, []), new)
         elif old is None or new is None:
             whole[key] = old if new is None else new
-        elif isinstance(old, str) and isinstance(new, str) and key not in _NAMES:
-            whole[key] = old + new
+        elif isinstance(old, str) and isinstance(new, str):
+            whole[key] = old + new if key in _GROWING else new or old
         elif isinstance(old, dict) and isinstance(new, dict):
             _merge(old, new)
         elif isinstance(old, list) and isinstance(new, list):
@@ -190,7 +203,10 @@ def _merge_indexed(whole: list[JsonObject], items: list[JsonObject]) -> None:
     for item in items:
         if item["index"] not in by_index:
             whole.append(by_index.setdefault(item["index"], {"index": item["index"]}))
-        _merge(by_index[item["index"]], item)
+        known = by_index[item["index"]]
+        if known.get("id") and item.get("id") and known["id"] != item["id"]:
+            raise ValueError("two items under one index")
+        _merge(known, item)
 
 
 def _settle(choice: JsonObject) -> JsonObject:
@@ -209,15 +225,18 @@ def gatherer() -> Gatherer:
 # Objects to streams
 
 
+_FRAME = ("id", "created", "model", "system_fingerprint", "service_tier")
+"""Members that every chunk repeats; others of the answer come once, with the last choice."""
+
+
 def scatter(answer: JsonObject, request: JsonObject) -> Iterator[bytes]:
     wants_usage = bool((request.get("stream_options") or {}).get("include_usage"))
-    head = {k: v for k, v in answer.items() if k not in ("choices", "usage")} | {
-        "object": "chat.completion.chunk"
-    }
+    head = {k: answer[k] for k in _FRAME if k in answer} | {"object": "chat.completion.chunk"}
+    rest = {k: v for k, v in answer.items() if k not in (*_FRAME, "object", "choices", "usage")}
     tail = {"usage": None} if wants_usage else {}
-    for choice in answer.get("choices", []):
-        for part in _parts(choice):
-            yield _event({**head, "choices": [part], **tail})
+    parts = [part for choice in answer["choices"] for part in _parts(choice)]
+    for number, part in enumerate(parts, 1):
+        yield _event({**head, **(rest if number == len(parts) else {}), "choices": [part], **tail})
     if wants_usage:
         yield _event({**head, "choices": [], "usage": answer.get("usage")})
     yield sse.event(_DONE)
@@ -240,16 +259,22 @@ def _parts(choice: JsonObject) -> Iterator[JsonObject]:
 
 
 def _pieces(content: Any) -> Iterator[str]:
-    if isinstance(content, str):
-        yield from (piece for piece in _PIECE.findall(content) if piece)
-    elif content is not None:
-        yield content
+    """Eight words at a time; a long text in no more than `_MOST_PIECES` pieces."""
+    if not isinstance(content, str):
+        yield from () if content is None else (content,)
+        return
+    size, piece = len(content) // _MOST_PIECES, ""
+    for words in _PIECE.findall(content):
+        piece += words
+        if len(piece) >= size and piece:
+            yield piece
+            piece = ""
+    if piece:
+        yield piece
 
 
 def _event(chunk: JsonObject) -> bytes:
-    return sse.event(
-        json.dumps(chunk, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
-    )
+    return sse.event(dump(chunk))
 
 
 # What an answer says of itself
@@ -259,17 +284,36 @@ _SUBSTANCE = ("content", "tool_calls", "function_call", "audio")
 
 def ending(answer: JsonObject) -> Ending:
     choices = answer.get("choices")
-    if not isinstance(choices, list) or not all(isinstance(c, dict) for c in choices):
+    if not isinstance(choices, list) or not choices or not all(_is_choice(choice) for choice in choices):
         return Ending(whole=False)
-    messages = [choice.get("message") for choice in choices]
-    if not choices or not all(isinstance(message, dict) for message in messages):
-        return Ending(whole=False)
+    messages = [choice["message"] for choice in choices]
     return Ending(
         whole=True,
         reasons=tuple(str(choice.get("finish_reason")) for choice in choices),
         refused=any(message.get("refusal") for message in messages),
         empty=not all(any(message.get(part) for part in _SUBSTANCE) for message in messages),
     )
+
+
+def _is_choice(choice: Any) -> bool:
+    """In the shape that `scatter` takes apart."""
+    if not isinstance(choice, dict) or not isinstance(choice.get("message"), dict):
+        return False
+    calls = choice["message"].get("tool_calls")
+    return calls is None or (isinstance(calls, list) and all(isinstance(call, dict) for call in calls))
+
+
+def said(answer: JsonObject) -> str:
+    messages = [choice.get("message") or {} for choice in answer.get("choices") or ()]
+    return "\n".join(piece for message in messages for piece in _said(message))
+
+
+def _said(message: JsonObject) -> Iterator[str]:
+    if isinstance(message.get("content"), str):
+        yield message["content"]
+    for call in message.get("tool_calls") or ():
+        function = call.get("function") or {}
+        yield f"{function.get('name')} {function.get('arguments')}"
 
 
 def usage(answer: JsonObject) -> Usage:

@@ -124,3 +124,11 @@ def test_what_is_served_is_near_enough_and_young_enough(
     if judge(Offer("a", similarity, age, None, stored), "a", asked, NONE).freshness == "fresh":
         assert similarity >= max(category.threshold, 0.5)
         assert age < min(category.ttl, ttl)
+
+
+def test_a_callers_ttl_holds_in_its_own_category_only() -> None:
+    load = Load(ttl_ceiling=1000.0)
+    code = in_force(Category("code", 0.9, 100.0, load=load), 0)
+    news = in_force(Category("news", 0.9, 5.0), 0)
+    assert lifetime(code, code, 900.0) == 900.0
+    assert lifetime(news, code, 900.0) == 5.0

@@ -91,6 +91,22 @@ async def test_a_category_that_no_longer_shares_keeps_its_answers_apart(world: W
     assert (await world.ask("common knowledge of the seven seas", key="two")).cache == "MISS"
 
 
+@pytest.mark.parametrize(
+    "change", [("scope: shared", "scope: tenant"), ("scope: shared", "cacheable: false")]
+)
+async def test_what_a_category_no_longer_allows_is_not_found_through_another(
+    world: World, change: tuple[str, str]
+) -> None:
+    await world.ask("common knowledge of the seven seas", key="one")
+    await world.settled()
+    folder = world.app.settings.categories
+    assert folder is not None
+    (folder / "common.yaml").write_text((folder / "common.yaml").read_text().replace(*change))
+    await world.app.reload()
+    open_ = await world.ask("open knowledge of the seven seas", key="two")
+    assert (open_.headers["X-Cache-Category"], open_.cache) == ("open", "MISS")
+
+
 async def test_a_caller_without_identity_shares_nothing(world: World) -> None:
     body = {"model": "demo-chat", "messages": [{"role": "user", "content": ASKED}]}
     for _ in range(2):

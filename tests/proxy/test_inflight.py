@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
-from world import Answer, MakeWorld, World
+from aiohttp import web
+from world import Answer, MakeWorld, World, upstream
 
 from proxy.demo_upstream import Behaviour
 
@@ -114,3 +116,50 @@ async def test_the_door(make_world: MakeWorld) -> None:
     refused = next(answer for answer in answers if answer.status == 429)
     assert refused.headers["Retry-After"] == "1"
     assert refused.json["error"]["type"] == "rate_limit_error"
+
+
+async def test_followers_hear_only_what_is_for_everybody(make_world: MakeWorld) -> None:
+    async def handle(request: web.BaseRequest) -> web.Response:
+        await asyncio.sleep(0.3)
+        body = b'data: {"choices":[{"index":0,"delta":{"content":"hi"}}]}\n\ndata: [DONE]\n\n'
+        own = {"Set-Cookie": "of=the-first", "x-request-id": "1", "Content-Type": "text/event-stream"}
+        return web.Response(body=body, headers=own)
+
+    async with upstream(handle) as url:
+        world = await make_world(upstream_url=url)
+        answers = await asyncio.gather(*[world.ask(ASKED, stream=True) for _ in range(2)])
+    leader, follower = sorted(answers, key=lambda answer: answer.cache, reverse=True)
+    assert (leader.cache, follower.cache) == ("MISS", "HIT inflight")
+    assert leader.headers["Set-Cookie"] == "of=the-first"
+    assert not {"Set-Cookie", "x-request-id"} & set(follower.headers)
+    assert follower.headers["Content-Type"] == "text/event-stream"
+
+
+async def test_followers_of_a_stream_that_breaks_before_its_first_byte(make_world: MakeWorld) -> None:
+    world = await make_world(SLOW)
+    breaking = world.ask(ASKED, stream=True, headers={"X-Demo-Break": "after-0-chunks"})
+    first, *others = await asyncio.gather(
+        breaking, *[world.ask(ASKED, stream=True) for _ in range(3)], return_exceptions=True
+    )
+    assert isinstance(first, Exception)
+    assert [isinstance(other, Answer) and other.status for other in others] == [200] * 3
+
+
+async def test_nobody_boards_a_flight_from_before_a_purge(make_world: MakeWorld) -> None:
+    world = await make_world(SLOW)
+    before = asyncio.ensure_future(world.ask(ASKED))
+    await asyncio.sleep(0.1)
+    await world.app.cache.purge([])
+    after = await world.ask(ASKED)
+    assert after.cache == "MISS"
+    assert after.text != (await before).text
+
+
+async def test_a_slow_call_does_not_overwrite_a_newer_answer(make_world: MakeWorld) -> None:
+    world = await make_world(clock=time.time)
+    slow = asyncio.ensure_future(world.ask(ASKED, headers={"X-Demo-Latency": "0.4"}))
+    await asyncio.sleep(0.1)
+    newer = await world.ask(ASKED, headers={"Cache-Control": "no-cache"})
+    await slow
+    await world.settled()
+    assert (await world.ask(ASKED)).text == newer.text

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from policies import storable
 from proxy.dialects import openai_chat
+from proxy.dialects.base import dump
 from proxy.sse import Splitter, payload
 
 texts = st.text(max_size=200)
@@ -102,6 +103,7 @@ def test_enriching_asks_for_usage_once() -> None:
 OPENING = b'data: {"id":"1","choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
 PIECE = b'data: {"id":"1","choices":[{"index":0,"delta":{"content":"hi"}}]}\n\n'
 FINISH = b'data: {"id":"1","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+USAGE = b'data: {"choices":[],"usage":{"total_tokens":3}}\n\n'
 DONE = b"data: [DONE]\n\n"
 
 
@@ -109,7 +111,8 @@ DONE = b"data: [DONE]\n\n"
     "stream",
     [
         b"",
-        OPENING + PIECE + FINISH,  # no [DONE]
+        OPENING + PIECE + FINISH + USAGE,  # no [DONE]
+        OPENING + PIECE + FINISH + DONE,  # no usage
         OPENING + b'data: {"error": {"message": "overloaded"}}\n\n' + DONE,
         OPENING + b"data: {broken\n\n" + DONE,
         OPENING + b'data: {"choices": [{"delta": {}}]}\n\n' + DONE,  # a choice without its index
@@ -123,7 +126,7 @@ def test_a_stream_that_did_not_end_as_it_should_is_no_answer(stream: bytes) -> N
 
 def test_comments_and_repeated_names_do_no_harm() -> None:
     again = PIECE.replace(b'"content"', b'"role":"assistant","content"')
-    answer = gathered(OPENING + b": keep-alive\n\n" + again + again + FINISH + DONE)
+    answer = gathered(OPENING + b": keep-alive\n\n" + again + again + FINISH + USAGE + DONE)
     assert answer is not None
     assert answer["choices"][0]["message"] == {"role": "assistant", "content": "hihi"}
 
@@ -139,6 +142,7 @@ def test_logprobs_and_tool_calls_grow_piece_by_piece() -> None:
         + chunk(delta={"tool_calls": [{"index": 0, "function": {"arguments": '{"x"'}}]})
         + chunk(delta={"tool_calls": [{"index": 0, "function": {"arguments": ":1}"}}]})
         + chunk(delta={}, finish_reason="tool_calls")
+        + USAGE
         + DONE
     )
     assert answer is not None
@@ -177,3 +181,45 @@ def test_no_other_status_is_storable() -> None:
     good = openai_chat.ending(answer({"content": "hi"}))
     assert storable.objection(201, good) == "status"
     assert storable.objection(500, good) == "status"
+
+
+def streamed(*deltas: Any) -> bytes:
+    chunks = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    return (
+        b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks) + FINISH + USAGE + DONE
+    )
+
+
+def test_what_a_server_repeats_does_not_grow_and_is_not_lost() -> None:
+    one = {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{"}}]}
+    two = {"tool_calls": [{"index": 0, "id": "", "function": {"name": "", "arguments": "}"}}]}
+    answer = gathered(streamed({"provider": "azure"} | one, {"provider": "azure"} | two))
+    assert answer is not None
+    message = answer["choices"][0]["message"]
+    assert message["tool_calls"] == [{"id": "c", "function": {"name": "f", "arguments": "{}"}}]
+    assert message["provider"] == "azure"
+
+
+def test_two_calls_under_one_index_are_not_stored_as_one() -> None:
+    calls = ({"tool_calls": [{"index": 0, "id": id, "function": {"arguments": "{}"}}]} for id in ("a", "b"))
+    assert gathered(streamed(*calls)) is None
+
+
+def test_a_character_cut_in_two_is_whole_again() -> None:
+    answer = gathered(streamed({"content": "\ud83d"}, {"content": "\ude00"}))
+    assert answer is not None
+    assert json.loads(dump(answer))["choices"][0]["message"]["content"] == "😀"
+    dump(answer).decode()
+
+
+def test_members_of_the_whole_answer_are_streamed_once() -> None:
+    long = answer({"content": "word " * 500}) | {"id": "1", "search_results": ["x" * 1000]}
+    events = data(b"".join(openai_chat.scatter(long, {"stream": True})))
+    assert sum("search_results" in event for event in events) == 1
+    assert all(event["id"] == "1" for event in events)
+    assert len(events) < 250
+
+
+def test_an_answer_that_could_not_be_streamed_is_not_stored() -> None:
+    odd = answer({"content": None, "tool_calls": ["x"]}, "tool_calls")
+    assert storable.objection(200, openai_chat.ending(odd)) == "incomplete"

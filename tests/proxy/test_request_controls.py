@@ -151,3 +151,34 @@ async def test_other_gateways_ways_to_say_it(world: World, header: dict[str, Any
     answer = await world.ask(ASKED, headers=header)
     assert answer.cache == "BYPASS"
     await world.settled()
+
+
+async def test_who_may_not_write_does_not_renew(make_world: MakeWorld) -> None:
+    clock = Clock()
+    world = await make_world(clock=clock)
+    await ask(world, "brief me about it now")
+    clock.now += 12
+    for _ in range(3):
+        assert (await ask(world, "brief me about it now", Cache_Control="no-store")).cache == "STALE exact"
+    assert await world.upstream_calls() == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "controls"), [("never mind what i said", ""), ("how are you", ", no-cache, no-store")]
+)
+async def test_only_if_cached_never_goes_up(world: World, text: str, controls: str) -> None:
+    answer = await ask(world, text, Cache_Control="only-if-cached" + controls)
+    assert answer.status == 504
+    anonymous = await world.ask(text, headers={"Authorization": "", "Cache-Control": "only-if-cached"})
+    assert anonymous.status == 504
+    assert await world.upstream_calls() == 0
+
+
+async def test_a_fresh_answer_is_preferred_to_a_nearer_stale_one(make_world: MakeWorld) -> None:
+    clock = Clock()
+    world = await make_world(clock=clock)
+    await ask(world, "brief me about all of it right now please")
+    clock.now += 12
+    fresh = await ask(world, "brief me about most of it right now please", Cache_Control="no-cache")
+    answer = await ask(world, "brief me about all of it right now please do")
+    assert (answer.cache, answer.text) == ("HIT semantic", fresh.text)

@@ -1,0 +1,227 @@
+"""Are the hits right? What two answers say of one, the share of wrong ones, a threshold that follows it.
+
+A verdict has three values, as two good answers of one model differ in words and sometimes in their examples.
+`unsure` counts neither as right nor as wrong; it is reported, and keeps a threshold from getting looser.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from policies import guards
+from policies.guards_facts import LONGEST, facts
+from policies.model import Category
+from policies.tuning import Share
+
+Verdict = Literal["right", "wrong", "unsure"]
+
+SAME = 0.92
+"""Cosine of two answers from which they say the same, if nothing in them speaks against it."""
+OTHER = 0.45
+"""Cosine below which they are about different things."""
+SHORT = 60
+"""Words up to which a number in an answer is the answer; longer ones have numbers that only illustrate."""
+_OBJECTIONS = ("numbers", "dates", "negation")
+
+PART = 500
+"""Characters that are embedded at once: well within the 256 tokens that the model reads."""
+PARTS = 12
+"""Parts of an answer that are compared; what comes after them is not."""
+
+WINDOW = 1000
+"""Verdicts that a category's estimate is made of."""
+CONFIDENCE = 0.975
+"""Of each bound, so 95 % between the two."""
+EVIDENCE = 30
+"""Verdicts since the last step of a threshold before there is another."""
+STEP = 0.005
+
+
+# One hit
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    verdict: Verdict
+    by: Literal["equal", "judge", "numbers", "distance", ""] = ""
+    """"": nothing was decisive."""
+
+    @property
+    def condemns(self) -> bool:
+        """The stored answer should go: wrong by more than the distance alone."""
+        return self.verdict == "wrong" and self.by != "distance"
+
+
+def compared(fresh: str, stored: str, cosine: float | None, judged: bool | None) -> Finding:
+    """`cosine` of the two answers and `judged` (they do for the same question) where they are known."""
+    if fresh.split() == stored.split():
+        return Finding("right", "equal")
+    if judged is not None:
+        return Finding("right" if judged else "wrong", "judge")
+    if _other_numbers(fresh, stored):
+        return Finding("wrong", "numbers")
+    if cosine is not None and cosine < OTHER:
+        return Finding("wrong", "distance")
+    if cosine is not None and cosine >= SAME and not guards.objection(_OBJECTIONS, fresh, stored):
+        return Finding("right", "distance")
+    return Finding("unsure")
+
+
+def _other_numbers(fresh: str, stored: str) -> bool:
+    """Short answers that both say numbers, and none in common."""
+    if max(len(fresh), len(stored)) > LONGEST or max(len(fresh.split()), len(stored.split())) > SHORT:
+        return False
+    mine, theirs = facts(fresh).numbers.keys(), facts(stored).numbers.keys()
+    return bool(mine and theirs) and mine.isdisjoint(theirs)
+
+
+def parts(text: str) -> list[str]:
+    """The first `PARTS` pieces of up to `PART` characters, cut between words where there are any."""
+    rest = text.strip()
+    found: list[str] = []
+    while rest and len(found) < PARTS:
+        end = len(rest) if len(rest) <= PART else rest.rfind(" ", 1, PART)
+        found.append(rest[: end if end > 0 else PART])
+        rest = rest[len(found[-1]) :].lstrip()
+    return found
+
+
+def likeness(mine: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
+    """Each part's cosine to the likest part of the other answer, on average; the mean of both directions.
+
+    Rows are unit vectors. So order does not matter, and what only one answer says does.
+    """
+    cosines = mine @ theirs.T
+    return float((cosines.max(axis=1).mean() + cosines.max(axis=0).mean()) / 2)
+
+
+# The share of wrong ones
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    wrong: Share
+    """Of the hits on which there was a verdict, with the bounds of Clopper and Pearson."""
+    unsure: int
+
+    def __str__(self) -> str:
+        share = self.wrong
+        counts = f"{share.part} wrong of {share.whole}, {self.unsure} unsure"
+        return f"{counts}, so between {share.low:.1%} and {share.high:.1%}"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A threshold that moved, and why."""
+
+    category: str
+    before: float
+    after: float
+    target: float
+    evidence: Estimate
+
+    def __str__(self) -> str:
+        moved = f"threshold of {self.category}: {self.before:.4f} -> {self.after:.4f}"
+        return f"{moved} ({self.evidence}; target {self.target:.1%})"
+
+
+@dataclass(slots=True)
+class Record:
+    """What is known about one category's hits."""
+
+    base: float
+    """The category's own threshold when `adjusted` began."""
+    adjusted: float
+    seen: deque[tuple[float, Verdict]] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    """Cosine of the questions, verdict."""
+    since: int = 0
+    """Verdicts other than unsure since the last step."""
+
+    def estimate(self, threshold: float) -> Estimate:
+        """For the hits that this threshold lets through: a stricter one begins with evidence of its own."""
+        counts = Counter(verdict for cosine, verdict in self.seen if cosine >= threshold)
+        decided = counts["right"] + counts["wrong"]
+        return Estimate(Share.of(counts["wrong"], decided, CONFIDENCE), counts["unsure"])
+
+    def step(self, threshold: float, target: float, low: float, high: float) -> float:
+        """The next threshold, within [low, high]. Stricter when the share is surely above the target, looser
+        when it is surely below, there too; else the same."""
+        stricter, looser = min(high, threshold + STEP), max(low, threshold - STEP)
+        if self.since < EVIDENCE:
+            return threshold
+        if self.estimate(threshold).wrong.low > target:
+            return round(max(threshold, stricter), 6)
+        there = self.estimate(looser)
+        if there.wrong.high < target and there.unsure <= there.wrong.whole:
+            return round(min(threshold, looser), 6)
+        return threshold
+
+
+class Audits:
+    """The records of all categories, by name, and the thresholds that follow from them."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, Record] = {}
+        self.verdicts: Counter[tuple[str, Verdict]] = Counter()
+        """Since the start, by category and verdict."""
+
+    def threshold(self, category: Category) -> float:
+        """The one to start from: the category's, or what became of it. A change of the category's own
+        threshold, or of its bounds, holds at once."""
+        record = self._of.get(category.name)
+        if record is None or category.target_wrong_rate is None or record.base != category.threshold:
+            return category.threshold
+        low, high = bounds(category)
+        return min(high, max(low, record.adjusted))
+
+    def estimate(self, category: Category) -> Estimate:
+        return self._record(category).estimate(self.threshold(category))
+
+    def note(self, category: Category, cosine: float, verdict: Verdict) -> Step | None:
+        """Takes down a verdict on a hit at that cosine of the questions; the step, if it led to one."""
+        record = self._record(category)
+        record.seen.append((cosine, verdict))
+        record.since += verdict != "unsure"
+        self.verdicts[category.name, verdict] += 1
+        before, target = self.threshold(category), category.target_wrong_rate
+        if target is None:
+            return None
+        record.adjusted = record.step(before, target, *bounds(category))
+        if record.adjusted == before:
+            return None
+        record.since = 0
+        return Step(category.name, before, record.adjusted, target, record.estimate(before))
+
+    def _record(self, category: Category) -> Record:
+        base = category.threshold
+        record = self._of.setdefault(category.name, Record(base, base))
+        if record.base != base:
+            record.base, record.adjusted, record.since = base, base, 0
+        return record
+
+
+def bounds(category: Category) -> tuple[float, float]:
+    """Between which thresholds a category's may move; its own is always among them."""
+    audit, base = category.audit, category.threshold
+    low = base if audit.threshold_floor is None else audit.threshold_floor
+    return min(low, base), max(audit.threshold_ceiling, base)
+
+
+class Budget:
+    """So many an hour, whenever they come."""
+
+    def __init__(self) -> None:
+        self._spent: deque[float] = deque()
+
+    def take(self, now: float, per_hour: int) -> bool:
+        while self._spent and self._spent[0] <= now - 3600:
+            self._spent.popleft()
+        if len(self._spent) >= per_hour:
+            return False
+        self._spent.append(now)
+        return True
