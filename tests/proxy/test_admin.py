@@ -477,11 +477,11 @@ async def test_metrics_count_calls(plane: Plane) -> None:
 
 async def test_no_metric_holds_a_word_of_a_query(plane: Plane) -> None:
     await plane.store("what is the sum of 12 and the others here today")
-    await plane.world.ask("what is the sum of zanzibar and the others here today")
+    await plane.world.ask("what is the sum of 98765432109 and the others here today")
     await plane.world.ask("anything at all", model="secretmodel")
     text = (await plane.call("GET", "/metrics")).body.decode()
     assert 'nearhit_refused_total{reason="numbers"} 1.0' in text
-    assert "zanzibar" not in text
+    assert "98765432109" not in text
     assert "secretmodel" not in text
 
 
