@@ -94,7 +94,7 @@ def _cells(row: Json) -> list[str]:
         row[name] / calls if calls else 0.0 for name in ("hits", "exact", "semantic", "inflight", "shadow")
     ]
     counts = [row["stored"], round(row["saved_ms"])]
-    return [str(calls), *(f"{share:.1%}" for share in shares), *map(str, counts)]
+    return [str(calls), *(f"{share:.0%}" for share in shares), *map(str, counts)]
 
 
 # explain

@@ -368,7 +368,7 @@ def test_the_commands_ask_the_running_proxy(
     served.ask(QUESTION)
     served.ask(QUESTION)
     lines = ask("stats").splitlines()
-    assert any(re.match(r"\s*general_knowledge +2 +50.0% +50.0% +0.0% +0.0% +0.0% +1 +\d", line) for line in lines)
+    assert any(re.match(r"\s*general_knowledge +2 +50% +50% +0% +0% +0% +1 +\d", line) for line in lines)
     assert json.loads(ask("stats", "--json"))["overall"]["exact"] == 1
     assert ask("explain", IN_OTHER_WORDS).startswith("HIT: 0.9")
     assert json.loads(ask("explain", "--json", "zebra"))["outcome"] == "MISS"
