@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -68,7 +67,7 @@ _COLUMNS = ("calls", "hits", "exact", "semantic", "inflight", "shadow", "stored"
 
 
 def _table(answer: Json) -> Table:
-    table = Table(title=_title(answer), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table = Table(title=_title(answer), title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("category", no_wrap=True)
     for name in _COLUMNS:
         table.add_column(name, justify="right", no_wrap=True)
