@@ -92,7 +92,7 @@ class Metrics:
             of(self._bypass if outcome == "BYPASS" else self._refused, refusal(report.reason)).inc()
         if report.degraded:
             of(self._degraded, report.degraded).inc()
-        if kind := _upstream_error(report):
+        if kind := upstream_error(report):
             of(self._upstream_errors, kind).inc()
 
     def render(self) -> bytes:
@@ -103,7 +103,7 @@ def _child(metric: Any, *labels: str) -> Any:
     return metric.labels(*labels)
 
 
-def _upstream_error(report: Report) -> str:
+def upstream_error(report: Report) -> str:
     """How the upstream failed this call: `timeout`, `unreachable`, `429`, `5xx`; "" when it did not."""
     if report.error.startswith("upstream_"):
         return report.error.removeprefix("upstream_")
@@ -135,11 +135,30 @@ class State(Collector):
             yield CounterMetricFamily(
                 f"nearhit_documents_{name}", f"Of the document store: {name}", documents[name]
             )
+        yield from self._audited()
         yield _gauge("nearhit_index_ready", "1: everything stored is loaded", app.progress.done)
         yield _gauge(
             "nearhit_categories_current", "1: the categories on disk are in force", not app.reload_error
         )
         yield _gauge("nearhit_start_time_seconds", "Unix time of the start", app.started)
+
+    def _audited(self) -> list[Family]:
+        cache = self._app.cache
+        verdicts = CounterMetricFamily("nearhit_audits", "Verdicts on hits", labels=["category", "verdict"])
+        for (name, verdict), count in cache.audits.verdicts.items():
+            verdicts.add_metric([name, verdict], count)
+        thresholds = GaugeMetricFamily("nearhit_threshold", "Threshold in force", labels=["category"])
+        rates = [
+            GaugeMetricFamily(f"nearhit_wrong_rate{end}", f"Share of wrong hits{what}", labels=["category"])
+            for end, what in (("", ""), ("_lower", ", at least"), ("_upper", ", at most"))
+        ]
+        for name, category in cache.rules.book.categories.items():
+            thresholds.add_metric([name], cache.policy(name).threshold)
+            share = cache.audits.estimate(category).wrong
+            if share.whole:
+                for family, value in zip(rates, (share.value, share.low, share.high), strict=True):
+                    family.add_metric([name], value)
+        return [verdicts, thresholds, *rates]
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -38,6 +38,11 @@ class Explained(_Input):
     model: Name | None = Field(default=None, description="Entries of this model only; rules may look at it")
     category: Name | None = Field(default=None, description="As X-Nearhit-Category would name it")
     tenant: Tenant | None = Field(default=None, description="Entries of this tenant only")
+
+
+class Feedback(_Input):
+    entry_id: Name = Field(description="As X-Cache-Entry-Id names it")
+    verdict: Literal["wrong", "right"]
 
 
 class PurgeOrder(_Input):

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from proxy.admin import explaining, inputs, purging, views
+from proxy.admin import explaining, feedback, inputs, purging, views
 from proxy.admin.shown import VERSION, Json
 from proxy.app import App
 
@@ -52,6 +52,7 @@ ROUTES = (
     Route("DELETE", f"{API}/entries/{{id}}", purging.delete_entry, "Forget one stored answer"),
     Route("POST", f"{API}/purge", purging.purge, "Forget what matches all criteria", inputs.PurgeOrder),
     Route("POST", f"{API}/explain", explaining.explain, "What would happen to a query", inputs.Explained),
+    Route("POST", f"{API}/feedback", feedback.feedback, "Say whether a hit was right", inputs.Feedback),
     Route("POST", f"{API}/reload", views.reload, "Take the category files as they are now"),
     Route("GET", f"{API}/recent", views.recent, "The last calls, newest first", inputs.Recent),
     Route("GET", f"{API}/openapi.json", openapi, "This description"),

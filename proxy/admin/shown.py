@@ -75,7 +75,22 @@ def category(category: Category, app: App) -> Json:
         "example_count": len(category.examples),
         "in_force": {"threshold": policy.threshold, "ttl": policy.ttl, "pressure": policy.pressure},
         "usage": usage.get(category.name),
+        "audit": {**shown["audit"], **estimate(category, app.cache)},
         "tally": tally(app.ledger.tallies.get(category.name) or Tally()),
+    }
+
+
+def estimate(category: Category, cache: Cache) -> Json:
+    """What is known of its wrong hits; no rate without a verdict."""
+    found = cache.audits.estimate(category)
+    share = found.wrong
+    return {
+        "wrong_rate": share.value if share.whole else None,
+        "wrong_rate_lower": share.low,
+        "wrong_rate_upper": share.high,
+        "wrong": share.part,
+        "decided": share.whole,
+        "unsure": found.unsure,
     }
 
 

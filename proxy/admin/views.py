@@ -57,6 +57,8 @@ async def stats(app: App) -> Json:
         for name in names
         if (used := usage["categories"].get(name) or {"entries": 0, "bytes": 0}) is not None
     }
+    for name in rows.keys() & app.cache.rules.book.categories.keys():
+        rows[name]["audit"] = shown.estimate(app.cache.rules.book.get(name), app.cache)
     return {
         "version": VERSION,
         "uptime": app.clock() - app.started,
