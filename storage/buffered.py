@@ -21,6 +21,8 @@ from storage.base import Document, Documents, Entry, StorageError, Vector
 
 log = logging.getLogger(__name__)
 
+GATHER = 0.05
+"""Seconds that a write waits for others to go with it."""
 BATCH = 64
 ATTEMPTS = 5
 """Failed attempts to write one document after which it is dropped."""
@@ -69,6 +71,7 @@ class BufferedDocuments:
         self._dropped = self._lost = self._failures = 0
         self._store = asyncio.Lock()
         self._work = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
@@ -147,6 +150,7 @@ class BufferedDocuments:
 
     async def flush(self, timeout: float = 10.0) -> None:
         """Returns when nothing waits any more; StorageError when that takes longer than `timeout` seconds."""
+        self._hurry.set()
         try:
             async with asyncio.timeout(timeout):
                 await self._idle.wait()
@@ -200,6 +204,7 @@ class BufferedDocuments:
     async def _write_for_ever(self) -> None:
         while True:
             await self._work.wait()
+            await self._gather()
             try:
                 await self._delete_some()
                 await self._save_some()
@@ -210,6 +215,13 @@ class BufferedDocuments:
                 log.exception("writing documents failed in a way that it should not")
                 await self._pause_after(StorageError("unexpected"))
             self._rest_when_done()
+
+    async def _gather(self) -> None:
+        """A moment for more to come: a transaction costs as much for one document as for fifty."""
+        if len(self._pending) < self._batch:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GATHER):
+                    await self._hurry.wait()
 
     async def _delete_some(self) -> None:
         doomed = list(islice(self._doomed, BATCH))
@@ -267,6 +279,7 @@ class BufferedDocuments:
     def _rest_when_done(self) -> None:
         if not self._pending and not self._doomed:
             self._work.clear()
+            self._hurry.clear()
             self._idle.set()
 
     def _unpend(self, id: str) -> None:

@@ -1,0 +1,74 @@
+"""What the README promises is what there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from policies.loader import load_category
+from proxy.cli import nearhit
+from proxy.controls import REMOVED
+from proxy.settings import settings_fields
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+
+
+def test_nothing_is_left_to_be_filled_in() -> None:
+    assert "@@" not in README
+
+
+def test_every_control_is_named() -> None:
+    assert [name for name in sorted(REMOVED) if name.lower() not in README.lower()] == []
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["Cache-Status", "Age", "X-Cache", "X-Cache-Tier", "X-Cache-Category", "X-Cache-Bypass-Reason",
+     "X-Cache-Entry-Id", "X-Cache-Similarity", "X-Cache-Threshold", "X-Cache-Pressure"],
+)  # fmt: skip
+def test_every_header_of_an_answer_is_named(header: str) -> None:
+    assert header in README
+    assert header in (ROOT / "proxy" / "report.py").read_text()
+
+
+def test_every_command_it_names_exists_and_every_command_is_named() -> None:
+    named = set(re.findall(r"^ {4}nearhit ([a-z-]+)", README, re.MULTILINE))
+    named |= set(re.findall(r"`nearhit ([a-z-]+)", README))
+    known = set(nearhit.list_commands(click.Context(nearhit)))
+    assert named <= known
+    assert known - named <= {"serve"}  # what `make run` calls
+
+
+def test_every_make_target_it_names_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z-]+)\b(?! them| a | every)", README)) <= targets
+
+
+def test_the_category_it_shows_is_one(tmp_path: Path) -> None:
+    (shown,) = blocks("yaml")
+    file = tmp_path / "code.yaml"
+    file.write_text(shown)
+    assert load_category(file).name == "code"
+
+
+def test_settings_it_names_exist() -> None:
+    known = {".".join(name) for name, _ in settings_fields()}
+    named = set(
+        re.findall(r"`((?:upstream|tenancy|limits|documents|admin|listen|capacity)\.[a-z_]+)", README)
+    )
+    assert named <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text())
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
