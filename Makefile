@@ -1,6 +1,7 @@
 # make run      proxy, admin plane and, without NEARHIT_UPSTREAM__URL, the demo upstream
 # make test     the test suite                    make check   lint, types, layer rules, then the tests
 # make bench    the benchmarks                    make lock    resolve the dependencies anew
+# make eval     hits and wrong ones on labelled questions (NEARHIT_DATA), into docs/evaluation.md
 # make clean    removes .venv, data and whatever else these made
 #
 # ARGS is handed on: make test ARGS="-k settings", make run ARGS="--listen-port 9000"
@@ -20,7 +21,7 @@ IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON = $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(IS_NEW_ENOUGH)' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: run test check bench bench-encoder bench-search lock clean
+.PHONY: run test check bench bench-encoder bench-search eval lock clean
 
 run: $(RUN)
 	@exec $(BIN)/nearhit serve $(ARGS)
@@ -43,6 +44,9 @@ bench-encoder: $(RUN)
 
 bench-search: $(RUN)
 	@$(BIN)/python -m benchmarks.search $(ARGS)
+
+eval: $(RUN)
+	@$(BIN)/python -m benchmarks.evaluation $(ARGS)
 
 clean:
 	rm -rf $(VENV) data build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

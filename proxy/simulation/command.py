@@ -80,7 +80,7 @@ def simulate(
     try:
         settings = load_settings(config, os.environ, flags)
         requests = read_trace(trace)
-        tables = asyncio.run(_simulate(requests, Plan(names, threshold, settings)))
+        tables = asyncio.run(simulated(requests, Plan(names, threshold, settings)))
     except ConfigError as error:
         raise _BadInput(str(error)) from None
     except (EmbeddingError, OSError) as error:
@@ -96,7 +96,7 @@ class _BadInput(click.ClickException):
     exit_code = 2
 
 
-async def _simulate(trace: Sequence[Request], plan: Plan) -> dict[str, Table]:
+async def simulated(trace: Sequence[Request], plan: Plan) -> dict[str, Table]:
     embedder = await asyncio.to_thread(open_kept, plan.settings.embedding)
     try:
         console = Console(stderr=True)
