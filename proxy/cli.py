@@ -189,15 +189,16 @@ def check(config: Path | None, as_json: bool, **flags: str | None) -> None:
 
 
 def _policy(category: Any) -> dict[str, Any]:
-    names = ("cacheable", "scope", "threshold", "ttl", "quota", "priority", "guards")
+    names = ("cacheable", "scope", "mode", "threshold", "ttl", "quota", "priority", "guards")
     return {name: getattr(category, name) for name in names}
 
 
 def _line(policy: dict[str, Any]) -> str:
     if not policy["cacheable"]:
         return "not cached"
+    mode = "" if policy["mode"] == "on" else f"{policy['mode']:7} "
     return (
-        f"{policy['scope']:7} threshold {policy['threshold']:.2f}  ttl {policy['ttl']:>9g} s"
+        f"{mode}{policy['scope']:7} threshold {policy['threshold']:.2f}  ttl {policy['ttl']:>9g} s"
         f"  quota {policy['quota']:>4.0%}  priority {policy['priority']}  {', '.join(policy['guards'])}"
     )
 
