@@ -53,8 +53,8 @@ CONFIDENCE = 0.95
 _HEAD = """# Evaluation
 
 How many questions are answered from memory, and how many of these answers are wrong, measured on labelled
-questions with the packaged encoder, categories, guards and classifier. Written by `make eval` (`python -m
-benchmarks.evaluation`), which reads `pairs_dev`, `hard_negatives_dev`, `categories_dev` and `stream_dev`
+questions with the packaged encoder, categories, guards and classifier. Written by `make eval`
+(`python -m benchmarks.evaluation`), which reads `pairs_dev`, `hard_negatives_dev`, `categories_dev` and `stream_dev`
 from `NEARHIT_DATA`, else `../shared/data`; each part says how to get it alone. Intervals are
 Clopper-Pearson with 95 % confidence on either side.
 
@@ -226,7 +226,7 @@ def _thresholds(pairs: Pairs, scores: Floats) -> defaultdict[str, float]:
 def on_risk(bench: Bench) -> Part:
     pictures = {"risk-coverage.svg": _risk_chart(bench.pairs, bench.scores, "all pairs", 1.0).svg()}
     small = [
-        _risk_chart(bench.pairs.at(np.flatnonzero(chosen)), _of(bench.scores, chosen), name, 0.6)
+        _risk_chart(bench.pairs.at(np.flatnonzero(chosen)), _of(bench.scores, chosen), name, 1.0)
         for name, chosen in by_category(bench.pairs)
         if name != "overall"
     ]
