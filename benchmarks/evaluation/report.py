@@ -54,8 +54,8 @@ _HEAD = """# Evaluation
 
 How many questions are answered from memory, and how many of these answers are wrong, measured on labelled
 questions with the packaged encoder, categories, guards and classifier. Written by `make eval`
-(`python -m benchmarks.evaluation`), which reads `pairs_dev`, `hard_negatives_dev`, `categories_dev` and `stream_dev`
-from `NEARHIT_DATA`, else `../shared/data`; each part says how to get it alone. Intervals are
+(`python -m benchmarks.evaluation`), which reads `pairs_dev`, `hard_negatives_dev`, `categories_dev`
+and `stream_dev` from `NEARHIT_DATA`, else `../shared/data`; each part says how to get it alone. Intervals are
 Clopper-Pearson with 95 % confidence on either side.
 
 What was tuned on these questions: the packaged thresholds and lists of guards, on the stream. What was
