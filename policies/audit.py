@@ -26,7 +26,7 @@ OTHER = 0.45
 """Cosine below which they are about different things."""
 SHORT = 60
 """Words up to which a number in an answer is the answer; longer ones have numbers that only illustrate."""
-_OBJECTIONS = ("numbers", "dates", "negation")
+_OBJECTIONS = ("numbers", "dates", "negation", "identifiers", "entities")
 
 PART = 500
 """Characters that are embedded at once: well within the 256 tokens that the model reads."""

@@ -41,6 +41,7 @@ verdicts: st.SearchStrategy[Verdict] = st.sampled_from(["right", "wrong", "unsur
         ("That makes 54.5 dollars.", "That makes 16 dollars.", 0.99, None, "wrong", "numbers"),
         ("It opens at 9, closes at 5.", "It opens at 9, closes at 6.", 0.99, None, "unsure", ""),
         ("You can do that now.", "You cannot do that now.", 0.97, None, "unsure", ""),
+        ("Run git reset --soft once.", "Run git reset --hard once.", 0.97, None, "unsure", ""),
         ("Use git revert for it.", "For it, use git revert.", 0.97, None, "right", "distance"),
         ("Use git revert for it.", "The tides follow the moon.", 0.2, None, "wrong", "distance"),
         ("Use git revert for it.", "Go back with reset.", 0.8, None, "unsure", ""),
