@@ -58,6 +58,10 @@ async def read_body(request: web.BaseRequest, limit: int) -> bytes:
 
 
 async def _incoming(request: web.BaseRequest) -> AsyncIterator[bytes]:
+    if request.content.is_eof():
+        # It came along with its head, as most do: there is nothing to set a timer for.
+        yield request.content.read_nowait()
+        return
     _go_on(request)
     while True:
         try:
