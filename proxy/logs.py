@@ -38,7 +38,10 @@ MOST_NAME = 80
 
 def log_call(report: Report) -> None:
     if calls.isEnabledFor(logging.INFO):
-        calls.info("call", extra={"report": report})
+        # Not through `info`, which would look for the line of code that it was called from.
+        record = logging.LogRecord(calls.name, logging.INFO, "", 0, "call", None, None)
+        record.report = report
+        calls.handle(record)
 
 
 @contextmanager
