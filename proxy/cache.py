@@ -105,19 +105,20 @@ class Cache:
         found = Search()
         for scope in (call.tenant, SHARED) if self.rules.shares else (call.tenant,):
             entry = self.entries.by_exact(call.exact(scope))
-            if entry is not None and self._open_to(call, scope, entry):
-                policy = self.policy(call.controls.category or entry.category)
+            if entry is None:
+                continue
+            named = call.controls.category or entry.category
+            if all(self._open_to(call, scope, each) for each in {entry.category, named}):
+                policy = self.policy(named)
                 self._consider(found, entry, 1.0, call.text or "", policy, call.controls, now, exact=True)
                 if found.fresh is not None:
                     return found
         return found
 
-    def _open_to(self, call: Call, scope: str, entry: Entry) -> bool:
-        """Whether its category still says what it said when the entry was stored, and the caller's agrees."""
-        named = call.controls.category or entry.category
-        scopes = {scope, self._scope(entry.category, call), self._scope(named, call)}
-        barred = any(self.rules.book.get(each).barred for each in (entry.category, named))
-        return len(scopes) == 1 and not barred
+    def _open_to(self, call: Call, scope: str, category: str) -> bool:
+        """Whether answers of the category may still be served, and go to whom they went when they were
+        stored."""
+        return not self.rules.book.get(category).barred and self._scope(category, call) == scope
 
     async def embed(self, text: str) -> Vector:
         """Raises `EmbeddingError`."""
@@ -171,18 +172,14 @@ class Cache:
         if question.vector is None:
             return
         for similarity, entry in self.entries.nearest(question.partition, question.vector, CANDIDATES):
-            if self._still_open(question, entry.category):
+            if self._open_to(question.call, question.scope, entry.category):
                 yield similarity, entry
-
-    def _still_open(self, question: Question, category: str) -> bool:
-        barred = self.rules.book.get(category).barred
-        return not barred and self._scope(category, question.call) == question.scope
 
     def _consider(
         self, found: Search, entry: Entry, similarity: float, text: str, policy: InForce, controls: Controls,
         now: float, exact: bool = False,
     ) -> None:  # fmt: skip
-        stored = self.policy(entry.category)
+        stored = policy if policy.category.name == entry.category else self.policy(entry.category)
         offer = Offer(entry.text, similarity, now - entry.created, entry.ttl, stored, exact)
         verdict = judge(offer, text, policy, controls)
         threshold = required_similarity(policy, stored, controls)
@@ -201,7 +198,7 @@ class Cache:
         """Similarity of two questions that are both on their way, if one's answer will do for the other."""
         if question.vector is None or other.vector is None:
             return None
-        if not self._still_open(question, other.policy.category.name):
+        if not self._open_to(question.call, question.scope, other.policy.category.name):
             return None
         similarity = float(question.vector @ other.vector)
         offer = Offer(other.call.text or "", similarity, 0.0, None, other.policy)
