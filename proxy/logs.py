@@ -15,7 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from time import gmtime, strftime
 from typing import Any
 
 from aiohttp.http_exceptions import HttpProcessingError
@@ -165,13 +165,11 @@ def _name(name: str) -> str:
 
 
 def _rounded(value: float | None, digits: int) -> float | None:
-    return None if value is None else round(value, digits)
+    return round(value, digits) if value else None
 
 
 def _time(record: logging.LogRecord) -> str:
-    return (
-        datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    )
+    return f"{strftime('%Y-%m-%dT%H:%M:%S', gmtime(record.created))}.{int(record.msecs):03}Z"
 
 
 class TextLines(logging.Formatter):
@@ -206,5 +204,6 @@ def _quoted(value: Any) -> str:
     """As JSON where a space or a control character would break the line up."""
     if value is True:
         return "true"
-    text = str(value)
-    return text if _PLAIN.fullmatch(text) else json.dumps(text)
+    if not isinstance(value, str):
+        return str(value)
+    return value if _PLAIN.fullmatch(value) else json.dumps(value)
