@@ -131,12 +131,14 @@ _ALIASES: dict[str, Change] = {
 _HEADERS: dict[str, Change] = {"cache-control": _directives, **_ALIASES, **_OURS}
 """In the order in which they act: what is said in our own words wins."""
 
+_NOTHING = Controls()
+
 REMOVED = frozenset({*_ALIASES, *_OURS})
 """Headers, in lower case, that are not forwarded."""
 
 
 def from_headers(headers: CIMultiDictProxy[str]) -> Controls:
-    controls = Controls()
+    controls = _NOTHING
     for name, change in _HEADERS.items():
         if name in headers:
             controls = change(controls, _clean(",".join(headers.getall(name))))

@@ -141,7 +141,7 @@ def _not_json(constant: str) -> None:
 
 # Made once: the functions of the json module make one for every call that has options.
 _DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_not_json)
-_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False)
 
 
 def _canonical(value: Any) -> bytes:

@@ -111,8 +111,11 @@ class DataPlane:
         return await self._exchange.answer(Trip(call, request, report, report.at))
 
     def _tenant(self, headers: CIMultiDictProxy[str]) -> str | None:
-        given = ((name, headers.get(name, "")) for name in self._credentials)
-        credentials = [f"{name}: {value}" for name, value in given if not _is_empty(value)]
+        credentials = [
+            f"{name}: {value}"
+            for name in self._credentials
+            if (value := headers.get(name)) and not _is_empty(value)
+        ]
         if credentials:
             return tenant_digest("\n".join(credentials))
         return tenant_digest("") if self._share_anonymous else None
