@@ -131,7 +131,7 @@ class Cache:
 
     def question(self, call: Call, category: str, vector: Vector | None) -> Question:
         fingerprint = self.embedder.fingerprint if vector is not None else ""
-        return Question(call, self._scope(category, call), self.policy(category), vector, fingerprint)
+        return Question.of(call, self._scope(category, call), self.policy(category), vector, fingerprint)
 
     async def again(self, call: Call, entry: Entry) -> Question:
         """The question whose answer shall stand beside an entry that served `call` past its lifetime.
@@ -198,9 +198,11 @@ class Cache:
         """Similarity of two questions that are both on their way, if one's answer will do for the other."""
         if question.vector is None or other.vector is None:
             return None
+        similarity = float(question.vector @ other.vector)
+        if similarity < question.policy.threshold:
+            return None
         if not self._open_to(question.call, question.scope, other.policy.category.name):
             return None
-        similarity = float(question.vector @ other.vector)
         offer = Offer(other.call.text or "", similarity, 0.0, None, other.policy)
         verdict = judge(offer, question.call.text or "", question.policy, question.call.controls)
         return similarity if verdict.freshness == "fresh" else None

@@ -35,14 +35,13 @@ class Question:
     vector: Vector | None
     fingerprint: str
     """Of the vector; "" without one."""
+    partition: bytes
+    exact: bytes
 
-    @property
-    def partition(self) -> bytes:
-        return self.call.partition(self.scope, self.fingerprint)
-
-    @property
-    def exact(self) -> bytes:
-        return self.call.exact(self.scope)
+    @classmethod
+    def of(cls, call: Call, scope: str, policy: InForce, vector: Vector | None, fingerprint: str) -> Question:
+        partition, exact = call.partition(scope, fingerprint), call.exact(scope)
+        return cls(call, scope, policy, vector, fingerprint, partition, exact)
 
 
 @dataclass(eq=False)
