@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from policies.errors import ConfigError, Problem
 from policies.loader import load_category, load_folder
 from policies.model import Category
 
@@ -28,6 +29,8 @@ class Book:
         Raises `ConfigError` with a line for each problem; then nothing has changed.
         """
         found = load_folder(folder or PACKAGED)
+        if not found:  # emptied, or not mounted: no reason to forget every category
+            raise ConfigError([Problem(str(folder), "holds no category; put a YAML file per category there")])
         if "default" not in found:
             found["default"] = load_category(PACKAGED / "default.yaml")
         return cls.of(found.values())

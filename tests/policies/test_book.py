@@ -73,6 +73,14 @@ def test_a_broken_folder_is_an_error_and_not_a_book(tmp_path: Path) -> None:
         Book.from_folder(own(tmp_path, "recipes", "prority: 3\n"))
 
 
+def test_a_folder_without_categories_is_an_error_and_not_the_default_alone(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        Book.from_folder(tmp_path)
+    (line,) = str(refused.value).splitlines()
+    assert line.startswith(str(tmp_path))
+    assert "put a YAML file per category" in line
+
+
 def test_a_book_cannot_be_changed() -> None:
     book = Book.from_folder()
     with pytest.raises(TypeError):
