@@ -164,6 +164,8 @@ class BufferedDocuments:
             await self.flush(timeout)
         if self._pending:
             log.warning("%d answers were not written to the document store in time", len(self._pending))
+        if self._doomed:
+            log.warning("%d deletions were not carried out in the document store in time", len(self._doomed))
         self._writer.cancel()
         await asyncio.wait([self._writer])
         await self._documents.close()

@@ -282,6 +282,18 @@ async def test_close_is_bounded_and_closes_the_store(store: Troubled, trouble: s
     assert not [task for task in asyncio.all_tasks() if task.get_name() == "documents-writer"]
 
 
+async def test_close_tells_what_was_not_carried_out(
+    store: Troubled, caplog: pytest.LogCaptureFixture
+) -> None:
+    documents = BufferedDocuments(store, deadline=0.05)
+    store.broken = True
+    documents.put(make_document("a"))
+    documents.forget(["b", "c"])
+    await documents.close(timeout=0.1)
+    assert "1 answers were not written to the document store in time" in caplog.messages
+    assert "2 deletions were not carried out in the document store in time" in caplog.messages
+
+
 @pytest.mark.parametrize("ticks", range(6))
 async def test_a_cancelled_caller_disturbs_nobody(
     store: Troubled, documents: BufferedDocuments, ticks: int
