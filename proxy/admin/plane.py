@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
@@ -97,11 +97,18 @@ def _check_browser(request: web.Request, any_name: bool) -> None:
     """A browser on this machine reaches us for any page that it shows. A page whose name is made to point at
     us (DNS rebinding) gives itself away by `Host`, one that sends forms to us by `Origin`."""
     host = request.headers.get("Host", "")
-    if host and not any_name and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+    if host and not any_name and not is_loopback(_parsed(f"//{host}").hostname or ""):
         raise Forbidden("without admin.token the admin plane answers to localhost and 127.0.0.1 only")
     origin = request.headers.get("Origin")
-    if origin is not None and request.method not in _READING and urlsplit(origin).netloc != host:
+    if origin is not None and request.method not in _READING and _parsed(origin).netloc != host:
         raise Forbidden("another site's page may not change anything here")
+
+
+def _parsed(address: str) -> SplitResult:
+    try:
+        return urlsplit(address)
+    except ValueError:
+        raise Forbidden("Host or Origin is not an address") from None
 
 
 # Errors

@@ -102,6 +102,11 @@ async def test_with_a_token_the_api_wants_it_and_the_probes_do_not(make_plane: M
     assert (await plane.call("GET", "/")).status == 200
 
 
+@pytest.mark.parametrize("headers", [{"Host": "["}, {"Host": "[::1"}, {"Origin": "http://["}])
+async def test_a_name_that_is_none_is_refused(plane: Plane, headers: dict[str, str]) -> None:
+    assert (await plane.call("POST", f"{API}/reload", headers=headers)).status == 403
+
+
 @pytest.mark.parametrize("name", ["evil.example", "evil.example:8081", "192.168.1.5:8081"])
 async def test_a_name_that_was_made_to_point_at_us_is_refused(plane: Plane, name: str) -> None:
     status, message = await plane.refused("GET", f"{API}/entries", headers={"Host": name})
