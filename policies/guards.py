@@ -137,17 +137,29 @@ def conditions(a: Facts, b: Facts) -> str | None:
 
 
 def direction(a: Facts, b: Facts) -> str | None:
-    """What stands behind "from" in one text stands behind "to" in the other, and the other way round."""
+    """The same words in another order, as in "can I sue my landlord" and "can my landlord sue me"; or what
+    stands behind "from" in one text stands behind "to" in the other."""
+    same_roles = a.roles and a.roles == b.roles
+    if not same_roles and _reordered(a.order, b.order):
+        return f"{' '.join(a.order[:_SHOWN])} / {' '.join(b.order[:_SHOWN])}"
     for one, other in (("from", "to"), ("from", "than"), ("to", "than")):
-        gone = {root for role, root in a.roles if role == one} & {
-            root for role, root in b.roles if role == other
-        }
-        come = {root for role, root in a.roles if role == other} & {
-            root for role, root in b.roles if role == one
-        }
+        gone, come = _moved(one, other, a, b), _moved(other, one, a, b)
         if gone - come and come - gone:
             return f"{one} / {other} {min(gone - come)}"
     return None
+
+
+def _reordered(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
+    """A part that moves from the end to the front ("in Python, how ...") leaves the sense as it is; of two
+    words nobody can say which moved."""
+    if a == b or len(a) != len(b) or sorted(a) != sorted(b):
+        return False
+    return len(a) == 2 or not any(a[at:] + a[:at] == b for at in range(1, len(a)))
+
+
+def _moved(one: str, other: str, a: Facts, b: Facts) -> set[str]:
+    """What has the role `one` in `a` and `other` in `b`."""
+    return {root for role, root in a.roles if role == one} & {root for role, root in b.roles if role == other}
 
 
 # Each look gives what only the first text has and what only the second has.

@@ -50,6 +50,8 @@ class Facts:
     names: frozenset[str]
     kind: str
     """What is asked for: "why", "when", "how-many" ... or ""."""
+    order: tuple[str, ...]
+    """Stems of all but the function words, in order; persons count: who does what to whom."""
     roles: frozenset[tuple[str, str]]
     """(role, stem): what stands behind "from", "to", "than", "into" or before them."""
 
@@ -107,7 +109,7 @@ def facts(text: str) -> Facts:
     stems = [stem(word) for word in words]
     quantities = tuple(_quantities(tokens))
     names, soft_names = _names(text)
-    bag = frozenset(words)
+    bag = frozenset(words) | {word.removesuffix("'s") for word in words}
     return Facts(
         flat=f" {' '.join(words)} ",
         words=tuple(dict.fromkeys(_content(words))),
@@ -128,6 +130,7 @@ def facts(text: str) -> Facts:
         identifiers=_identifiers(text) | {f" {tool} " for tool in bag & lexicon.TOOLS},
         names=names | bag & lexicon.PLACES,
         kind=_kind(lower),
+        order=tuple(_order(words)),
         roles=_roles(words),
     )
 
@@ -363,11 +366,27 @@ _ROLES = {
 
 
 def _roles(words: Sequence[str]) -> frozenset[tuple[str, str]]:
-    """What follows a directional preposition within two words, and what stands right before it."""
+    """What follows a directional preposition, and what stands right before it."""
     found: set[tuple[str, str]] = set()
     for at, word in enumerate(words):
         if role := _ROLES.get(word):
-            found.update((role, root) for root in tuple(_content(words[at + 1 : at + 3])))
-            if role != "from":
-                found.update(("from", root) for root in tuple(_content(words[max(0, at - 1) : at])))
+            after = next((each for each in words[at + 1 : at + 4] if each not in lexicon.DETERMINERS), None)
+            before = next((each for each in words[max(0, at - 1) : at] if each not in lexicon.FUNCTION), None)
+            found |= {(role, stem(after))} if after else set()
+            found |= {("from", stem(before))} if before and role != "from" else set()
     return frozenset(found)
+
+
+_PERSONS = {
+    **dict.fromkeys(("i", "me", "my", "mine", "myself", "i'm", "i've", "i'd", "i'll"), "i"),
+    **dict.fromkeys(("we", "us", "our", "ours"), "we"),
+    **dict.fromkeys(("who", "whom", "whose", "who's"), "who"),
+}
+
+
+def _order(words: Iterable[str]) -> Iterable[str]:
+    for word in words:
+        if person := _PERSONS.get(word):
+            yield person
+        elif word not in lexicon.FUNCTION:
+            yield stem(word.removesuffix("'s"))

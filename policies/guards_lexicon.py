@@ -30,6 +30,8 @@ how's who's where's that's there's im ive id dont doesnt didnt isnt arent cant c
 except don't doesn't didn't isn't aren't wasn't weren't can't won't wouldn't shouldn't couldn't haven't hasn't hadn't
 """)
 
+DETERMINERS = _words("a an the my your our his her its their this that some any")
+
 FRAME = _words("""
 show tell give list find get know want like look see check help let wish love wonder wondering display print return
 retrieve fetch provide explain describe define mean meaning ask question answer say think believe thought opinion opinions
@@ -209,6 +211,11 @@ read write
 push pull
 forward backward,backwards
 parent child
+adult,adults,grown-up,grown-ups child,children,kid,kids,toddler,toddlers infant,infants,baby,babies,newborn,newborns
+early late,later
+area perimeter circumference volume
+born die,died,dies,death,dead
+local,locally global,globally
 encourage,help discourage
 theoretical practical
 guilty innocent

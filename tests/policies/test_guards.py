@@ -62,6 +62,16 @@ DIFFERENT = [
     ("conditions", "rooms with a bath", "rooms except those with a bath"),
     ("direction", "trains from Lyon to Paris", "trains from Paris to Lyon"),
     ("direction", "convert euros to dollars", "convert dollars to euros"),
+    ("direction", "convert a string to a list", "convert a list to a string"),
+    ("direction", "from my savings to my current account", "from my current to my savings account"),
+    ("direction", "can I sue my landlord", "can my landlord sue me"),
+    ("direction", "who killed Hector", "who did Hector kill"),
+    ("direction", "Ada gives Bob 3 apples", "Bob gives Ada 3 apples"),
+    ("direction", "does my employer owe me notice", "do I owe my employer notice"),
+    ("direction", "which employees have no manager", "which managers have no employee"),
+    ("negation", "the dose for adults", "the dose for children"),
+    ("negation", "the women's final", "the men's final"),
+    ("negation", "when was Ada born", "when did Ada die"),
 ]
 
 SAME = [
@@ -100,6 +110,8 @@ SAME = [
     ("question", "how many users are there", "what is the number of users"),
     ("conditions", "the largest city", "the biggest city"),
     ("direction", "from Lyon to Paris", "to Paris from Lyon"),
+    ("direction", "in Python, how do I reverse a list", "how do I reverse a list in Python"),
+    ("direction", "how can I sue my landlord", "how do I sue my landlord"),
 ]
 
 
