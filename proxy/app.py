@@ -74,12 +74,12 @@ class App:
     """Why the categories on disk are not the ones in force; "" when they are."""
 
     async def reload(self) -> None:
-        """Takes the categories as they are on disk now. Raises `ConfigError` or `EmbeddingError`, and then
-        the old ones stay."""
+        """Takes the categories as they are on disk now. Raises `ConfigError` or `EmbeddingError`; whatever it
+        raises, the old ones stay."""
         try:
             self.cache.rules = await make_rules(self.settings.categories, self.cache.embedder)
-        except (ConfigError, EmbeddingError) as error:
-            self.reload_error = str(error)
+        except Exception as error:
+            self.reload_error = str(error) or type(error).__name__
             raise
         self.reload_error = ""
 
@@ -202,20 +202,21 @@ async def _sweep(app: App) -> None:
 
 
 async def _watch(app: App) -> None:
-    """Reloads the categories when a file of theirs changed, and on SIGHUP."""
+    """Reloads the categories when files of theirs changed and two looks agree on how, and on SIGHUP."""
     folder = app.settings.categories
     wanted = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, wanted.set)
-    seen = await asyncio.to_thread(_stamps, folder)
+    taken = before = await asyncio.to_thread(_stamps, folder)
     while True:
         with suppress(TimeoutError):
             async with asyncio.timeout(WATCH_EVERY_S):
                 await wanted.wait()
         now = await asyncio.to_thread(_stamps, folder)
-        if wanted.is_set() or now != seen:
+        if wanted.is_set() or taken != now == before:
             wanted.clear()
-            seen = now
+            taken = now
             await _reload(app)
+        before = now
 
 
 async def _reload(app: App) -> None:
@@ -223,17 +224,20 @@ async def _reload(app: App) -> None:
         await app.reload()
     except (ConfigError, EmbeddingError) as error:
         log.error("the categories stay as they were: %s", "; ".join(str(error).splitlines()))
+    except Exception:
+        log.exception("the categories stay as they were: reloading them failed in a way that it should not")
     else:
         log.info("categories reloaded, book %s", app.cache.rules.book.version)
 
 
 def _stamps(folder: Path | None) -> dict[Path, tuple[int, int]]:
     """What tells that a file changed. Packaged files do not."""
-    if folder is None or not folder.is_dir():
-        return {}
-    stamps = {}
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # editors replace files by renaming others
-            stat = path.stat()
-            stamps[path] = (stat.st_mtime_ns, stat.st_size)
+    stamps: dict[Path, tuple[int, int]] = {}
+    if folder is None:
+        return stamps
+    with suppress(OSError):
+        for path in folder.rglob("*"):
+            with suppress(OSError):  # editors replace files by renaming others; some may not be looked at
+                stat = path.stat()
+                stamps[path] = (stat.st_mtime_ns, stat.st_size)
     return stamps

@@ -1,0 +1,93 @@
+"""Taking the category files when they change, and living through whatever they turn out to be."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from world import MakeWorld
+
+from proxy import app as composition
+
+
+class Folder:
+    """What the watcher sees: another folder at every look while `changing`."""
+
+    changing = False
+    looks = 0
+    state = 0
+
+    def __call__(self, folder: Path | None) -> dict[Path, tuple[int, int]]:
+        self.looks += 1
+        self.state += self.changing
+        return {Path("one.yaml"): (self.state, 0)}
+
+
+@pytest.fixture
+def folder(monkeypatch: pytest.MonkeyPatch) -> Folder:
+    watched = Folder()
+    monkeypatch.setattr(composition, "WATCH_EVERY_S", 0.005)
+    monkeypatch.setattr(composition, "_stamps", watched)
+    return watched
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def looked(folder: Folder, times: int = 10) -> None:
+    enough = folder.looks + times
+    await until(lambda: folder.looks >= enough)
+
+
+async def test_a_folder_is_taken_once_it_has_settled(
+    make_world: MakeWorld, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, reloads = (await make_world()).app, []
+
+    async def reload() -> None:
+        reloads.append(folder.state)
+
+    monkeypatch.setattr(app, "reload", reload)
+    folder.changing = True
+    await looked(folder)
+    assert reloads == []
+    folder.changing = False
+    await looked(folder)
+    assert reloads == [folder.state]
+
+
+async def test_the_watcher_lives_through_any_failure(
+    make_world: MakeWorld, folder: Folder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(*_: Any) -> None:
+        raise RuntimeError("nobody thought of this")
+
+    app = (await make_world()).app
+    with monkeypatch.context() as broken:
+        broken.setattr(composition, "make_rules", fail)
+        folder.state += 1
+        await until(lambda: app.reload_error)
+    assert "nobody thought of this" in app.reload_error
+    assert "nobody thought of this" in caplog.text
+    folder.state += 1
+    await until(lambda: not app.reload_error)
+
+
+def test_a_file_that_cannot_be_looked_at_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.stat
+
+    def stat(path: Path, **options: Any) -> Any:
+        if path.name == "secret.yaml":
+            raise PermissionError(path)
+        return real(path, **options)
+
+    for name in ("open.yaml", "secret.yaml"):
+        (tmp_path / name).write_text(name)
+    monkeypatch.setattr(Path, "stat", stat)
+    assert list(composition._stamps(tmp_path)) == [tmp_path / "open.yaml"]
