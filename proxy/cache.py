@@ -282,9 +282,9 @@ class Cache:
         for id in ids:
             self.entries.remove(id)
 
-    async def purge(self, ids: list[str]) -> int:
-        """Gone for every later call when this returns, and gone from the store. Raises `StorageError`."""
+    def purge(self, ids: list[str]) -> int:
+        """How many were there. Gone for every call, those on their way too, and from the store soon."""
         self.generation += 1
         removed = [id for id in ids if self.entries.remove(id) is not None]
-        await self.documents.delete(ids)
+        self.documents.forget(ids)
         return len(removed)

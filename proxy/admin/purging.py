@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 
 from embeddings.base import EmbeddingError, Vector
@@ -16,6 +17,8 @@ from storage.base import Entry, StorageError
 LIKE_AT_MOST = 1000
 """Entries near a text that one purge takes out of one partition."""
 EXAMPLES = 5
+DURABLE_S = 15.0
+"""For the store to delete what is purged; what takes longer is deleted after the answer."""
 
 
 async def delete_entry(app: App, id: str) -> Json:
@@ -68,13 +71,25 @@ async def _vector(app: App, text: str) -> Vector:
 
 
 async def _forget(app: App, found: list[Entry]) -> Json:
-    """Some at a time, as taking them out of the index takes its time. What the store cannot delete now is
-    hidden, and deleted as soon as it can."""
-    purged, problem, breath = 0, "", walk.Breath()
-    for some in walk.slices(found):
-        try:
-            purged += await app.cache.purge([entry.id for entry in some])
-        except StorageError as error:
-            purged, problem = purged + len(some), str(error)
+    """Nothing is served any more before the store is waited for. What it cannot delete now stays hidden, and
+    is deleted as soon as it can."""
+    ids = [entry.id for entry in found]
+    purged, breath = 0, walk.Breath()
+    for some in walk.slices(ids):  # taking them out of the index takes its time
+        purged += app.cache.purge(some)
         await breath.take()
+    problem = await _delete(app, ids)
     return {"purged": purged, "durable": not problem, "problem": problem}
+
+
+async def _delete(app: App, ids: list[str]) -> str:
+    """Why they are not all gone from the store; "" when they are."""
+    try:
+        async with asyncio.timeout(DURABLE_S):
+            for some in walk.slices(ids):
+                await app.cache.documents.delete(some)
+    except StorageError as error:
+        return str(error)
+    except TimeoutError:
+        return f"the document store did not delete everything within {DURABLE_S:g} s"
+    return ""

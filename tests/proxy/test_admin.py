@@ -15,7 +15,8 @@ from aiohttp import web
 from doubles import Clock, WordEmbedder
 from world import Answer, MakeWorld, World
 
-from proxy.admin import admin_app, walk
+from proxy.admin import admin_app, purging, walk
+from proxy.admin import plane as admin_plane
 from proxy.admin.routes import ROUTES
 from storage.base import Entry, StorageError
 
@@ -372,6 +373,29 @@ async def test_a_store_that_cannot_delete_is_told_and_the_answers_are_gone_all_t
     assert (await filled.world.ask(ALPHA)).cache == "MISS"
 
 
+@pytest.mark.parametrize("trouble", ["fails", "hangs"])
+async def test_a_troubled_store_keeps_nothing_of_a_large_purge_served(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    """Nothing waits for the store before all is hidden, and no longer than for its first failure."""
+    tries = 0
+
+    async def delete(ids: Any) -> None:
+        nonlocal tries
+        tries += 1
+        if trouble == "hangs":
+            await asyncio.Event().wait()
+        raise StorageError("the store is away")
+
+    monkeypatch.setattr(plane.world.app.cache.documents, "delete", delete)
+    monkeypatch.setattr(admin_plane, "ANSWER_S", 2.0)
+    monkeypatch.setattr(purging, "DURABLE_S", 0.05, raising=False)
+    fill(plane, 1_000)
+    told = await plane.post("/purge", {"category": "default"})
+    assert (told["purged"], told["durable"], bool(told["problem"])) == (1_000, False, True)
+    assert (len(plane.world.app.cache.entries), tries) == (0, 1)
+
+
 async def test_nothing_is_purged_while_the_index_loads(filled: Plane) -> None:
     filled.world.app.progress.done = False
     status, message = await filled.refused("POST", f"{API}/purge", json={"tag": "doc"})
@@ -379,16 +403,20 @@ async def test_nothing_is_purged_while_the_index_loads(filled: Plane) -> None:
     assert ALPHA in await left(filled)
 
 
-async def test_long_walks_let_calls_through(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The loop gets to do something else at every slice of 30,000 entries that are looked at and purged."""
-    monkeypatch.setattr(walk, "AT_ONCE_S", 0.0)
+def fill(plane: Plane, count: int) -> None:
     cache, now = plane.world.app.cache, plane.world.clock()
-    for number in range(30_000):
+    for number in range(count):
         name = f"{number:024x}"
         entry = Entry(
             name, name[-16:].encode(), b"p" * 16, "", "default", f"text {number}", now, "", "m", "t"
         )
         cache.entries.add(entry, None, now)
+
+
+async def test_long_walks_let_calls_through(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop gets to do something else at every slice of 30,000 entries that are looked at and purged."""
+    monkeypatch.setattr(walk, "AT_ONCE_S", 0.0)
+    fill(plane, 30_000)
     turns = 0
 
     async def count() -> None:
