@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from typing import Any
 
 import httpx
 
@@ -13,6 +14,10 @@ log = logging.getLogger("nearhit.judge")
 
 MOST_TEXT = 6000
 """Characters of each text that are shown."""
+MOST_TOKENS = 16
+"""Of the verdict, which is one word."""
+MOST_ANSWER = 64 * 2**10
+"""Bytes of the API's answer; a longer one is no verdict."""
 
 _TASK = (
     "You compare two answers to one question. The user message is a JSON object with the members question, a "
@@ -31,7 +36,10 @@ class Judge:
         key = chosen.key.get_secret_value() if chosen.key else ""
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._client = httpx.AsyncClient(
-            base_url=chosen.url or "", headers=headers, timeout=httpx.Timeout(chosen.timeout)
+            base_url=chosen.url or "",
+            headers=headers,
+            timeout=httpx.Timeout(chosen.timeout),
+            trust_env=False,
         )
 
     async def same(self, question: str, a: str, b: str) -> bool | None:
@@ -40,19 +48,30 @@ class Judge:
         body = {
             "model": self._chosen.model,
             "temperature": 0,
+            "max_tokens": MOST_TOKENS,
             "messages": [
                 {"role": "system", "content": _TASK},
                 {"role": "user", "content": json.dumps(shown, ensure_ascii=False)},
             ],
         }
         try:
-            answer = await self._client.post("/v1/chat/completions", json=body)
-            answer.raise_for_status()
-            word = answer.json()["choices"][0]["message"]["content"]
+            answer = json.loads(await self._answer(body))
+            word = answer["choices"][0]["message"]["content"]
             return _WORDS.get(word.strip().strip(".").upper())
-        except (httpx.HTTPError, ValueError, LookupError, TypeError, AttributeError) as error:
+        except (httpx.HTTPError, ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
             log.warning("the judge gave no verdict: %s", type(error).__name__)
             return None
+
+    async def _answer(self, body: dict[str, Any]) -> bytes:
+        """Raises ValueError when it is longer than `MOST_ANSWER`."""
+        read = bytearray()
+        async with self._client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            answer.raise_for_status()
+            async for some in answer.aiter_bytes():
+                read += some
+                if len(read) > MOST_ANSWER:
+                    raise ValueError("the judge says too much")
+        return bytes(read)
 
     async def close(self) -> None:
         await self._client.aclose()

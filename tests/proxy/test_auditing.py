@@ -20,7 +20,9 @@ from policies.audit import EVIDENCE
 from proxy import auditing
 from proxy.auditing import Strain
 from proxy.demo_upstream import Behaviour
+from proxy.judge import MOST_ANSWER, Judge
 from proxy.report import Report
+from proxy.settings import Judge as Chosen
 
 ASKED = "audited how are you today my dear friend"
 REWORDED = "audited how are you today my friend"
@@ -293,6 +295,30 @@ async def test_a_judge_decides_when_it_says_one_of_two_words(
     shown = json.loads(judge.bodies[0]["messages"][1]["content"])
     assert shown == {"question": REWORDED, "a": WORDS, "b": OTHER_WORDS}
     assert len(world.app.cache.entries) == (0 if "wrong" in found else 1)
+
+
+async def test_the_judge_is_asked_for_little_and_directly(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    model = await run("SAME")
+    assert await asked(model.url) is True
+    assert 0 < model.bodies[0]["max_tokens"] <= 32
+
+
+@pytest.mark.parametrize(("excess", "verdict"), [(0, True), (1, None)])
+async def test_no_more_is_read_of_the_judges_answer_than_a_verdict_takes(
+    run: Run, excess: int, verdict: bool | None
+) -> None:
+    model = await run("SAME" + " " * MOST_ANSWER * excess)
+    assert await asked(model.url) is verdict
+
+
+async def asked(url: str) -> bool | None:
+    judge = await asyncio.to_thread(Judge, Chosen.model_validate({"url": url}))
+    try:
+        return await judge.same("question", "one", "other")
+    finally:
+        await judge.close()
 
 
 def test_the_judges_key_is_masked() -> None:
