@@ -28,6 +28,8 @@ log = logging.getLogger("nearhit.auditing")
 
 AT_ONCE = 8
 """Hits that are being checked; further ones are not."""
+LARGE = 64 * 2**10
+"""Bytes of two answers above which they are read on a thread."""
 DEADLINE_S = 300.0
 CALM_S = 60.0
 """After a failure of the upstream before it is asked for anything but callers' own calls."""
@@ -146,9 +148,9 @@ class Auditor:
             await asyncio.to_thread(_append, self._pairs, _pair(hit, finding))
 
     async def _compare(self, hit: Hit, fresh: bytes) -> Finding:
-        said = hit.call.dialect.said
-        new, old = said(json.loads(fresh)), said(json.loads(hit.body))
-        if new.split() == old.split():
+        large = len(fresh) + len(hit.body) > LARGE
+        new, old, same = await asyncio.to_thread(_read, hit, fresh) if large else _read(hit, fresh)
+        if same:
             return compared(new, old, None, None)
         judged = await self._judge.same(hit.call.text or "", old, new) if self._judge else None
         cosine = await self._cosine(new, old) if judged is None else None
@@ -163,6 +165,13 @@ class Auditor:
         except EmbeddingError:
             return None
         return likeness(rows[: len(mine)], rows[len(mine) :])
+
+
+def _read(hit: Hit, fresh: bytes) -> tuple[str, str, bool]:
+    """What the fresh answer says, what the stored one says, and whether that is the same to the word."""
+    said = hit.call.dialect.said
+    new, old = said(json.loads(fresh)), said(json.loads(hit.body))
+    return new, old, new.split() == old.split()
 
 
 def _pair(hit: Hit, finding: Finding) -> dict[str, Any]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -211,6 +213,24 @@ async def test_a_hit_does_not_wait_for_its_audit(make_world: MakeWorld) -> None:
     assert answer.cache == "HIT semantic"
     assert world.app.auditor._running == 1
     assert world.app.forwarder.under_way == 1
+
+
+@pytest.mark.parametrize(("times", "on_the_loop"), [(1, True), (2_000, False)])
+async def test_large_answers_are_read_beside_the_loop(
+    make_world: MakeWorld, run: Run, monkeypatch: pytest.MonkeyPatch, times: int, on_the_loop: bool
+) -> None:
+    seen: list[bool] = []
+
+    def loads(body: bytes) -> Any:
+        seen.append(threading.current_thread() is threading.main_thread())
+        return json.loads(body)
+
+    monkeypatch.setattr(auditing, "json", SimpleNamespace(loads=loads))
+    upstream = await run(" ".join([WORDS] * times))
+    world = await make_world(upstream_url=upstream.url)
+    await hit(world)
+    assert verdicts(world) == {"right": 1}
+    assert seen == [on_the_loop] * 2
 
 
 async def test_an_audit_has_a_deadline(make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
