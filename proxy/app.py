@@ -140,7 +140,7 @@ def _assemble(
     forwarder = Forwarder(cache, upstream, tasks, clock, settings.limits.answer_bytes)
     strain = Strain(lambda: forwarder.under_way, settings.audit.in_flight, clock)
     auditor = Auditor(cache, forwarder, tasks, clock, strain, judge, settings.audit.pairs)
-    exchange = Exchange(cache, forwarder, auditor, tasks, clock, settings.expose_scores)
+    exchange = Exchange(cache, forwarder, auditor, tasks, settings.expose_scores)
     metrics = Metrics()
     ledger = Ledger(metrics.observe, log_call, strain.observe)
     bounds = settings.limits

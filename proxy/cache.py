@@ -194,7 +194,7 @@ class Cache:
             found.stale = found.stale or candidate
         found.refused = found.refused or verdict.reason
 
-    def alike(self, question: Question, other: Question, now: float) -> float | None:
+    def alike(self, question: Question, other: Question) -> float | None:
         """Similarity of two questions that are both on their way, if one's answer will do for the other."""
         if question.vector is None or other.vector is None:
             return None

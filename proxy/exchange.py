@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -61,14 +61,12 @@ class Exchange:
         forwarder: Forwarder,
         auditor: Auditor,
         tasks: Tasks,
-        clock: Callable[[], float],
         expose_scores: bool,
     ) -> None:
         self._cache = cache
         self._forwarder = forwarder
         self._auditor = auditor
         self._tasks = tasks
-        self._clock = clock
         self._expose_scores = expose_scores
 
     async def answer(self, trip: Trip) -> Reply:
@@ -156,19 +154,19 @@ class Exchange:
 
     async def _from_upstream(self, trip: Trip, question: Question) -> Reply:
         for _ in range(ATTEMPTS if trip.call.controls.read else 0):
-            flight, similarity = self._boardable(question, trip.now)
+            flight, similarity = self._boardable(question)
             if flight is None:
                 break
             if reply := await self._join(trip, flight, similarity):
                 return reply
         return await self._lead(trip, self._forwarder.start(question))
 
-    def _boardable(self, question: Question, now: float) -> tuple[Flight | None, float]:
+    def _boardable(self, question: Question) -> tuple[Flight | None, float]:
         generation = question.call.generation
         if flight := self._forwarder.flights.same(question.exact, generation):
             return flight, 1.0
         near = self._forwarder.flights.near(question.partition, generation)
-        alike = [(self._cache.alike(question, flight.question, now), flight) for flight in near]
+        alike = [(self._cache.alike(question, flight.question), flight) for flight in near]
         best = max(((s, f) for s, f in alike if s is not None), key=lambda pair: pair[0], default=None)
         return (best[1], best[0]) if best else (None, 0.0)
 
@@ -249,10 +247,9 @@ class Exchange:
     async def _renew(self, call: Call, entry: Entry) -> None:
         """Stale while revalidate: the caller has the old answer, the next one shall have a new one."""
         try:
-            vector = await self._cache.embed(call.text) if entry.fingerprint and call.text else None
+            question = await self._cache.again(call, entry)
         except EmbeddingError:
             return
-        question = self._cache.question(call, entry.category, vector)
         if self._forwarder.flights.same(question.exact, call.generation) is None:
             flight = self._forwarder.start(question)
             with flight.board(waits=True):
