@@ -149,6 +149,10 @@ class Cache:
         kind = self.rules.book.get(category)
         return in_force(kind, pressure=0.0, base=self.audits.threshold(kind))
 
+    def known(self, category: str) -> str:
+        """The name under which a category is counted: callers may name any, and labels must stay few."""
+        return self.rules.book.get(category).name
+
     def shadowed(self, asked: str, stored: str) -> bool:
         """Whether answers between these two categories are only counted."""
         return "shadow" in (self.rules.book.get(asked).mode, self.rules.book.get(stored).mode)

@@ -177,7 +177,7 @@ class Exchange:
         report.outcome, report.tier, report.collapsed = "HIT", "inflight", True
         report.similarity, report.entry_id = similarity, flight.entry_id
         category = flight.question.policy.category.name
-        report.category = report.category or trip.call.controls.category or category
+        report.category = report.category or self._cache.known(trip.call.controls.category or category)
         report.matched = shown(flight.question.call.text or "")
         if self._cache.shadowed(report.category, category):
             return await self._shadow(trip, report.category)

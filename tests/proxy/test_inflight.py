@@ -163,3 +163,14 @@ async def test_a_slow_call_does_not_overwrite_a_newer_answer(make_world: MakeWor
     await slow
     await world.settled()
     assert (await world.ask(ASKED)).text == newer.text
+
+
+async def test_a_made_up_category_makes_no_new_one(make_world: MakeWorld) -> None:
+    """Names in counts and metrics are those of the book, whatever a caller writes."""
+    world = await make_world(SLOW)
+    leader = asyncio.ensure_future(world.ask(ASKED))
+    await asyncio.sleep(0.1)
+    follower = await world.ask(ASKED, headers={"X-Nearhit-Category": "made-up"})
+    assert (follower.cache, follower.headers["X-Cache-Category"]) == ("HIT inflight", "default")
+    await leader
+    assert set(world.app.ledger.tallies) == {"default"}
