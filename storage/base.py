@@ -8,7 +8,7 @@ Errors: a store raises `StorageError`, whatever its driver raises.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -92,6 +92,14 @@ class Documents(Protocol):
 
     async def delete(self, ids: Iterable[str]) -> None:
         """Unknown ids are no error. When it returns, a restart does not bring them back."""
+
+    async def scrub(self) -> None:
+        """When it returns, a power cut does not bring back what was deleted before, and no file that is the
+        store's alone to write still holds its bytes."""
+
+    async def revector(self, fingerprint: str, vectors: Mapping[str, Vector | None]) -> None:
+        """Puts the documents with these ids into another vector space, all or none; a document without a
+        vector is found by its exact digest only. Unknown ids are no error."""
 
     def scan(self) -> AsyncIterator[list[tuple[Entry, Vector | None]]]:
         """Everything stored, newest first, in batches, bodies left out."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 from storage.base import Document, Entry, Vector
 
@@ -28,6 +28,14 @@ class MemoryDocuments:
     async def delete(self, ids: Iterable[str]) -> None:
         for id in ids:
             self._discard(id)
+
+    async def scrub(self) -> None:
+        return None
+
+    async def revector(self, fingerprint: str, vectors: Mapping[str, Vector | None]) -> None:
+        for id in vectors.keys() & self._by_id.keys():
+            self._by_id[id].entry.fingerprint = fingerprint
+            self._by_id[id].vector = vectors[id]
 
     async def scan(self) -> AsyncIterator[list[tuple[Entry, Vector | None]]]:
         newest_first = list(reversed(self._by_id))

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, delete, event, insert, inspect, or_, select, text
+from sqlalchemy import URL, Connection, bindparam, delete, event, insert, inspect, or_, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from storage.base import Document, Entry, StorageError, Vector
-from storage.codec import unpack
+from storage.codec import unpack, vector_to_bytes
 from storage.tables import SCHEMA_VERSION, documents, from_row, meta, metadata, to_row
 
 SCAN_BATCH = 128
@@ -64,6 +64,24 @@ class SqlDocuments:
         async with self._within_deadline("delete"), self._engine.begin() as connection:
             for part in _parts(list(ids), IN_ONE_STATEMENT):
                 await connection.execute(delete(documents).where(documents.c.id.in_(part)))
+
+    async def scrub(self) -> None:
+        """SQLite: the log is written into the file, whose freed pages are zeroed, and cut to nothing.
+        PostgreSQL commits to the disk anyway; its vacuum wins the room back in its own time."""
+        if self._engine.dialect.name != "sqlite":
+            return
+        async with self._within_deadline("scrub"), self._engine.connect() as connection:
+            busy, *_ = (await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")).one()
+        if busy:
+            raise StorageError("scrub: somebody reads the database for too long")
+
+    async def revector(self, fingerprint: str, vectors: Mapping[str, Vector | None]) -> None:
+        if not vectors:
+            return
+        rows = [{"known": id, "vector": vector_to_bytes(vector)} for id, vector in vectors.items()]
+        change = update(documents).where(documents.c.id == bindparam("known"))
+        async with self._within_deadline("revector"), self._engine.begin() as connection:
+            await connection.execute(change.values(fingerprint=fingerprint, vector=bindparam("vector")), rows)
 
     async def scan(self) -> AsyncIterator[list[tuple[Entry, Vector | None]]]:
         below: int | None = None
@@ -164,11 +182,12 @@ def _create_file(path: Path) -> None:
 
 
 def _set_pragmas(connection: Any, _: object) -> None:
-    """WAL: loads go on while a batch is written. NORMAL: a power cut may lose the last answers, not the
-    file."""
+    """WAL: loads go on while a batch is written. NORMAL: a killed process loses nothing that was committed, a
+    power cut may lose the last answers, not the file. secure_delete: what is deleted is overwritten."""
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
     cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.execute("PRAGMA secure_delete = ON")
     cursor.close()
 
 

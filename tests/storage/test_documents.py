@@ -98,6 +98,27 @@ async def test_deleted_documents_stay_away(store: Documents) -> None:
     await store.delete([])
 
 
+async def test_what_is_scrubbed_stays_deleted(store: Documents) -> None:
+    await store.save([make_document("a"), make_document("b", b"kept")])
+    await store.delete(["a"])
+    await store.scrub()
+    assert set(await everything(store)) == {"b"}
+    assert await store.load("b") == b"kept"
+
+
+async def test_documents_change_their_vector_space(store: Documents) -> None:
+    await store.save([make_document(id, b"kept") for id in "abc"])
+    await store.revector("new", {"a": unit("other", 24), "gone": unit("x")})
+    await store.revector("", {"b": None})
+    await store.revector("new", {})
+    found = await everything(store)
+    assert list(found) == ["c", "b", "a"]
+    assert [entry.fingerprint for entry, _ in found.values()] == ["test", "", "new"]
+    np.testing.assert_array_equal(found["a"][1], unit("other", 24))
+    assert found["b"][1] is None
+    assert await store.load("a") == b"kept"
+
+
 async def test_text_that_a_database_refuses_is_stored_readably(store: Documents) -> None:
     await store.save([make_document("a", text="half \ud800 and \0 zero", model="m\udfff")])
     assert "half" in (await everything(store))["a"][0].text
@@ -126,6 +147,43 @@ async def test_only_the_owner_reads_the_file(tmp_path: Path) -> None:
     assert len(files) >= 2
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
     await documents.close()
+
+
+@pytest.mark.parametrize("size", [40, 3_000, 60_000])
+async def test_no_byte_is_left_of_what_was_scrubbed(tmp_path: Path, size: int) -> None:
+    documents = await open_sqlite(tmp_path / "x.db")
+    secret, kept = f"SECRET-{size}", "KEPT"
+    body = np.random.default_rng(0).bytes(size) + secret.encode()
+    others = [make_document(f"other-{number}", text=f"{kept} {number}") for number in range(50)]
+    await documents.save([*others[:25], make_document("a", body, text=secret, tags=(secret,)), *others[25:]])
+    await documents.save([make_document("b", body, text=secret), make_document("a", body, text=secret)])
+    assert holds(tmp_path, secret)
+    await documents.delete(["a", "b"])
+    await documents.scrub()
+    assert not holds(tmp_path, secret)
+    assert holds(tmp_path, kept)
+    await documents.close()
+
+
+async def test_scrubbing_waits_for_a_reader_and_no_longer_than_the_deadline(tmp_path: Path) -> None:
+    documents = await open_sqlite(tmp_path / "x.db", deadline=0.6)
+    await documents.save([make_document("a")])
+    reader = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM nearhit_documents").fetchone()
+    await documents.delete(["a"])
+    with pytest.raises(StorageError):
+        await documents.scrub()
+    reader.execute("ROLLBACK")
+    reader.close()
+    await documents.scrub()
+    assert not holds(tmp_path, "question a")
+    await documents.close()
+
+
+def holds(folder: Path, text: str) -> list[str]:
+    """Files with these bytes."""
+    return [file.name for file in folder.iterdir() if text.encode() in file.read_bytes()]
 
 
 async def test_no_thread_is_left_behind(tmp_path: Path) -> None:
