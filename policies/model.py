@@ -34,6 +34,13 @@ class Load:
     threshold_floor: float = 0.0
     ttl_factor: float = 1.0
     ttl_ceiling: float = float("inf")
+    stale_at: float | None = None
+    """Pressure from which an answer within `stale.if_error` is served at once. None: only when the upstream
+    fails."""
+    renew_below: float = 0.8
+    """Nothing that was served past its lifetime is renewed from this pressure on."""
+    share_flights: bool = True
+    """Calls on their way are shared by the bent threshold too."""
 
 
 @dataclass(frozen=True, slots=True)

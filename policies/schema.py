@@ -69,6 +69,9 @@ class LoadPart(_Part):
     threshold_floor: Cosine = 0.0
     ttl_factor: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
     ttl_ceiling: Duration | None = None
+    stale_at: Share | None = None
+    renew_below: Share = 0.8
+    share_flights: bool = True
 
 
 class AuditPart(_Part):
@@ -136,6 +139,9 @@ class CategoryFile(_Part):
                 threshold_floor=load.threshold_floor,
                 ttl_factor=load.ttl_factor,
                 ttl_ceiling=float("inf") if load.ttl_ceiling is None else load.ttl_ceiling,
+                stale_at=load.stale_at,
+                renew_below=load.renew_below,
+                share_flights=load.share_flights,
             ),
             audit=Audit(**self.audit.model_dump()),
             target_wrong_rate=self.target_wrong_rate,

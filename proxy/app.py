@@ -15,6 +15,7 @@ from typing import Any
 
 from embeddings.base import Embedder, EmbeddingError
 from embeddings.opening import open_embedder
+from policies.admission import Limit
 from policies.book import Book
 from policies.classifier import Classifier
 from policies.errors import ConfigError
@@ -24,10 +25,13 @@ from proxy.exchange import Exchange
 from proxy.forwarding import Forwarder
 from proxy.judge import Judge
 from proxy.ledger import Ledger
+from proxy.limits import Admission
 from proxy.logs import log_call
 from proxy.metrics import Metrics
+from proxy.renewals import Renewals
 from proxy.server import DataPlane, Limits
 from proxy.settings import Settings
+from proxy.settings import Upstream as UpstreamSettings
 from proxy.tasks import Tasks
 from proxy.upstream import Deadlines, Upstream
 from storage.base import StorageError
@@ -63,6 +67,7 @@ class App:
     cache: Cache
     forwarder: Forwarder
     auditor: Auditor
+    renewals: Renewals
     data_plane: DataPlane
     ledger: Ledger
     metrics: Metrics
@@ -137,11 +142,15 @@ def _open_embedder(settings: Settings) -> Embedder:
 def _assemble(
     settings: Settings, cache: Cache, upstream: Upstream, tasks: Tasks, clock: Clock, judge: Judge | None
 ) -> App:
-    forwarder = Forwarder(cache, upstream, tasks, clock, settings.limits.answer_bytes)
+    metrics = Metrics()
+    admission = _admission(settings.upstream, metrics.waited)
+    forwarder = Forwarder(cache, upstream, tasks, clock, settings.limits.answer_bytes, admission)
     strain = Strain(lambda: forwarder.under_way, settings.audit.in_flight, clock)
     auditor = Auditor(cache, forwarder, tasks, clock, strain, judge, settings.audit.pairs)
-    exchange = Exchange(cache, forwarder, auditor, tasks, settings.expose_scores)
-    metrics = Metrics()
+    renewals = Renewals(cache, forwarder, tasks)
+    exchange = Exchange(
+        cache, forwarder, auditor, renewals, settings.expose_scores, settings.upstream.stale_after
+    )
     ledger = Ledger(metrics.observe, log_call, strain.observe)
     bounds = settings.limits
     data_plane = DataPlane(
@@ -154,7 +163,16 @@ def _assemble(
         clock,
         ledger.publish,
     )
-    return App(settings, cache, forwarder, auditor, data_plane, ledger, metrics, tasks, clock, clock())
+    return App(
+        settings, cache, forwarder, auditor, renewals, data_plane, ledger, metrics, tasks, clock, clock()
+    )
+
+
+def _admission(chosen: UpstreamSettings, waited: Callable[[float], None]) -> Admission | None:
+    if chosen.limit == "off":
+        return None
+    limit = Limit() if chosen.limit == "auto" else Limit(chosen.limit, chosen.limit)
+    return Admission(limit, chosen.queue, chosen.queue_timeout, waited)
 
 
 # What goes on beside the calls

@@ -124,7 +124,7 @@ class Auditor:
 
     async def _ask(self, hit: Hit) -> None:
         question = self._cache.question(hit.call, hit.category, None)
-        flight = self._forwarder.start(question, private=True)
+        flight = self._forwarder.start(question, private=True, background=True)
         with flight.board(waits=True):
             await self._settle(hit, flight)
 

@@ -5,6 +5,7 @@
     ├── NotAllowed     405   CONNECT
     ├── TooLarge       413   body over `limits.body_bytes`
     ├── Busy           429   the door is full
+    ├── Crowded        429   no place at the upstream in time
     ├── Unreachable    502   no answer from the upstream
     ├── UpstreamSlow   504   no first byte, or none for too long
     ├── CallerGone     499   does not read what it asked for; nobody is left to be told
@@ -15,13 +16,15 @@ An upstream's own error is no CallError: it passes through as it came.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 
 class CallError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
-    headers: ClassVar[dict[str, str]] = {}
+    headers: Mapping[str, str] = MappingProxyType({})
 
     @property
     def message(self) -> str:
@@ -46,7 +49,16 @@ class TooLarge(CallError):
 class Busy(CallError):
     status = 429
     code = "proxy_busy"
-    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+    headers = MappingProxyType({"Retry-After": "1"})
+
+
+class Crowded(CallError):
+    status = 429
+    code = "model_overloaded"
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"The model has more calls than it can serve; try again in {retry_after} s")
+        self.headers = {"Retry-After": str(retry_after)}
 
 
 class Unreachable(CallError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -17,24 +18,22 @@ from multidict import CIMultiDict
 
 from embeddings.base import EmbeddingError, TextTooLong, Vector
 from policies.decision import Controls
+from policies.model import InForce
 from proxy import report as reports
 from proxy.auditing import Auditor, Hit
 from proxy.cache import Cache, Found, Search
-from proxy.errors import CallError, NotCached
+from proxy.errors import CallError, Crowded, NotCached, UpstreamSlow
 from proxy.flights import Flight, Question, Rider
 from proxy.forwarding import Forwarder
+from proxy.limits import OVERLOADED
 from proxy.messages import Call, shown
 from proxy.relay import relay
+from proxy.renewals import Renewals
 from proxy.report import Report
-from proxy.tasks import Tasks
 from proxy.upstream import Head
-from storage.base import Entry
 
 ATTEMPTS = 3
 """Flights of others that a call may board before it goes up alone."""
-
-_OVERLOADED_OR_DOWN = frozenset({429, 500, 502, 503, 504, 529})
-"""Answers for which a stale one may stand in: RFC 5861, and the ways APIs say that they are overloaded."""
 
 Reply = web.StreamResponse
 
@@ -52,6 +51,9 @@ class Trip:
     report: Report
     now: float
     stale: Found | None = None
+    """What may stand in for the upstream's answer."""
+    failed: CallError | None = None
+    """Why the upstream is not to be asked: somebody else's call has waited in vain, and this one with it."""
 
 
 class Exchange:
@@ -60,14 +62,17 @@ class Exchange:
         cache: Cache,
         forwarder: Forwarder,
         auditor: Auditor,
-        tasks: Tasks,
+        renewals: Renewals,
         expose_scores: bool,
+        stale_after_s: float,
     ) -> None:
+        """`stale_after_s`: how long a caller for whom there is a stale answer waits for another."""
         self._cache = cache
         self._forwarder = forwarder
         self._auditor = auditor
-        self._tasks = tasks
+        self._renewals = renewals
         self._expose_scores = expose_scores
+        self._stale_after_s = stale_after_s
 
     async def answer(self, trip: Trip) -> Reply:
         call = trip.call
@@ -90,6 +95,8 @@ class Exchange:
     async def _from_exact(self, trip: Trip) -> Reply | None:
         if reply := await self._from(trip, self._cache.exact(trip.call, trip.now)):
             return reply
+        if reply := await self._spared(trip):
+            return reply
         flight = self._forwarder.flights.same(trip.call.exact(trip.call.tenant), trip.call.generation)
         if flight is None or trip.call.controls.only_if_cached:
             return None
@@ -104,14 +111,15 @@ class Exchange:
 
     async def _from(self, trip: Trip, search: Search) -> Reply | None:
         """Serves what was found, if its document is still there."""
-        trip.stale = trip.stale or search.stale
+        if search.stale is not None and not search.stale.shadowed:
+            trip.stale = trip.stale or search.stale
         if (found := search.fresh) is None:
             return None
         body = await self._load(trip, found)
         if body is None:
             return None
-        if found.verdict.freshness == "revalidate" and trip.call.controls.write:
-            self._tasks.spawn(self._renew(trip.call, found.entry), name=f"renew-{found.entry.id}")
+        if found.verdict.freshness == "revalidate":
+            self._renewals.start(trip.call, found)
         if found.shadowed:
             trip.report.found(found, trip.now)
             return await self._shadow(trip, found.entry.category, Hit(trip.call, found, body))
@@ -153,13 +161,32 @@ class Exchange:
     # The way up
 
     async def _from_upstream(self, trip: Trip, question: Question) -> Reply:
+        if reply := await self._spared(trip):
+            return reply
         for _ in range(ATTEMPTS if trip.call.controls.read else 0):
             flight, similarity = self._boardable(question)
-            if flight is None:
+            if flight is None or trip.failed is not None:
                 break
             if reply := await self._join(trip, flight, similarity):
                 return reply
+        if trip.failed is not None:
+            return await self._stand_in(trip, trip.failed)
         return await self._lead(trip, self._forwarder.start(question))
+
+    async def _spared(self, trip: Trip) -> Reply | None:
+        """The stale answer at once, while there is no use in asking or the category would rather not."""
+        if trip.stale is None:
+            return None
+        if not self._forwarder.outage.down:
+            return await self._instead(trip, 0) if self._overloaded(trip.stale.policy) else None
+        if reply := await self._instead(trip, 0):
+            self._renewals.start(trip.call, trip.stale)
+        return reply
+
+    def _overloaded(self, policy: InForce) -> bool:
+        bound, admission = policy.category.load.stale_at, self._forwarder.admission
+        crowded = admission is not None and not admission.free
+        return bound is not None and (crowded or policy.pressure >= bound)
 
     def _boardable(self, question: Question) -> tuple[Flight | None, float]:
         generation = question.call.generation
@@ -183,22 +210,24 @@ class Exchange:
             return await self._shadow(trip, report.category)
         try:
             return await self._ride(trip, flight)
-        except (_Stranded, CallError):
+        except (_Stranded, CallError) as error:
             if report.status:
                 raise  # the caller has had a part of it
+            trip.failed = error if isinstance(error, Crowded | UpstreamSlow) else None
             report.outcome, report.tier, report.collapsed, report.entry_id = "MISS", None, False, ""
             return None
 
     async def _ride(self, trip: Trip, flight: Flight) -> Reply:
         streams = trip.call.reading.stream and flight.question.call.reading.stream
         with flight.board(waits=not streams) as rider:
-            head = await asyncio.shield(flight.head)
-            if head.status != 200:
-                raise _Stranded
-            if streams:
-                chunks = await _begun(rider.chunks())
+            async with self._patience(trip, flight):
+                head = await asyncio.shield(flight.head)
+                if head.status != 200:
+                    raise _Stranded
+                chunks = await _begun(rider.chunks()) if streams else None
+                body = await asyncio.shield(flight.answer) if not streams else None
+            if chunks is not None:
                 return await self._relay(trip, _anybodys(head), rider, chunks)
-            body = await asyncio.shield(flight.answer)
         if body is None:
             raise _Stranded
         return self._whole(trip, body)
@@ -209,21 +238,43 @@ class Exchange:
         report.forwarded = True
         with flight.board() as rider:
             try:
-                head = await asyncio.shield(flight.head)
+                async with self._patience(trip, flight):
+                    head = await asyncio.shield(flight.head)
+                    report.upstream_ms = _since(started)
+                    chunks = rider.chunks() if trip.stale is None else await _begun(rider.chunks())
             except CallError as error:
-                report.error = error.code
-                return await self._instead(trip, error.status) or _raise(error)
-            report.upstream_ms = _since(started)
-            if head.status in _OVERLOADED_OR_DOWN and (reply := await self._instead(trip, head.status)):
+                return await self._stand_in(trip, error)
+            if head.status in OVERLOADED and (reply := await self._instead(trip, head.status)):
                 return reply
             report.stored = head.status == 200 and not flight.private
             if report.outcome != "SHADOW":
                 report.entry_id = flight.entry_id if report.stored else ""
-            return await self._relay(trip, head, rider, rider.chunks())
+            return await self._relay(trip, head, rider, chunks)
+
+    @asynccontextmanager
+    async def _patience(self, trip: Trip, flight: Flight) -> AsyncIterator[None]:
+        """Who has a stale answer waits for twice as long as that took, or a little longer, and then raises
+        `UpstreamSlow`."""
+        if trip.stale is None:
+            yield
+            return
+        try:
+            async with asyncio.timeout(max(self._stale_after_s, 2 * trip.stale.entry.cost_ms / 1000)):
+                yield
+        except TimeoutError:
+            self._forwarder.overdue(flight)
+            raise UpstreamSlow("the upstream takes its time: there is a stale answer") from None
+
+    async def _stand_in(self, trip: Trip, error: CallError) -> Reply:
+        """The stale answer for an error of ours."""
+        refused = isinstance(error, Crowded)
+        trip.report.error = error.code
+        trip.report.forwarded = trip.report.forwarded and not refused
+        return await self._instead(trip, 0 if refused else error.status) or _raise(error)
 
     async def _instead(self, trip: Trip, status: int) -> Reply | None:
-        """The stale answer for an upstream that fails."""
-        if trip.stale is None or trip.stale.shadowed or (body := await self._load(trip, trip.stale)) is None:
+        """The stale answer. `status`: of the upstream's failure; 0: it was not asked."""
+        if trip.stale is None or (body := await self._load(trip, trip.stale)) is None:
             return None
         trip.report.upstream_status = status
         return self._replay(trip, trip.stale, body)
@@ -243,17 +294,6 @@ class Exchange:
         if hit is not None:
             self._auditor.shadowed(hit, flight)
         return await self._lead(trip, flight)
-
-    async def _renew(self, call: Call, entry: Entry) -> None:
-        """Stale while revalidate: the caller has the old answer, the next one shall have a new one."""
-        try:
-            question = await self._cache.again(call, entry)
-        except EmbeddingError:
-            return
-        if self._forwarder.flights.same(question.exact, call.generation) is None:
-            flight = self._forwarder.start(question)
-            with flight.board(waits=True):
-                await asyncio.shield(flight.answer)
 
     # Answers
 

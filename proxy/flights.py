@@ -52,6 +52,12 @@ class Flight:
     capacity: int
     """Bytes that are kept for late riders and for storing."""
     private: bool = False
+    background: bool = False
+    """Nobody waits for it: it is the first to be given up where places are scarce."""
+    sent: bool = False
+    """It is on its way, and does not wait for a place."""
+    overdue: bool = False
+    """Somebody has waited for its first byte for too long."""
     has_usage: bool = False
     """The stream tells its usage, be it on our account or on the caller's."""
     head: asyncio.Future[Head] = field(default_factory=lambda: asyncio.get_running_loop().create_future())

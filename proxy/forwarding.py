@@ -11,11 +11,13 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from policies import storable
+from policies.outage import Outage
 from policies.storable import Ending
 from proxy.cache import Cache
 from proxy.dialects.base import JsonObject, dump
 from proxy.errors import CallError, Unreachable
-from proxy.flights import Flight, Flights, Question
+from proxy.flights import Flight, Flights, Question, Rider
+from proxy.limits import Admission, Place
 from proxy.sse import Splitter
 from proxy.tasks import Tasks
 from proxy.upstream import Answer, Head, Read, Upstream, forwarded
@@ -33,9 +35,18 @@ class Forwarder:
     """Starts flights and sees them through."""
 
     def __init__(
-        self, cache: Cache, upstream: Upstream, tasks: Tasks, clock: Callable[[], float], answer_bytes: int
+        self,
+        cache: Cache,
+        upstream: Upstream,
+        tasks: Tasks,
+        clock: Callable[[], float],
+        answer_bytes: int,
+        admission: Admission | None = None,
     ) -> None:
+        """`admission`: None lets every call go up at once."""
         self.flights = Flights()
+        self.outage = Outage()
+        self.admission = admission
         self.under_way = 0
         """Calls on their way up, private ones too."""
         self._cache = cache
@@ -46,11 +57,13 @@ class Forwarder:
         self._knows_usage = True
         """Whether the upstream accepts being asked for a stream's usage; unlearnt when it does not."""
 
-    def start(self, question: Question, private: bool = False) -> Flight:
-        """`private`: neither joined by others nor stored. The flight has no riders yet: board it before the
-        next await."""
+    def start(self, question: Question, private: bool = False, background: bool = False) -> Flight:
+        """`private`: neither joined by others nor stored. `background`: nobody waits for it. The flight has
+        no riders yet: board it before the next await."""
         private = private or not question.call.controls.write
-        flight = Flight(question, secrets.token_hex(12), self._clock(), self._answer_bytes, private)
+        flight = Flight(
+            question, secrets.token_hex(12), self._clock(), self._answer_bytes, private, background
+        )
         if not private:
             self.flights.add(flight)
         self.under_way += 1
@@ -67,16 +80,59 @@ class Forwarder:
         flight.conclude(None)
 
     async def _fly(self, flight: Flight) -> None:
+        question = flight.question
+        reading, priority = question.call.reading, question.policy.category.priority
         try:
-            async with self._open(flight) as answer:
-                flight.head.set_result(answer.head)
-                async for chunk in answer.chunks():
-                    await flight.push(chunk)
-            flight.land()
+            if self.admission is None:
+                head = await self._travel(flight)
+            else:
+                kind = reading.model, reading.stream
+                async with self.admission.place(
+                    kind, priority, question.call.tenant, flight.background
+                ) as place:
+                    head = await self._travel(flight, place)
         except CallError as error:
             flight.fail(error)
         else:
-            await self._keep(flight, answer.head)
+            await self._keep(flight, head)
+
+    async def _travel(self, flight: Flight, place: Place | None = None) -> Head:
+        flight.sent = True
+        try:
+            async with self._open(flight) as answer:
+                self._answered(flight, answer.head, place)
+                async for chunk in answer.chunks():
+                    await flight.push(chunk)
+        except CallError as error:
+            if not flight.head.done():
+                self._unanswered(flight, error, place)
+            raise
+        flight.land()
+        return answer.head
+
+    def _answered(self, flight: Flight, head: Head, place: Place | None) -> None:
+        flight.head.set_result(head)
+        self.outage.answered()
+        if self.admission is not None and place is not None:
+            self.admission.answered(place, head.status)
+
+    def _unanswered(self, flight: Flight, error: CallError, place: Place | None) -> None:
+        if not flight.overdue:
+            self.outage.failed()
+        if self.admission is not None and place is not None:
+            self.admission.failed(place, error)
+
+    def overdue(self, flight: Flight) -> None:
+        """Somebody aboard has waited for long enough and takes a stale answer. The flight goes on, so that
+        the next caller has a new one."""
+        if flight.overdue:
+            return
+        flight.overdue = True
+        if flight.sent and not flight.head.done():
+            self.outage.failed()
+        if not flight.private:
+            rider = flight.board(waits=True)
+            self._tasks.spawn(_see_through(rider), name=f"late-{flight.entry_id}")
 
     @asynccontextmanager
     async def _open(self, flight: Flight) -> AsyncIterator[Answer | Read]:
@@ -145,6 +201,11 @@ class Forwarder:
         question = flight.question
         usage = question.call.dialect.usage(whole)
         self._cache.keep(question, flight.entry_id, body, usage, took_ms, self._clock())
+
+
+async def _see_through(rider: Rider) -> None:
+    with rider:
+        await asyncio.shield(rider.flight.answer)
 
 
 def decoded(pieces: list[bytes] | None, headers: Mapping[str, str], limit: int) -> bytes | None:

@@ -5,7 +5,7 @@ Every label has a bounded set of values: names of categories, and words of our o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,13 @@ class Metrics:
             buckets=_CALL_S,
             registry=registry,
         )
+        self._waiting = Histogram(
+            "nearhit_upstream_wait_seconds",
+            "Of calls that waited for a place at the upstream",
+            buckets=_CALL_S,
+            registry=registry,
+        )
+        self.waited: Callable[[float], None] = self._waiting.observe
         self._bypass = Counter(
             "nearhit_bypass", "Calls that went past the cache, by reason", ["reason"], registry=registry
         )
@@ -135,12 +142,31 @@ class State(Collector):
             yield CounterMetricFamily(
                 f"nearhit_documents_{name}", f"Of the document store: {name}", documents[name]
             )
+        yield from self._upstream()
         yield from self._audited()
         yield _gauge("nearhit_index_ready", "1: everything stored is loaded", app.progress.done)
         yield _gauge(
             "nearhit_categories_current", "1: the categories on disk are in force", not app.reload_error
         )
         yield _gauge("nearhit_start_time_seconds", "Unix time of the start", app.started)
+
+    def _upstream(self) -> Iterator[Family]:
+        forwarder = self._app.forwarder
+        yield _gauge("nearhit_upstream_down", "1: it has not answered lately", forwarder.outage.down)
+        yield CounterMetricFamily(
+            "nearhit_renewals_held_back", "Stale answers not renewed", self._app.renewals.held_back
+        )
+        if (admission := forwarder.admission) is None:
+            return
+        yield _gauge("nearhit_upstream_limit", "Calls that may be on their way", admission.limit.places)
+        yield _gauge("nearhit_upstream_in_use", "Calls on their way", admission.in_use)
+        yield _gauge("nearhit_upstream_queue", "Calls that wait for a place", admission.waiting)
+        refused = CounterMetricFamily(
+            "nearhit_upstream_refused", "Calls for which there was no place", labels=["reason"]
+        )
+        for reason, count in admission.refused.items():
+            refused.add_metric([reason], count)
+        yield refused
 
     def _audited(self) -> list[Family]:
         cache = self._app.cache

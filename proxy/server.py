@@ -147,4 +147,4 @@ def _refusal(request: web.BaseRequest, error: CallError) -> web.StreamResponse:
     """An error of our own, in the caller's dialect; goes nowhere when the answer has already broken off."""
     headers = {"Content-Type": "application/json", "Cache-Status": f"nearhit; detail={error.code}"}
     body = dialects.error(request.path, error.status, error.code, error.message)
-    return web.Response(status=error.status, headers=headers | error.headers, body=body)
+    return web.Response(status=error.status, headers={**headers, **error.headers}, body=body)

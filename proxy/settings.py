@@ -38,6 +38,11 @@ def _whole(value: Any) -> Any:
     return value
 
 
+def _off(value: Any) -> Any:
+    """YAML reads a bare `off` as a truth value."""
+    return "off" if value is False else value
+
+
 def _size(value: Any) -> Any:
     """`64MiB` or a number of bytes."""
     found = re.fullmatch(r"(\d+)\s*(KiB|MiB|GiB)", value.strip()) if isinstance(value, str) else None
@@ -109,6 +114,19 @@ class Upstream(_Section):
     connect_timeout: Duration = Field(default=5.0, description="Time to connect to the upstream.")
     first_byte_timeout: Duration = Field(default=600.0, description="Time to the first byte of an answer.")
     idle_timeout: Duration = Field(default=600.0, description="Longest silence within an answer.")
+    stale_after: Duration = Field(
+        default=10.0,
+        description="Wait for an answer after which a stale one within `stale.if_error` is served, if there "
+        "is one; twice the time that one took, if that is longer.",
+    )
+    limit: Annotated[Literal["off", "auto"] | Count, BeforeValidator(_off)] = Field(
+        default="off",
+        description="Calls that may be on their way up at once: a number, `auto` (learned), or `off`.",
+    )
+    queue: Count = Field(
+        default=256, description="Calls that may wait for a place under that limit; beyond them 429."
+    )
+    queue_timeout: Duration = Field(default=10.0, description="Longest wait for a place; then 429.")
 
 
 class Listen(_Section):

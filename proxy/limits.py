@@ -1,0 +1,155 @@
+"""Places at the upstream: a call takes one before it goes up, and waits in line while there is none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from policies.admission import Kind, Limit, Line, retry_after
+from proxy.errors import CallError, Crowded, UpstreamSlow
+
+OVERLOADED = frozenset({429, 500, 502, 503, 504, 529})
+"""The ways in which APIs say that they have too much, or break under it."""
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    granted: asyncio.Future[None]
+
+
+@dataclass(slots=True)
+class Place:
+    """A call that may go up."""
+
+    taken: float
+    in_use: int
+    kind: Kind
+
+
+class Admission:
+    """`queue` callers may wait `timeout_s` for one of the places that `limit` leaves. `waited` is told of
+    each who got or gave up one how many seconds that took.
+
+    State changes are synchronous; a place goes from one who is done straight to the next in line.
+    """
+
+    def __init__(
+        self,
+        limit: Limit,
+        queue: int,
+        timeout_s: float,
+        waited: Callable[[float], None] = lambda seconds: None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self.limit = limit
+        self.in_use = 0
+        self.refused: Counter[str] = Counter()
+        """By reason: `full`, `timeout`, `outranked`, `background`."""
+        self._queue = queue
+        self._timeout_s = timeout_s
+        self._waited = waited
+        self._clock = clock
+        self._line: Line[_Waiter] = Line()
+        self._held_s = 1.0
+        """Usual seconds for which a place is held."""
+
+    @property
+    def waiting(self) -> int:
+        return len(self._line)
+
+    @property
+    def free(self) -> bool:
+        return self.in_use < self.limit.places and not self._line
+
+    @asynccontextmanager
+    async def place(
+        self, kind: Kind, priority: int, tenant: str, background: bool = False
+    ) -> AsyncIterator[Place]:
+        """Raises `Crowded` when there is none in time; `background` calls do not wait for one."""
+        if self.free:
+            self.in_use += 1
+        elif background:
+            raise self._refusal("background")
+        else:
+            await self._wait(priority, tenant)
+        place = Place(self._clock(), self.in_use, kind)
+        try:
+            yield place
+        finally:
+            self._held_s += 0.1 * (self._clock() - place.taken - self._held_s)
+            self._release()
+
+    def answered(self, place: Place, status: int) -> None:
+        """The first byte is there."""
+        now = self._clock()
+        self._observe(place, None if status in OVERLOADED else now - place.taken, now)
+
+    def failed(self, place: Place, error: CallError) -> None:
+        if isinstance(error, UpstreamSlow):
+            self._observe(place, None, self._clock())
+
+    def _observe(self, place: Place, seconds: float | None, now: float) -> None:
+        self.limit.observe(now, place.kind, seconds, place.in_use)
+        self._grant()
+
+    async def _wait(self, priority: int, tenant: str) -> None:
+        """Returns with a place taken."""
+        self._make_room(priority, tenant)
+        waiter, started = _Waiter(asyncio.get_running_loop().create_future()), self._clock()
+        self._line.add(waiter, priority, tenant)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await waiter.granted
+        except TimeoutError:
+            self._leave(waiter)
+            raise self._refusal("timeout") from None
+        except asyncio.CancelledError:
+            self._leave(waiter)
+            raise
+        finally:
+            self._waited(self._clock() - started)
+
+    def _make_room(self, priority: int, tenant: str) -> None:
+        if len(self._line) < self._queue:
+            return
+        loser = self._line.outranked(priority, tenant)
+        if loser is None:
+            raise self._refusal("full")
+        self._line.remove(loser)
+        if not loser.granted.done():
+            loser.granted.set_exception(self._refusal("outranked"))
+
+    def _leave(self, waiter: _Waiter) -> None:
+        """A place that was granted in the same moment goes to the next."""
+        still_waiting = self._line.remove(waiter)
+        if not still_waiting and not waiter.granted.cancelled() and waiter.granted.exception() is None:
+            self._release()
+
+    def _release(self) -> None:
+        self.in_use -= 1
+        self._grant()
+
+    def _grant(self) -> None:
+        while self._line and self.in_use < self.limit.places:
+            waiter = self._line.next()
+            if not waiter.granted.done():  # else its caller has just left
+                self.in_use += 1
+                waiter.granted.set_result(None)
+
+    def _refusal(self, reason: str) -> Crowded:
+        self.refused[reason] += 1
+        return Crowded(retry_after(len(self._line), self.limit.places, self._held_s))
+
+    def shown(self) -> dict[str, Any]:
+        return {
+            "limit": self.limit.places,
+            "adapts": self.limit.adapts,
+            "in_use": self.in_use,
+            "waiting": self.waiting,
+            "refused": dict(self.refused),
+        }

@@ -1,0 +1,65 @@
+"""Asking anew for what was served past its lifetime, beside the calls: the caller has the old answer, the
+next one shall have a new one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+
+from embeddings.base import EmbeddingError
+from proxy.cache import Cache, Found
+from proxy.forwarding import Forwarder
+from proxy.messages import Call
+from proxy.tasks import Tasks
+from storage.base import Entry
+
+AT_ONCE = 64
+"""Renewals under way; what is asked for beyond them has to be asked for again."""
+
+
+class Renewals:
+    """One of an entry at a time. None while the upstream has enough to do; while it is down just now and then
+    one, which shows when it is back."""
+
+    def __init__(
+        self, cache: Cache, forwarder: Forwarder, tasks: Tasks, clock: Callable[[], float] = monotonic
+    ) -> None:
+        self._cache = cache
+        self._forwarder = forwarder
+        self._tasks = tasks
+        self._clock = clock
+        self._under_way: set[str] = set()
+        self.held_back = 0
+
+    def start(self, call: Call, found: Found) -> None:
+        entry, outage = found.entry, self._forwarder.outage
+        if not call.controls.write or entry.id in self._under_way or len(self._under_way) >= AT_ONCE:
+            return
+        probes = outage.down
+        if self._too_busy(found) if not probes else not outage.probe(self._clock()):
+            self.held_back += 1
+            return
+        self._under_way.add(entry.id)
+        task = self._tasks.spawn(self._renew(call, entry), name=f"renew-{entry.id}")
+        task.add_done_callback(lambda _: self._ended(entry.id, probes))
+
+    def _too_busy(self, found: Found) -> bool:
+        policy, admission = found.policy, self._forwarder.admission
+        crowded = admission is not None and not admission.free
+        return crowded or policy.pressure >= policy.category.load.renew_below
+
+    def _ended(self, id: str, probed: bool) -> None:
+        self._under_way.discard(id)
+        if probed:
+            self._forwarder.outage.probed()
+
+    async def _renew(self, call: Call, entry: Entry) -> None:
+        try:
+            question = await self._cache.again(call, entry)
+        except EmbeddingError:
+            return
+        if self._forwarder.flights.same(question.exact, call.generation) is None:
+            flight = self._forwarder.start(question, background=True)
+            with flight.board(waits=True):
+                await asyncio.shield(flight.answer)
