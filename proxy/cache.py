@@ -142,7 +142,8 @@ class Cache:
         return self.question(call, entry.category, vector)
 
     def _scope(self, category: str, call: Call) -> str:
-        return SHARED if self.rules.book.get(category).scope == "shared" else call.tenant
+        shared = self.rules.book.get(category).scope == "shared" and not call.reading.tied
+        return SHARED if shared else call.tenant
 
     def policy(self, category: str) -> InForce:
         """The one place where a category's threshold becomes the one that holds."""

@@ -195,7 +195,7 @@ def reply_to(body: Body, question: str, number: int, created: int) -> Reply:
 def choice_for(body: Body, question: str, number: int, index: int) -> Choice:
     tool = wanted_tool(body)
     if tool is not None:
-        arguments = json.dumps(example(tool.get("parameters", {}), question))
+        arguments = json.dumps(example(tool["parameters"], question))
         return Choice(pieces_of(arguments), "stop" if names_tool(body) else "tool_calls", tool["name"])
     pieces = pieces_of(answer_text(body, question, number, index))
     limit = first_given(body, "max_completion_tokens", "max_output_tokens", "max_tokens")
@@ -211,26 +211,49 @@ def answer_text(body: Body, question: str, number: int, index: int) -> str:
         f'Simulated answer no. {number}{variant}, from no model. You asked: "{question[:300]}". '
         + " ".join(chosen)
     )
-    wanted = body.get("response_format") or {}
+    wanted = wanted_format(body)
     if wanted.get("type") == "json_schema":
-        return json.dumps(example(wanted.get("json_schema", {}).get("schema", {}), text), ensure_ascii=False)
+        schema = wanted.get("json_schema", wanted).get("schema", {})
+        return json.dumps(example(schema, text), ensure_ascii=False)
     if wanted.get("type") == "json_object":
         return json.dumps({"simulated": True, "answer": text}, ensure_ascii=False)
     return text
 
 
+def wanted_format(body: Body) -> Body:
+    holders = (body.get("text") or {}, body.get("output_config") or {})
+    given = [body.get("response_format"), *(holder.get("format") for holder in holders)]
+    return next((each for each in given if each), {})
+
+
 def wanted_tool(body: Body) -> Body | None:
     """The function that must be called: the one `tool_choice` names, the first one when any is required."""
-    functions = [tool["function"] for tool in body.get("tools") or [] if "function" in tool]
+    functions = [function for tool in body.get("tools") or [] if (function := function_of(tool))]
     named = names_tool(body)
     if named:
         return next((function for function in functions if function["name"] == named), None)
-    return functions[0] if functions and body.get("tool_choice") == "required" else None
+    choice = body.get("tool_choice")
+    required = choice == "required" or (isinstance(choice, dict) and choice.get("type") == "any")
+    return functions[0] if functions and required else None
+
+
+def function_of(tool: Body) -> Body | None:
+    """Name and parameters, wherever the dialect has them."""
+    if "function" in tool:
+        return {"name": tool["function"]["name"], "parameters": tool["function"].get("parameters") or {}}
+    if "input_schema" in tool:
+        return {"name": tool["name"], "parameters": tool["input_schema"]}
+    if tool.get("type") == "function":
+        return {"name": tool["name"], "parameters": tool.get("parameters") or {}}
+    return None
 
 
 def names_tool(body: Body) -> str | None:
     choice = body.get("tool_choice")
-    return choice.get("function", {}).get("name") if isinstance(choice, dict) else None
+    if not isinstance(choice, dict):
+        return None
+    name: str | None = choice.get("name") or choice.get("function", {}).get("name")
+    return name
 
 
 def example(schema: Body, text: str) -> Any:
@@ -494,9 +517,22 @@ def response_steps(reply: Reply) -> Iterator[tuple[str, Body]]:
 # --------------------------------------------------------------------------------------------------- messages
 
 
+THOUGHTS = "Simulated thoughts about nothing in particular."
+
+
 def message_document(reply: Reply) -> Body:
-    content = [{"type": "text", "text": reply.choices[0].text}]
-    return message_object(reply, content, message_stop(reply), reply.completion_tokens)
+    return message_object(reply, message_blocks(reply), message_stop(reply), reply.completion_tokens)
+
+
+def message_blocks(reply: Reply) -> list[Body]:
+    choice = reply.choices[0]
+    thinks = (reply.body.get("thinking") or {}).get("type") in ("enabled", "adaptive")
+    thoughts = [{"type": "thinking", "thinking": THOUGHTS, "signature": f"demo-signature-{reply.number}"}]
+    said: Body = {"type": "text", "text": choice.text}
+    if choice.tool:
+        name, given = f"toolu_demo_{reply.number}", json.loads(choice.text)
+        said = {"type": "tool_use", "id": name, "name": choice.tool, "input": given}
+    return [*(thoughts if thinks else ()), said]
 
 
 def message_object(reply: Reply, content: list[Body], stop: str | None, output_tokens: int) -> Body:
@@ -513,22 +549,41 @@ def message_object(reply: Reply, content: list[Body], stop: str | None, output_t
 
 
 def message_stop(reply: Reply) -> str:
-    return "max_tokens" if reply.choices[0].finish == "length" else "end_turn"
+    choice = reply.choices[0]
+    return "tool_use" if choice.tool else "max_tokens" if choice.finish == "length" else "end_turn"
 
 
 def message_events(reply: Reply) -> Iterator[bytes]:
     yield named_event({"type": "message_start", "message": message_object(reply, [], None, 1)})
-    block = {"type": "text", "text": ""}
-    yield named_event({"type": "content_block_start", "index": 0, "content_block": block})
-    yield named_event({"type": "ping"})
-    for piece in reply.choices[0].pieces:
-        delta = {"type": "text_delta", "text": piece}
-        yield named_event({"type": "content_block_delta", "index": 0, "delta": delta})
-    yield named_event({"type": "content_block_stop", "index": 0})
+    for index, block in enumerate(message_blocks(reply)):
+        empty, deltas = block_steps(reply, block)
+        yield named_event({"type": "content_block_start", "index": index, "content_block": empty})
+        if index == 0:
+            yield named_event({"type": "ping"})
+        for delta in deltas:
+            yield named_event({"type": "content_block_delta", "index": index, "delta": delta})
+        yield named_event({"type": "content_block_stop", "index": index})
     ended = {"stop_reason": message_stop(reply), "stop_sequence": None}
     usage = {"output_tokens": reply.completion_tokens}
     yield named_event({"type": "message_delta", "delta": ended, "usage": usage})
     yield named_event({"type": "message_stop"})
+
+
+def block_steps(reply: Reply, block: Body) -> tuple[Body, list[Body]]:
+    tokens = reply.choices[0].pieces
+    if block["type"] == "thinking":
+        deltas = [{"type": "thinking_delta", "thinking": piece} for piece in pieces_of(THOUGHTS)]
+        signed = {"type": "signature_delta", "signature": block["signature"]}
+        return {**block, "thinking": "", "signature": ""}, [*deltas, signed]
+    if block["type"] == "tool_use":
+        begun = {"type": "input_json_delta", "partial_json": ""}
+        deltas = [{"type": "input_json_delta", "partial_json": piece} for piece in tokens]
+        return {**block, "input": {}}, [begun, *deltas]
+    return {**block, "text": ""}, [{"type": "text_delta", "text": piece} for piece in tokens]
+
+
+def counted_tokens(reply: Reply) -> Body:
+    return {"input_tokens": reply.prompt_tokens}
 
 
 # ----------------------------------------------------------------------------------------------------- errors

@@ -38,6 +38,7 @@ from proxy.demo_answers import (
     check_model,
     completion_document,
     completion_events,
+    counted_tokens,
     dumps,
     embedded_texts,
     embedding_document,
@@ -190,6 +191,7 @@ ENDPOINTS = (
     Endpoint("/v1/embeddings", embedded_texts, embedding_document),
     Endpoint("/v1/responses", question_in_input, response_document, response_events),
     Endpoint("/v1/messages", question_for_claude, message_document, message_events, anthropic_error),
+    Endpoint("/v1/messages/count_tokens", question_in_messages, counted_tokens, error=anthropic_error),
 )
 DEMO = web.AppKey("demo", Demo)
 

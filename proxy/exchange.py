@@ -78,6 +78,8 @@ class Exchange:
         call = trip.call
         if not call.controls.read and not call.controls.write:
             return await self._bypass(trip, "no-store")
+        if call.reading.barred:
+            return await self._bypass(trip, call.reading.barred)
         if call.controls.read and (reply := await self._from_exact(trip)):
             return reply
         question = await self._understand(trip)

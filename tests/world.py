@@ -64,6 +64,11 @@ class World:
         data = io.BytesIO(json.dumps(body).encode())
         return await self.post("/v1/chat/completions", data=data, headers=headers)
 
+    async def send(self, path: str, body: Any, key: str = "one", **headers: str) -> Answer:
+        """Any body to any path; the key goes where Anthropic's callers have it."""
+        headers = {"x-api-key": key, "Content-Type": "application/json", **headers}
+        return await self.post(path, data=json.dumps(body).encode(), headers=headers)
+
     async def post(self, path: str, **options: Any) -> Answer:
         return await self.call("POST", path, **options)
 

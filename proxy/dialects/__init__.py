@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from proxy.dialects import anthropic_errors, openai_chat, openai_errors
+from proxy.dialects import anthropic_messages, openai_chat, openai_common
 from proxy.dialects.base import Dialect
 
-_CACHED: dict[tuple[str, str], Dialect] = {("POST", "/v1/chat/completions"): openai_chat}
+_CACHED: dict[tuple[str, str], Dialect] = {
+    ("POST", "/v1/chat/completions"): openai_chat,
+    ("POST", "/v1/messages"): anthropic_messages,
+}
 
 
 def of(method: str, path: str) -> Dialect | None:
@@ -16,8 +19,8 @@ def of(method: str, path: str) -> Dialect | None:
 def error(path: str, status: int, code: str, message: str) -> bytes:
     """An error of our own in the shape that callers of `path` expect."""
     if path.startswith("/v1/messages"):
-        return anthropic_errors.error(status, code, message)
-    return openai_errors.error(status, code, message)
+        return anthropic_messages.error(status, code, message)
+    return openai_common.error(status, code, message)
 
 
 __all__ = ["Dialect", "error", "of"]

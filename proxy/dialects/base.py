@@ -7,6 +7,7 @@ it of an event stream and `scatter` makes an event stream of it.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeGuard
@@ -28,6 +29,10 @@ class Reading:
     """Why there is no fuzzy span; "" when there is one."""
     identity: JsonObject
     """The body without the fuzzy span and without what only concerns transport."""
+    barred: str = ""
+    """Why no stored answer would do and none may be stored; "" when they may."""
+    tied: bool = False
+    """The answer refers to what the upstream keeps for this caller: nobody else could go on from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,43 @@ def is_text(value: object) -> TypeGuard[str]:
     except UnicodeEncodeError:
         return False
     return True
+
+
+class Unchanged:
+    """The filter of dialects that add nothing on our account: their streams tell everything unasked."""
+
+    def feed(self, data: bytes) -> bytes:
+        return data
+
+    def rest(self) -> bytes:
+        return b""
+
+
+def nothing_to_add(body: JsonObject) -> JsonObject | None:
+    return None
+
+
+def nothing_offends(body: bytes) -> bool:
+    return False
+
+
+_PIECE = re.compile(r"\S*\s*(?:\S+\s*){0,7}", re.DOTALL)
+_MOST_PIECES = 200
+
+
+def pieces(text: Any) -> Iterator[Any]:
+    """Eight words at a time; a long text in no more than `_MOST_PIECES` pieces. No text: in one."""
+    if not isinstance(text, str):
+        yield from () if text is None else (text,)
+        return
+    size, piece = len(text) // _MOST_PIECES, ""
+    for words in _PIECE.findall(text):
+        piece += words
+        if len(piece) >= size and piece:
+            yield piece
+            piece = ""
+    if piece:
+        yield piece
 
 
 class Dialect(Protocol):

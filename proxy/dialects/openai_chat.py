@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from typing import Any, TypeGuard
+from typing import Any
 
 from policies.storable import Ending
 from proxy import sse
-from proxy.dialects.base import JsonObject, Reading, Usage, dump, is_text
-from proxy.dialects.openai_errors import error as error
+from proxy.dialects.base import JsonObject, Reading, Usage, dump, is_text, pieces
+from proxy.dialects.openai_common import error as error
+from proxy.dialects.openai_common import hosted_tools
+from proxy.dialects.turns import span
 
 name = "openai-chat"
 
 _TRANSPORT = ("stream", "stream_options")
 _DONE = b"[DONE]"
-_PIECE = re.compile(r"\S*\s*(?:\S+\s*){0,7}", re.DOTALL)
-_MOST_PIECES = 200
 
 
 # Requests
@@ -31,44 +31,9 @@ def read(body: JsonObject) -> Reading | None:
         return None
     if not isinstance(stream, bool | None) or not isinstance(body.get("stream_options"), dict | None):
         return None
-    text, opaque, last = _span(messages[-1])
-    identity = {k: v for k, v in body.items() if k not in _TRANSPORT}
-    identity["messages"] = [*messages[:-1], last]
-    if text is not None and any(_has_media(message) for message in messages):
-        return Reading(model, bool(stream), None, "media", identity | {"messages": messages})
-    return Reading(model, bool(stream), text, opaque, identity)
-
-
-def _span(message: JsonObject) -> tuple[str | None, str, JsonObject]:
-    """The fuzzy span, why there is none, and the message without it."""
-    content = message.get("content")
-    if message.get("role") != "user":
-        return None, "last-turn", message
-    if isinstance(content, str):
-        text, rest = content, {**message, "content": None}
-    elif _is_texts(content):
-        text, rest = (
-            content[-1]["text"],
-            {**message, "content": [*content[:-1], {**content[-1], "text": None}]},
-        )
-    else:
-        return None, "media", message
-    if not is_text(text):
-        return None, "not-unicode", message
-    return (text, "", rest) if text.strip() else (None, "empty", message)
-
-
-def _is_texts(content: Any) -> TypeGuard[list[JsonObject]]:
-    return isinstance(content, list) and bool(content) and all(_is_text(part) for part in content)
-
-
-def _is_text(part: Any) -> bool:
-    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
-
-
-def _has_media(message: JsonObject) -> bool:
-    content = message.get("content")
-    return "audio" in message or (isinstance(content, list) and not all(_is_text(part) for part in content))
+    asked = span(messages)
+    identity = {k: v for k, v in body.items() if k not in _TRANSPORT} | {"messages": asked.rest}
+    return Reading(model, bool(stream), asked.text, asked.opaque, identity, barred=hosted_tools(body))
 
 
 def enrich(body: JsonObject) -> JsonObject | None:
@@ -250,27 +215,12 @@ def _parts(choice: JsonObject) -> Iterator[JsonObject]:
     yield {**frame, "delta": {"role": message.get("role", "assistant"), "content": opening}}
     if grown:
         yield {**frame, "delta": grown}
-    for piece in _pieces(message.get("content")):
+    for piece in pieces(message.get("content")):
         yield {**frame, "delta": {"content": piece}}
     for position, call in enumerate(message.get("tool_calls") or ()):
         yield {**frame, "delta": {"tool_calls": [{"index": position, **call}]}}
     rest = {k: v for k, v in choice.items() if k not in ("index", "message", "finish_reason")}
     yield {**frame, **rest, "finish_reason": choice.get("finish_reason")}
-
-
-def _pieces(content: Any) -> Iterator[str]:
-    """Eight words at a time; a long text in no more than `_MOST_PIECES` pieces."""
-    if not isinstance(content, str):
-        yield from () if content is None else (content,)
-        return
-    size, piece = len(content) // _MOST_PIECES, ""
-    for words in _PIECE.findall(content):
-        piece += words
-        if len(piece) >= size and piece:
-            yield piece
-            piece = ""
-    if piece:
-        yield piece
 
 
 def _event(chunk: JsonObject) -> bytes:

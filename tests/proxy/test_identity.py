@@ -198,3 +198,17 @@ def test_earlier_turns_must_match_exactly(a: list[str], b: list[str]) -> None:
         return call(changed(messages=[*earlier, {"role": "user", "content": "Go on."}]))
 
     assert alike(conversation(a), conversation(b)) == (a == b)
+
+
+@pytest.mark.parametrize(
+    ("changes", "barred"),
+    [
+        ({"tools": [{"type": "function", "function": {"name": "f"}}]}, ""),
+        ({"tools": [{"type": "web_search"}]}, "hosted-tools"),
+        ({"tools": [{"type": ["odd"]}]}, "hosted-tools"),
+        ({"web_search_options": {"search_context_size": "low"}}, "hosted-tools"),
+        ({"plugins": [{"id": "web"}]}, "hosted-tools"),
+    ],
+)
+def test_what_the_upstream_looks_up_while_it_answers_is_not_cached(changes: Any, barred: str) -> None:
+    assert call(changed(**changes)).reading.barred == barred

@@ -1,0 +1,30 @@
+"""What the endpoints of OpenAI's API have in common, with each other and with most other servers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from proxy.dialects.base import JsonObject
+
+_HERE = (None, "function", "custom")
+"""Types of tools that the caller runs. All others run at the upstream, which then looks at the world, or changes
+it, while it answers."""
+_SEARCHES = ("web_search_options", "search_parameters", "plugins")
+"""Members by which OpenAI, xAI and OpenRouter are asked to do so."""
+
+
+def hosted_tools(body: JsonObject) -> str:
+    """Why the answer is of this moment only, or ""."""
+    tools = body.get("tools")
+    hosted = isinstance(tools, list) and any(_is_hosted(tool) for tool in tools)
+    return "hosted-tools" if hosted or any(body.get(member) for member in _SEARCHES) else ""
+
+
+def _is_hosted(tool: Any) -> bool:
+    return isinstance(tool, dict) and tool.get("type") not in _HERE
+
+
+def error(status: int, code: str, message: str) -> bytes:
+    kind = "invalid_request_error" if status < 429 else "rate_limit_error" if status == 429 else "api_error"
+    return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}}).encode()

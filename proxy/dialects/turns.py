@@ -1,0 +1,58 @@
+"""The turns of a conversation: messages with a role and a content that is a text or a list of parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+from proxy.dialects.base import JsonObject, is_text
+
+_TEXTS = frozenset({"text", "input_text", "output_text"})
+"""What APIs call a part that is nothing but text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What may be said in other words: the text of the last turn, if that is the user's."""
+
+    text: str | None
+    opaque: str
+    """Why there is none; "" when there is one."""
+    rest: list[JsonObject]
+    """The turns without that text."""
+
+
+def span(turns: list[JsonObject]) -> Span:
+    """No text where a part of any turn is more than text: only the same bytes are known to mean the same."""
+    text, opaque, last = _last(turns[-1])
+    if text is not None and any(_has_media(turn) for turn in turns):
+        return Span(None, "media", turns)
+    return Span(text, opaque, [*turns[:-1], last])
+
+
+def _last(turn: JsonObject) -> tuple[str | None, str, JsonObject]:
+    content = turn.get("content")
+    if turn.get("role") != "user":
+        return None, "last-turn", turn
+    if isinstance(content, str):
+        text, rest = content, {**turn, "content": None}
+    elif _is_texts(content):
+        text, rest = content[-1]["text"], {**turn, "content": [*content[:-1], {**content[-1], "text": None}]}
+    else:
+        return None, "media", turn
+    if not is_text(text):
+        return None, "not-unicode", turn
+    return (text, "", rest) if text.strip() else (None, "empty", turn)
+
+
+def _is_texts(content: Any) -> TypeGuard[list[JsonObject]]:
+    return isinstance(content, list) and bool(content) and all(_is_text(part) for part in content)
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") in _TEXTS and isinstance(part.get("text"), str)
+
+
+def _has_media(turn: JsonObject) -> bool:
+    content = turn.get("content")
+    return "audio" in turn or (isinstance(content, list) and not all(_is_text(part) for part in content))
