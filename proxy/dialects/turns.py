@@ -7,7 +7,7 @@ from typing import Any, TypeGuard
 
 from proxy.dialects.base import JsonObject, is_text
 
-_TEXTS = frozenset({"text", "input_text", "output_text"})
+_TEXTS = ("text", "input_text", "output_text")
 """What APIs call a part that is nothing but text."""
 
 
