@@ -31,7 +31,7 @@ class Controls:
     debug: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Offer:
     """A stored answer that might do."""
 
@@ -49,7 +49,7 @@ class Offer:
 Freshness = Literal["fresh", "revalidate", "stale", "refused"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Verdict:
     freshness: Freshness
     """fresh: serve. revalidate: serve, and renew in the background. stale: only if the upstream fails."""

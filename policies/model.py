@@ -79,7 +79,7 @@ class Category:
         return "category" if not self.cacheable else "off" if self.mode == "off" else ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InForce:
     """A category's threshold and lifetime for one call, under the pressure of that call's upstream."""
 

@@ -20,7 +20,7 @@ from policies.decision import Controls, Offer, Verdict, judge, kept, lifetime, r
 from policies.model import InForce, in_force
 from proxy.dialects.base import Usage
 from proxy.flights import Question
-from proxy.messages import SHARED, Call, shown
+from proxy.messages import SHARED, Call, forget_bodies, shown
 from storage.base import Document, Entry, StorageError
 from storage.buffered import BufferedDocuments
 from storage.entries import Entries
@@ -33,7 +33,7 @@ CANDIDATES = 8
 Tier = Literal["exact", "semantic", "inflight"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Found:
     """An entry that may be served."""
 
@@ -290,6 +290,7 @@ class Cache:
     def purge(self, ids: list[str]) -> int:
         """How many were there. Gone for every call, those on their way too, and from the store soon."""
         self.generation += 1
+        forget_bodies()
         removed = [id for id in ids if self.entries.remove(id) is not None]
         self.documents.forget(ids)
         return len(removed)

@@ -13,8 +13,9 @@ import os
 import re
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from time import gmtime, strftime
 from typing import Any
 
@@ -31,17 +32,28 @@ WAITING = 10_000
 WRITE_EVERY_S = 0.1
 LAST_WORDS_S = 2.0
 """For what still waits at the end."""
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _PLAIN = re.compile(r"[\w./:@+*-]+", re.ASCII)
 MOST_NAME = 80
 """Characters of a name that a caller chose."""
 
 
+class CallRecord(logging.LogRecord):
+    """Made for every call, so without asking what its line does not say: thread, process, line of code."""
+
+    name, msg, args = calls.name, "call", None
+    levelno, levelname = logging.INFO, logging.getLevelName(logging.INFO)
+    exc_info = exc_text = stack_info = None
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self.created = report.at + report.total_ms / 1000
+        self.msecs = self.created % 1 * 1000
+
+
 def log_call(report: Report) -> None:
     if calls.isEnabledFor(logging.INFO):
-        # Not through `info`, which would look for the line of code that it was called from.
-        record = logging.LogRecord(calls.name, logging.INFO, "", 0, "call", None, None)
-        record.report = report
-        calls.handle(record)
+        calls.handle(CallRecord(report))
 
 
 @contextmanager
@@ -120,39 +132,8 @@ class Background(logging.Handler):
             self.dropped += text.count(b"\n")
 
 
-def call_fields(report: Report) -> dict[str, Any]:
-    """What a line says of a call, without what was not reached, is not so, or is none."""
-    fields = {
-        "status": report.status,
-        "outcome": report.outcome,
-        "tier": report.tier,
-        "category": report.category,
-        "total_ms": _rounded(report.total_ms, 2),
-        "path": report.path,
-        "dialect": report.dialect,
-        "model": _name(report.model),
-        "tenant": report.tenant,
-        "stream": report.stream,
-        "by": report.classified_by,
-        "confidence": _rounded(report.confidence, 3),
-        "similarity": _rounded(report.similarity, 4),
-        "threshold": _rounded(report.threshold, 4),
-        "pressure": _rounded(report.pressure, 3),
-        "reason": refusal(report.reason),
-        "entry": report.entry_id,
-        "stored": report.stored,
-        "collapsed": report.collapsed,
-        "error": report.error,
-        "upstream_status": report.upstream_status,
-        "degraded": report.degraded,
-        "embed_ms": _rounded(report.embed_ms, 2),
-        "load_ms": _rounded(report.load_ms, 2),
-        "upstream_ms": _rounded(report.upstream_ms, 2),
-        "saved_ms": _rounded(report.saved_ms, 1),
-        "tokens_in": report.tokens_in,
-        "tokens_out": report.tokens_out,
-    }
-    return {name: value for name, value in fields.items() if value}
+def _rounded(digits: int) -> Callable[[float], float]:
+    return lambda value: round(value, digits)
 
 
 def refusal(reason: str) -> str:
@@ -164,12 +145,55 @@ def _name(name: str) -> str:
     return name if len(name) <= MOST_NAME else name[:MOST_NAME] + "…"
 
 
-def _rounded(value: float | None, digits: int) -> float | None:
-    return round(value, digits) if value else None
+_FIELDS: tuple[tuple[str, str, Callable[[Any], Any] | None], ...] = (
+    ("status", "status", None),
+    ("outcome", "outcome", None),
+    ("tier", "tier", None),
+    ("category", "category", None),
+    ("total_ms", "total_ms", _rounded(2)),
+    ("path", "path", None),
+    ("dialect", "dialect", None),
+    ("model", "model", _name),
+    ("tenant", "tenant", None),
+    ("stream", "stream", None),
+    ("by", "classified_by", None),
+    ("confidence", "confidence", _rounded(3)),
+    ("similarity", "similarity", _rounded(4)),
+    ("threshold", "threshold", _rounded(4)),
+    ("pressure", "pressure", _rounded(3)),
+    ("reason", "reason", refusal),
+    ("entry", "entry_id", None),
+    ("stored", "stored", None),
+    ("collapsed", "collapsed", None),
+    ("error", "error", None),
+    ("upstream_status", "upstream_status", None),
+    ("degraded", "degraded", None),
+    ("embed_ms", "embed_ms", _rounded(2)),
+    ("load_ms", "load_ms", _rounded(2)),
+    ("upstream_ms", "upstream_ms", _rounded(2)),
+    ("saved_ms", "saved_ms", _rounded(1)),
+    ("tokens_in", "tokens_in", None),
+    ("tokens_out", "tokens_out", None),
+)
+"""Name in the line, attribute of the report, and how it is written."""
+
+
+def call_fields(report: Report) -> dict[str, Any]:
+    """What a line says of a call, without what was not reached, is not so, or is none."""
+    fields = {}
+    for name, attribute, written in _FIELDS:
+        if (value := getattr(report, attribute)) and (said := written(value) if written else value):
+            fields[name] = said
+    return fields
 
 
 def _time(record: logging.LogRecord) -> str:
-    return f"{strftime('%Y-%m-%dT%H:%M:%S', gmtime(record.created))}.{int(record.msecs):03}Z"
+    return f"{_second(int(record.created))}.{int(record.msecs):03}Z"
+
+
+@lru_cache(1)
+def _second(at: int) -> str:
+    return strftime("%Y-%m-%dT%H:%M:%S", gmtime(at))
 
 
 class TextLines(logging.Formatter):
@@ -193,7 +217,7 @@ class JsonLines(logging.Formatter):
             line["message"] = _with_traceback(self, record, record.getMessage())
         else:
             line |= call_fields(report)
-        return json.dumps(line, ensure_ascii=False, separators=(",", ":"))
+        return _ENCODER.encode(line)
 
 
 def _with_traceback(formatter: logging.Formatter, record: logging.LogRecord, message: str) -> str:

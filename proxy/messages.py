@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -34,12 +35,16 @@ SHOWN = 500
 """Characters of a question that are kept where it is compared with nothing."""
 _DIGEST_BYTES = 16
 
+REMEMBERED_BODIES = 1024
+REMEMBERED_BYTES = 8192
+"""Larger bodies are read anew each time."""
+
 
 class Ambiguous(Exception):
     """JSON that two readers may read differently, or that we cannot read; never cached."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """A request for an answer that may be in the cache."""
 
@@ -89,19 +94,44 @@ def read_call(
 def _read(
     dialect: Dialect, target: str, headers: CIMultiDictProxy[str], body: bytes, tenant: str, generation: int
 ) -> Call | None:
+    understand = _understood if len(body) <= REMEMBERED_BYTES else _understood.__wrapped__
+    understood = understand(dialect, target, tenant, body)  # type: ignore[arg-type]  # a module, which can be hashed
+    if understood is None:
+        return None
+    fields, reading, identity, asked_in_body = understood
+    asked = request_controls.from_headers(headers)
+    if asked_in_body is not None:
+        asked = request_controls.from_litellm(asked, asked_in_body)
+        body = dump(fields)
+    chosen = _identity_headers(headers)
+    if chosen or asked.namespace:
+        identity = _digest(identity, _canonical([chosen, asked.namespace]))
+    return Call(dialect, target, headers, body, fields, reading, asked, tenant, identity, generation)
+
+
+@lru_cache(REMEMBERED_BODIES)
+def _understood(
+    dialect: Dialect, target: str, tenant: str, body: bytes
+) -> tuple[JsonObject, Reading, bytes, JsonObject | None] | None:
+    """What the body says by itself: its members (not to be changed), their reading, the digest of what must
+    match exactly, and LiteLLM's `cache` member.
+
+    Remembered, as what comes again mostly comes to the letter: reading takes a quarter of an exact hit. By
+    tenant, so that no time taken tells one of them what another asked.
+    """
     fields = _parse(body)
     if not isinstance(fields, dict):
         return None
-    asked = request_controls.from_headers(headers)
-    if isinstance(fields.get("cache"), dict):
-        asked = request_controls.from_litellm(asked, fields.pop("cache"))
-        body = dump(fields)
+    asked = fields.pop("cache") if isinstance(fields.get("cache"), dict) else None
     reading = dialect.read(fields)
     if reading is None:
         return None
-    whole = [dialect.name, target, _identity_headers(headers), asked.namespace, reading.identity]
-    identity = _digest(_canonical(whole))
-    return Call(dialect, target, headers, body, fields, reading, asked, tenant, identity, generation)
+    return fields, reading, _digest(_canonical([dialect.name, target, reading.identity])), asked
+
+
+def forget_bodies() -> None:
+    """Of bodies that were read, all that is remembered."""
+    _understood.cache_clear()
 
 
 def _identity_headers(headers: CIMultiDictProxy[str]) -> list[tuple[str, list[str]]]:
