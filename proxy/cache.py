@@ -7,7 +7,7 @@ No HTTP in here: the exchange asks these questions for live calls, the simulator
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -82,7 +82,10 @@ class Cache:
         documents: BufferedDocuments,
         capacity: int,
         capacity_bytes: int | None = None,
+        pressure: Callable[[str], float] = lambda model: 0.0,
     ) -> None:
+        """`pressure`: load of the upstream behind a model ("": behind any), 0 to 1, at this moment."""
+        self.pressure = pressure
         self.rules = rules
         self.audits = Audits()
         self.embedder = embedder
@@ -109,7 +112,7 @@ class Cache:
                 continue
             named = call.controls.category or entry.category
             if all(self._open_to(call, scope, each) for each in {entry.category, named}):
-                policy = self.policy(named)
+                policy = self.policy(named, self.pressure(call.reading.model))
                 self._consider(found, entry, 1.0, call.text or "", policy, call.controls, now, exact=True)
                 if found.fresh is not None:
                     return found
@@ -131,7 +134,8 @@ class Cache:
 
     def question(self, call: Call, category: str, vector: Vector | None) -> Question:
         fingerprint = self.embedder.fingerprint if vector is not None else ""
-        return Question.of(call, self._scope(category, call), self.policy(category), vector, fingerprint)
+        policy = self.policy(category, self.pressure(call.reading.model))
+        return Question.of(call, self._scope(category, call), policy, vector, fingerprint)
 
     async def again(self, call: Call, entry: Entry) -> Question:
         """The question whose answer shall stand beside an entry that served `call` past its lifetime.
@@ -145,10 +149,10 @@ class Cache:
         shared = self.rules.book.get(category).scope == "shared" and not call.reading.tied
         return SHARED if shared else call.tenant
 
-    def policy(self, category: str) -> InForce:
-        """The one place where a category's threshold becomes the one that holds."""
+    def policy(self, category: str, pressure: float) -> InForce:
+        """The one place where a category's threshold and lifetime become the ones that hold."""
         kind = self.rules.book.get(category)
-        return in_force(kind, pressure=0.0, base=self.audits.threshold(kind))
+        return in_force(kind, pressure, base=self.audits.threshold(kind))
 
     def known(self, category: str) -> str:
         """The name under which a category is counted: callers may name any, and labels must stay few."""
@@ -184,7 +188,9 @@ class Cache:
         self, found: Search, entry: Entry, similarity: float, text: str, policy: InForce, controls: Controls,
         now: float, exact: bool = False,
     ) -> None:  # fmt: skip
-        stored = policy if policy.category.name == entry.category else self.policy(entry.category)
+        # Both are of one partition, so of one model: its pressure bends both policies.
+        same = policy.category.name == entry.category
+        stored = policy if same else self.policy(entry.category, policy.pressure)
         offer = Offer(entry.text, similarity, now - entry.created, entry.ttl, stored, exact)
         verdict = judge(offer, text, policy, controls)
         threshold = required_similarity(policy, stored, controls)
@@ -228,11 +234,12 @@ class Cache:
     # Keeping
 
     def kept(self, entry: Entry) -> float:
-        """Seconds after its creation at which the entry is of no more use."""
-        return kept(self.policy(entry.category), entry.ttl)
+        """Seconds after its creation at which the entry is of no more use, under whatever pressure: what is
+        gone cannot relieve an upstream."""
+        return kept(self.policy(entry.category, 1.0), entry.ttl)
 
     def _worth(self, entry: Entry, now: float) -> float:
-        policy = self.policy(entry.category)
+        policy = self.policy(entry.category, self.pressure(entry.model))
         age, ttl = now - entry.created, lifetime(policy, policy, entry.ttl)
         return eviction.worth(policy.category.priority, entry.hits, entry.cost_ms, age, ttl)
 

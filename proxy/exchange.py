@@ -76,6 +76,7 @@ class Exchange:
 
     async def answer(self, trip: Trip) -> Reply:
         call = trip.call
+        trip.report.pressure = self._cache.pressure(call.reading.model)
         if not call.controls.read and not call.controls.write:
             return await self._bypass(trip, "no-store")
         if call.reading.barred:
@@ -107,7 +108,6 @@ class Exchange:
     async def _from_near(self, trip: Trip, question: Question) -> Reply | None:
         search = self._cache.near(question, trip.now)
         trip.report.similarity, trip.report.threshold = search.nearest, question.policy.threshold
-        trip.report.pressure = question.policy.pressure
         trip.report.reason = search.refused
         return await self._from(trip, search)
 

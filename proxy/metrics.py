@@ -179,7 +179,7 @@ class State(Collector):
             for end, what in (("", ""), ("_lower", ", at least"), ("_upper", ", at most"))
         ]
         for name, category in cache.rules.book.categories.items():
-            thresholds.add_metric([name], cache.policy(name).threshold)
+            thresholds.add_metric([name], cache.policy(name, cache.pressure("")).threshold)
             share = cache.audits.estimate(category).wrong
             if share.whole:
                 for family, value in zip(rates, (share.value, share.low, share.high), strict=True):

@@ -29,7 +29,7 @@ async def explain(app: App, asked: Explained) -> Json:
     kind = cache.rules.classifier.classify(
         text=asked.text, model=asked.model or "", vector=vector, header=asked.category
     )
-    policy = cache.policy(kind.category)
+    policy = cache.policy(kind.category, cache.pressure(asked.model or ""))
     candidates = await _candidates(app, asked, vector, policy)
     outcome, because = _outcome(policy, candidates, problem)
     return {
@@ -78,7 +78,7 @@ async def _candidates(app: App, asked: Explained, vector: Vector | None, policy:
 
 
 def _judged(cache: Cache, entry: Entry, cosine: float, text: str, policy: InForce, now: float) -> Json:
-    stored, controls = cache.policy(entry.category), Controls()
+    stored, controls = cache.policy(entry.category, policy.pressure), Controls()
     offer = Offer(entry.text, cosine, now - entry.created, entry.ttl, stored)
     verdict = judge(offer, text, policy, controls)
     return {

@@ -25,7 +25,8 @@ _TALLY = tuple(each.name for each in fields(Tally))
 
 
 def entry(entry: Entry, cache: Cache, now: float) -> Json:
-    policy, age = cache.policy(entry.category), now - entry.created
+    policy = cache.policy(entry.category, cache.pressure(entry.model))
+    age = now - entry.created
     return {
         "id": entry.id,
         "category": entry.category,
@@ -67,7 +68,8 @@ def total(tallies: list[Tally]) -> Json:
 
 def category(category: Category, app: App) -> Json:
     """With the policy in force, which pressure may have bent."""
-    policy, usage = app.cache.policy(category.name), app.cache.entries.usage()["categories"]
+    policy = app.cache.policy(category.name, app.cache.pressure(""))
+    usage = app.cache.entries.usage()["categories"]
     shown = _finite(asdict(category))
     del shown["examples"]
     return {

@@ -390,7 +390,7 @@ async def test_a_threshold_follows_its_target_and_survives_a_reload(
     assert answer.headers["X-Cache-Threshold"] == "0.8050"
     write(categories)
     await world.app.reload()
-    assert world.app.cache.policy("audited").threshold == 0.8
+    assert world.app.cache.policy("audited", 0.0).threshold == 0.8
 
 
 # Feedback
