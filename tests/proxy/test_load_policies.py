@@ -14,7 +14,7 @@ BUSY = (
     "{name: busy, threshold: 0.9, ttl: 100s, guards: [numbers], match: {patterns: ['^busy']},"
     " load: {threshold_drop: 0.2, threshold_floor: 0.75, ttl_factor: 3.0, ttl_ceiling: 1h}}"
 )
-ASKED, ALIKE = "busy one two three four five six seven", "busy one two three four five six eight"
+ASKED, ALIKE = "busy how do lakes and rivers freeze over", "busy how do lakes and ponds freeze over"
 DEBUG = {"X-Nearhit-Debug": "1"}
 
 
