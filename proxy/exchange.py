@@ -166,7 +166,7 @@ class Exchange:
         if reply := await self._spared(trip):
             return reply
         for _ in range(ATTEMPTS if trip.call.controls.read else 0):
-            flight, similarity = self._boardable(question)
+            flight, similarity = self._forwarder.flights.boardable(question, self._cache.alike)
             if flight is None or trip.failed is not None:
                 break
             if reply := await self._join(trip, flight, similarity):
@@ -189,15 +189,6 @@ class Exchange:
         bound, admission = policy.category.load.stale_at, self._forwarder.admission
         crowded = admission is not None and not admission.free
         return bound is not None and (crowded or policy.pressure >= bound)
-
-    def _boardable(self, question: Question) -> tuple[Flight | None, float]:
-        generation = question.call.generation
-        if flight := self._forwarder.flights.same(question.exact, generation):
-            return flight, 1.0
-        near = self._forwarder.flights.near(question.partition, generation)
-        alike = [(self._cache.alike(question, flight.question), flight) for flight in near]
-        best = max(((s, f) for s, f in alike if s is not None), key=lambda pair: pair[0], default=None)
-        return (best[1], best[0]) if best else (None, 0.0)
 
     async def _join(self, trip: Trip, flight: Flight, similarity: float) -> Reply | None:
         """The answer to somebody else's call. None when it cannot be had that way: then this call goes its

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
 from embeddings.base import Vector
@@ -194,6 +194,21 @@ class Flights:
     def near(self, partition: bytes, generation: int) -> Iterable[Flight]:
         """The newest of those that ask something else in the same partition."""
         return [flight for flight in self._near.get(partition, ())[-NEAR:] if flight.joinable(generation)]
+
+    def boardable(
+        self, question: Question, alike: Callable[[Question, Question], float | None]
+    ) -> tuple[Flight | None, float]:
+        """The flight whose answer will do for a question, and how alike what it asks is.
+
+        `alike(question, other)` is None where the other's answer will not do.
+        """
+        generation = question.call.generation
+        if flight := self.same(question.exact, generation):
+            return flight, 1.0
+        near = self.near(question.partition, generation)
+        likeness = [(alike(question, flight.question), flight) for flight in near]
+        best = max(((s, f) for s, f in likeness if s is not None), key=lambda pair: pair[0], default=None)
+        return (best[1], best[0]) if best else (None, 0.0)
 
     def add(self, flight: Flight) -> None:
         self._same[flight.question.exact] = flight
