@@ -38,8 +38,8 @@ from policies.tuning import Share
 from proxy.charts import HEIGHT, WIDTH, Chart, Line
 from proxy.kept_vectors import KeptVectors, open_kept
 from proxy.settings import Embedding, Settings
-from proxy.simulation.command import POLICIES, Plan, simulated
-from proxy.simulation.replay import Row, Table
+from proxy.simulation.command import Plan, simulated
+from proxy.simulation.rows import Row, Table
 from proxy.simulation.trace import Request, read_trace
 
 RATES = (0.005, 0.01, 0.02)
@@ -420,13 +420,14 @@ By category, category-aware; those with fewer than {FEW} hits are in brackets.
 def replayed(trace: Sequence[Request]) -> dict[str, Table]:
     settings = Settings()
     strict = asyncio.run(simulated(trace, Plan(("uniform",), STRICT, settings)))
-    usual = asyncio.run(simulated(trace, Plan(POLICIES, NEAR, settings)))
-    return {
+    usual = asyncio.run(simulated(trace, Plan(("exact", "uniform", "category-aware"), NEAR, settings)))
+    played = {
         "exact": usual["exact"],
         f"uniform {NEAR:.2f}": usual["uniform"],
         f"uniform {STRICT:.2f}": strict["uniform"],
         "category-aware": usual["category-aware"],
     }
+    return {name: each.table for name, each in played.items()}
 
 
 def _named(name: str, row: Row) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import Progress
 
 from embeddings.base import Embedder, EmbeddingError
@@ -22,14 +24,27 @@ from proxy.app import make_rules
 from proxy.cache import Rules
 from proxy.kept_vectors import KeptVectors, open_kept
 from proxy.settings import Settings, load_settings
-from proxy.simulation.replay import Policy, Table, replay
-from proxy.simulation.shown import as_grid, as_json
-from proxy.simulation.trace import Request, read_trace
+from proxy.simulation.figures import Outcome, load_of
+from proxy.simulation.queueing import Service
+from proxy.simulation.replay import Conditions, Played, Policy, replay, replay_bound
+from proxy.simulation.report import as_page
+from proxy.simulation.shown import as_grid, as_json, side_by_side
+from proxy.simulation.trace import Request, compressed, oracle, read_trace, sharpened
 
-POLICIES = ("exact", "uniform", "category-aware")
+POLICIES = ("exact", "uniform", "category-aware", "adaptive")
 UNIFORM_TTL_S = 86400.0
-_WIDTH = 130
+_WIDTH = 150
 """Columns of the tables where the output is no terminal."""
+
+
+class _Number(click.FloatRange):
+    """A finite one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +52,16 @@ class Plan:
     names: Collection[str]
     threshold: float
     settings: Settings
+    conditions: Conditions = field(default_factory=Conditions)
+
+
+_Path = click.Path(path_type=Path)
 
 
 @click.command(short_help="Replay a trace through the real policies and cache on a virtual clock.")
-@click.option("--trace", type=click.Path(path_type=Path), required=True, help="JSON lines, plain or gzip.")
+@click.option("--trace", type=_Path, required=True, help="JSON lines, plain or gzip.")
 @click.option("--json", "wants_json", is_flag=True, help="One JSON object on standard output.")
+@click.option("--report", type=_Path, help="HTML file to write, with curves over time.")
 @click.option(
     "--policy",
     "names",
@@ -52,51 +72,114 @@ class Plan:
 )
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1),
+    type=_Number(0, 1),
     default=0.80,
     show_default=True,
     help="Cosine that the uniform policy asks for.",
 )
-@click.option("--capacity", type=click.IntRange(1), help="Most entries in memory; else the setting's.")
 @click.option(
-    "--categories", type=click.Path(path_type=Path), help="Folder of categories; else the setting's."
+    "--capacity",
+    type=click.IntRange(1),
+    help="Calls that the upstream serves at once; others wait. Without it: any number, and no pressure.",
 )
-@click.option("--config", type=click.Path(path_type=Path), help="Settings file; else nearhit.yaml, if any.")
+@click.option("--queue", type=click.IntRange(0), help="Calls that may wait there; others get a 429.")
+@click.option(
+    "--first-token",
+    type=_Number(0),
+    default=0.4,
+    show_default=True,
+    help="Seconds from a place at the upstream to the first token.",
+)
+@click.option(
+    "--token-time", type=_Number(0), default=0.02, show_default=True, help="Seconds per token after it."
+)
+@click.option(
+    "--slowdown",
+    type=_Number(0),
+    default=0.0,
+    show_default=True,
+    help="With all places taken, a token takes 1 + this times as long.",
+)
+@click.option(
+    "--lookup-ms",
+    type=_Number(0),
+    default=6.5,
+    show_default=True,
+    help="Milliseconds of embedding and search; more for a remote search.",
+)
+@click.option(
+    "--speed-up",
+    type=_Number(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Let the requests come this much faster; answers take as long as ever.",
+)
+@click.option(
+    "--burst",
+    type=_Number(0),
+    default=1.0,
+    show_default=True,
+    help="Raise the rate of each half minute to this power, in the same time overall.",
+)
+@click.option("--entries", type=click.IntRange(1), help="Most entries in memory; else the setting's.")
+@click.option("--price", type=_Number(0), help="Money per million tokens of answers.")
+@click.option("--categories", type=_Path, help="Folder of categories; else the setting's.")
+@click.option("--config", type=_Path, help="Settings file; else nearhit.yaml, if any.")
 def simulate(
     trace: Path,
     wants_json: bool,
+    report: Path | None,
     names: tuple[str, ...],
     threshold: float,
     capacity: int | None,
+    queue: int | None,
+    first_token: float,
+    token_time: float,
+    slowdown: float,
+    lookup_ms: float,
+    speed_up: float,
+    burst: float,
+    entries: int | None,
+    price: float | None,
     categories: Path | None,
     config: Path | None,
 ) -> None:
     """Replay recorded requests through the real classifier, policies, index and lifetimes, on a clock that
-    shows the trace's time, and count what would have been hit, rightly and wrongly.
+    shows the trace's time and against the model of an upstream; count what would have been hit, rightly and
+    wrongly, and what the upstream would have had to bear.
 
     docs/simulation.md says what the trace looks like and what each figure means.
     """
-    flags = {"categories": categories and str(categories), "capacity.entries": capacity}
+    if capacity is None and (queue is not None or slowdown):
+        raise click.UsageError("--queue and --slowdown need --capacity: without it nothing ever waits")
+    if report is not None and not report.absolute().parent.is_dir():
+        raise click.UsageError(f"--report: there is no folder {report.parent}; make it first")
+    flags = {"categories": categories and str(categories), "capacity.entries": entries}
+    service = Service(capacity, queue, first_token, token_time, slowdown)
     try:
         settings = load_settings(config, os.environ, flags)
-        requests = read_trace(trace)
-        tables = asyncio.run(simulated(requests, Plan(names, threshold, settings)))
+        requests = sharpened(compressed(read_trace(trace), speed_up), burst)
+        conditions = Conditions(service, settings.capacity.entries, lookup_ms / 1000)
+        played = asyncio.run(simulated(requests, Plan(names, threshold, settings, conditions)))
+        outcomes = outcomes_of(requests, played, conditions, price)
+        if report is not None:
+            report.write_text(as_page(outcomes, conditions), encoding="utf-8")
     except ConfigError as error:
         raise _BadInput(str(error)) from None
     except (EmbeddingError, OSError) as error:
         raise click.ClickException(str(error)) from None
     _note_unlabelled(requests)
     if wants_json:
-        click.echo(as_json(tables))
+        click.echo(as_json(outcomes, conditions))
     else:
-        _print(tables)
+        _print(outcomes)
 
 
 class _BadInput(click.ClickException):
     exit_code = 2
 
 
-async def simulated(trace: Sequence[Request], plan: Plan) -> dict[str, Table]:
+async def simulated(trace: Sequence[Request], plan: Plan) -> dict[str, Played]:
     embedder = await asyncio.to_thread(open_kept, plan.settings.embedding)
     try:
         console = Console(stderr=True)
@@ -108,25 +191,44 @@ async def simulated(trace: Sequence[Request], plan: Plan) -> dict[str, Table]:
 
 async def _replay_all(
     trace: Sequence[Request], plan: Plan, embedder: KeptVectors, progress: Progress
-) -> dict[str, Table]:
+) -> dict[str, Played]:
     policies = [await _policy(name, plan, embedder) for name in POLICIES if name in plan.names]
     if any(policy.by_meaning for policy in policies):
         texts = {request.query for request in trace}
         bar = progress.add_task("embedding", total=len(texts))
         await embedder.prepare(texts, partial(progress.advance, bar))
-    tables = {}
+    played = {}
     for policy in policies:
         bar = progress.add_task(policy.name, total=len(trace))
-        capacity = plan.settings.capacity.entries
-        tables[policy.name] = await replay(trace, policy, embedder, capacity, partial(progress.advance, bar))
-    return tables
+        played[policy.name] = await replay(
+            trace, policy, embedder, plan.conditions, partial(progress.advance, bar)
+        )
+    return played
 
 
 async def _policy(name: str, plan: Plan, embedder: Embedder) -> Policy:
-    if name == "category-aware":
-        return Policy(name, await make_rules(plan.settings.categories, embedder))
+    if name in ("category-aware", "adaptive"):
+        rules = await make_rules(plan.settings.categories, embedder)
+        return Policy(name, rules, adapts=name == "adaptive")
     one = Book.of([Category("default", plan.threshold, UNIFORM_TTL_S, guards=())])
     return Policy(name, Rules(one, await Classifier.taught(one, embedder)), by_meaning=name != "exact")
+
+
+def outcomes_of(
+    trace: Sequence[Request], played: Mapping[str, Played], conditions: Conditions, price: float | None
+) -> dict[str, Outcome]:
+    """Between the two bounds: no cache at all, and one that knows the labels."""
+    answered = {"none": [False] * len(trace), "oracle": oracle(trace)}
+    bounds = {name: replay_bound(trace, known, conditions) for name, known in answered.items()}
+    journals = {"none": bounds["none"], **{name: each.journal for name, each in played.items()}, **bounds}
+    return {
+        name: Outcome(
+            load=load_of(journal, conditions.service, price),
+            journal=journal,
+            table=played[name].table if name in played else None,
+        )
+        for name, journal in journals.items()
+    }
 
 
 def _note_unlabelled(trace: Sequence[Request]) -> None:
@@ -138,9 +240,12 @@ def _note_unlabelled(trace: Sequence[Request]) -> None:
         )
 
 
-def _print(tables: Mapping[str, Table]) -> None:
+def _print(outcomes: Mapping[str, Outcome]) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = _WIDTH
-    for name, table in tables.items():
-        console.print(as_grid(name, table))
+    grids: list[RenderableType] = [
+        as_grid(name, each.table) for name, each in outcomes.items() if each.table is not None
+    ]
+    for grid in (*grids, side_by_side(outcomes)):
+        console.print(grid)

@@ -1,4 +1,4 @@
-"""An upstream that is only arithmetic: places, a queue before them, and service times, on the trace's clock."""
+"""An upstream that is only arithmetic: places, a queue before them, service times, on the trace's clock."""
 
 from __future__ import annotations
 
@@ -35,16 +35,14 @@ class Service:
 class Ride:
     """One call to the upstream. Times are seconds on the trace's clock."""
 
+    number: int
+    """Of the request that sent it."""
     tokens: int
     sent: float
     started: float = float("nan")
     first: float = float("nan")
     """When its first token is there."""
     ended: float = float("nan")
-
-    @property
-    def service_s(self) -> float:
-        return self.ended - self.started
 
 
 @dataclass(slots=True)
@@ -66,9 +64,9 @@ class ModelledUpstream:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def send(self, tokens: int, now: float) -> Ride | None:
+    def send(self, number: int, tokens: int, now: float) -> Ride | None:
         """None: refused, as an upstream does with 429."""
-        ride, service = Ride(tokens, now), self.service
+        ride, service = Ride(number, tokens, now), self.service
         if service.capacity is None or self.running < service.capacity:
             self._start(ride, now)
         elif service.queue is None or self.waiting < service.queue:

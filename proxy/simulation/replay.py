@@ -1,38 +1,41 @@
-"""The path of a call (`proxy.exchange`) for recorded calls: the same cache, the same order of questions, a
-clock that shows the trace's time, and an upstream that answers at once and always.
-
-What a hit is worth is judged here, from the labels; nothing that decides sees them.
+"""The path of a call (`proxy.exchange`) for recorded calls: the same cache, the same flights, the same order
+of questions, on a clock that shows the trace's time, against an upstream that is only modelled.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from embeddings.base import Embedder, TextTooLong, Vector
-from proxy.cache import Cache, Rules, Search, Tier
+from policies.pressure import Pressure
+from proxy.cache import Cache, Found, Rules
 from proxy.dialects import openai_chat
 from proxy.dialects.base import Usage
-from proxy.flights import Question
+from proxy.flights import Flight, Flights, Question
 from proxy.messages import Call, read_call, tenant_digest
-from proxy.simulation.trace import Request, is_fresh, oracle
+from proxy.simulation.queueing import Ride, Service
+from proxy.simulation.rows import Served, Table
+from proxy.simulation.trace import Request, oracle
+from proxy.simulation.traffic import Journal, Traffic
+from storage.base import Entry
 from storage.buffered import BufferedDocuments
 from storage.documents_memory import MemoryDocuments
 
 MODEL = "gpt-4o-mini"
 TENANT = "trace"
 """Where the trace names none."""
-MS_PER_TOKEN = 20.0
-"""What a hit is taken to save; only tells eviction which answers are dear."""
+EXACT_S = 0.0003
+"""Time of an exact look-up and its answer, as measured (docs/performance.md)."""
 _AT_ONCE = 100
 _SWEPT = 20
 """Entries that the sweep looks at for each request, which adds one at most; in the proxy it
 goes by the second."""
+_BODY = b"{}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,139 +44,201 @@ class Policy:
     rules: Rules
     by_meaning: bool = True
     """False: the exact tier only."""
-
-
-@dataclass(slots=True)
-class Row:
-    """Counts of requests."""
-
-    requests: int = 0
-    hits: int = 0
-    right: int = 0
-    """Hits on an answer that its group got no longer than `fresh_s` ago."""
-    wrong: int = 0
-    """Hits of labelled requests that are not right."""
-    stale: int = 0
-    """Those of the wrong that are of the right group and too old."""
-    oracle: int = 0
-    """Requests that a cache which knows the groups answers."""
-    exact: int = 0
-    semantic: int = 0
-    inflight: int = 0
-    upstream_calls: int = 0
-    """Misses, and answers renewed behind a hit."""
-
-    def add(self, request: Request, served: Served, known: bool) -> None:
-        self.requests += 1
-        self.oracle += known
-        self.upstream_calls += served.calls
-        if served.answer is None or served.tier is None:
-            return
-        self.hits += 1
-        setattr(self, served.tier, getattr(self, served.tier) + 1)
-        if request.group is not None:
-            self._judge(request, served.answer)
-
-    def _judge(self, request: Request, answer: Request) -> None:
-        same = answer.group == request.group
-        right = same and is_fresh(request, answer.t)
-        self.right += right
-        self.wrong += not right
-        self.stale += same and not right
-
-
-@dataclass(slots=True)
-class Table:
-    overall: Row = field(default_factory=Row)
-    categories: defaultdict[str, Row] = field(default_factory=lambda: defaultdict(Row))
-    """By the label where there is one, else by the category that was decided on."""
-
-    def add(self, request: Request, served: Served, known: bool) -> None:
-        for row in (self.overall, self.categories[request.category or served.category]):
-            row.add(request, served, known)
+    adapts: bool = False
+    """Whether thresholds and lifetimes follow the pressure of the upstream."""
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """What became of a request."""
+class Conditions:
+    """What all policies are replayed under."""
 
-    category: str
-    tier: Tier | None = None
-    answer: Request | None = None
-    """The request whose answer was served; None on a miss."""
-    calls: int = 0
-    """To the upstream."""
+    service: Service = field(default_factory=Service)
+    entries: int = 100_000
+    """Capacity of the memory."""
+    lookup_s: float = 0.0065
+    """Embedding and search, before a semantic hit as well as before a miss."""
+
+    def pressure(self) -> Pressure | None:
+        """None where the upstream takes any number of calls, so that there is nothing to adapt to."""
+        return Pressure(self.service.capacity) if self.service.capacity else None
+
+
+@dataclass(frozen=True, slots=True)
+class Played:
+    table: Table
+    journal: Journal
 
 
 async def replay(
     trace: Sequence[Request],
     policy: Policy,
     embedder: Embedder,
-    capacity: int,
+    conditions: Conditions,
     advance: Callable[[int], None],
-) -> Table:
+) -> Played:
     """`advance` is told how many more requests are done. Raises `EmbeddingError`."""
-    documents = BufferedDocuments(MemoryDocuments(), pending_count=len(trace))
-    cache = Cache(policy.rules, embedder, documents, capacity)
-    player = Player(trace, cache, policy.by_meaning)
-    table = Table()
+    documents = BufferedDocuments(MemoryDocuments(), pending_count=2 * len(trace))
+    player, table = Player(trace, policy, embedder, documents, conditions), Table()
     try:
         for number, known in enumerate(oracle(trace)):
             table.add(trace[number], await player.play(number), known)
             if number % _AT_ONCE == 0:
                 advance(_AT_ONCE)
                 await asyncio.sleep(0)  # for the documents' writer, and for Ctrl-C
+        player.catch_up(float("inf"))
     finally:
         await documents.close()
-    return table
+    return Played(table, player.traffic.journal)
+
+
+def replay_bound(trace: Sequence[Request], answered: Iterable[bool], conditions: Conditions) -> Journal:
+    """What the upstream gets where memory answers those requests that are `answered`, at once and rightly.
+
+    All False is life without a cache; `oracle(trace)` is that with one that knows the groups.
+    """
+    traffic = Traffic(trace, conditions.service, conditions.pressure())
+    for number, known in enumerate(answered):
+        list(traffic.until(trace[number].t))
+        traffic.arrived(number)
+        if known:
+            traffic.journal.hit[number], traffic.journal.latency[number] = True, 0.0
+        elif traffic.send(number):
+            traffic.board(number, number, 0.0)
+    list(traffic.until(float("inf")))
+    return traffic.journal
 
 
 class Player:
-    def __init__(self, trace: Sequence[Request], cache: Cache, by_meaning: bool) -> None:
+    def __init__(
+        self,
+        trace: Sequence[Request],
+        policy: Policy,
+        embedder: Embedder,
+        documents: BufferedDocuments,
+        conditions: Conditions,
+    ) -> None:
+        self._now = 0.0
+        self.traffic = Traffic(trace, conditions.service, conditions.pressure())
+        self.cache = Cache(
+            policy.rules,
+            embedder,
+            documents,
+            conditions.entries,
+            pressure=lambda model: self.traffic.level(self._now) if policy.adapts else 0.0,
+        )
         self._trace = trace
-        self._cache = cache
-        self._by_meaning = by_meaning
+        self._by_meaning = policy.by_meaning
+        self._lookup_s = conditions.lookup_s if policy.by_meaning else EXACT_S
+        self._flights = Flights()
+        self._flying: dict[int, Flight] = {}
 
     async def play(self, number: int) -> Served:
-        call, now = _call(self._trace[number]), self._trace[number].t
-        self._cache.sweep(now, _SWEPT)
-        if served := await self._from(self._cache.exact(call, now), number, call):
-            return served
-        question = await self._understand(call)
-        category = question.policy.category
-        if category.barred:
-            return Served(category.name, calls=1)
-        if served := await self._from(self._cache.near(question, now), number, call):
-            return served
-        self._keep(question, number)
-        return Served(category.name, calls=1)
+        """What becomes of a request; requests must come in order."""
+        self.catch_up(self._trace[number].t)
+        self.traffic.arrived(number)
+        self.cache.sweep(self._now, _SWEPT)
+        served = await self._answer(number, _call(self._trace[number]))
+        self._note(number, served)
+        return served
 
-    async def _from(self, search: Search, number: int, call: Call) -> Served | None:
-        found, now = search.fresh, self._trace[number].t
-        if found is None or await self._cache.load(found.entry, now) is None:
+    def catch_up(self, now: float) -> None:
+        """Stores the answers of all calls that end up to and at `now`."""
+        for ride in self.traffic.until(now):
+            self._now = ride.ended
+            if flight := self._flying.pop(ride.number, None):
+                self._land(flight, ride)
+        self._now = now
+
+    def _note(self, number: int, served: Served) -> None:
+        request, journal = self._trace[number], self.traffic.journal
+        journal.hit[number] = served.answer is not None
+        journal.wrong[number] = served.wrong(request)
+
+    # The path of a call, in the order of `Exchange.answer`
+
+    async def _answer(self, number: int, call: Call) -> Served:
+        search = self.cache.exact(call, self._now)
+        if served := await self._from(search.fresh, number, call):
+            return served
+        if flight := self._flights.same(call.exact(call.tenant), call.generation):
+            return self._join(number, flight, EXACT_S)
+        question = await self._understand(call)
+        if question.policy.category.barred:
+            return await self._lead(number, question, search.stale, private=True)
+        near = self.cache.near(question, self._now)
+        if served := await self._from(near.fresh, number, call):
+            return served
+        flight, _ = self._flights.boardable(question, self.cache.alike)
+        if flight is not None:
+            return self._join(number, flight, self._lookup_s)
+        return await self._lead(number, question, search.stale or near.stale)
+
+    async def _from(self, found: Found | None, number: int, call: Call) -> Served | None:
+        if found is None or await self.cache.load(found.entry, self._now) is None:
             return None
-        if renews := found.verdict.freshness == "revalidate":
-            self._keep(await self._cache.again(call, found.entry), number)
-        answer = self._trace[int(found.entry.id)]
-        return Served(found.policy.category.name, found.tier, answer, calls=int(renews))
+        if found.shadowed:
+            question = self.cache.question(call, found.entry.category, None)
+            return await self._lead(number, question, None, private=True)
+        calls = 0
+        if found.verdict.freshness == "revalidate":
+            calls = await self._renew(number, call, found.entry)
+        self.traffic.journal.latency[number] = EXACT_S if found.tier == "exact" else self._lookup_s
+        return self._serve(found, calls)
+
+    def _serve(self, found: Found, calls: int) -> Served:
+        answer, entry = self._trace[int(found.entry.id)], found.entry
+        return Served(found.policy.category.name, found.tier, answer, entry.created, calls)
+
+    async def _renew(self, number: int, call: Call, entry: Entry) -> int:
+        question = await self.cache.again(call, entry)
+        if self._flights.same(question.exact, call.generation) is None:
+            self._start(number, question)
+            return 1
+        return 0
 
     async def _understand(self, call: Call) -> Question:
         vector = await self._embed(call) if self._by_meaning else None
-        return self._cache.question(call, self._cache.classify(call, vector).category, vector)
+        return self.cache.question(call, self.cache.classify(call, vector).category, vector)
 
     async def _embed(self, call: Call) -> Vector | None:
         if call.text is None:
             return None
         try:
-            return await self._cache.embed(call.text)
+            return await self.cache.embed(call.text)
         except TextTooLong:
             return None
 
-    def _keep(self, question: Question, number: int) -> None:
-        """An entry's id is the position in the trace of the request that it answered."""
-        request = self._trace[number]
-        tokens = request.tokens_out or 0
-        self._cache.keep(question, str(number), b"{}", Usage(0, tokens), tokens * MS_PER_TOKEN, request.t)
+    def _join(self, number: int, flight: Flight, lookup_s: float) -> Served:
+        leader = int(flight.entry_id)
+        self.traffic.board(leader, number, lookup_s)
+        category = flight.question.policy.category.name
+        return Served(category, "inflight", self._trace[leader], self._now)
+
+    async def _lead(
+        self, number: int, question: Question, stale: Found | None, private: bool = False
+    ) -> Served:
+        """Up to the upstream, or to a stale answer where that refuses."""
+        if self._start(number, question, private):
+            self.traffic.board(number, number, self._lookup_s)
+        elif stale is not None and await self.cache.load(stale.entry, self._now) is not None:
+            self.traffic.journal.latency[number] = self._lookup_s
+            return self._serve(stale, 1)
+        return Served(question.policy.category.name, calls=1)
+
+    def _start(self, number: int, question: Question, private: bool = False) -> bool:
+        """False: the upstream refused. An entry's id is the number of the request that it answered."""
+        if not self.traffic.send(number):
+            return False
+        if not private:
+            flight = self._flying[number] = Flight(question, str(number), self._now, capacity=0)
+            self._flights.add(flight)
+        return True
+
+    def _land(self, flight: Flight, ride: Ride) -> None:
+        self._flights.remove(flight)
+        took_ms = (ride.ended - ride.sent) * 1000
+        usage = Usage(0, ride.tokens)
+        self.cache.keep(flight.question, flight.entry_id, _BODY, usage, took_ms, self._now)
 
 
 _HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
