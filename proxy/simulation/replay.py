@@ -22,7 +22,6 @@ from proxy.simulation.queueing import Ride, Service
 from proxy.simulation.rows import Served, Table
 from proxy.simulation.trace import Request, oracle
 from proxy.simulation.traffic import Journal, Traffic
-from storage.base import Entry
 from storage.buffered import BufferedDocuments
 from storage.documents_memory import MemoryDocuments
 
@@ -160,6 +159,8 @@ class Player:
         search = self.cache.exact(call, self._now)
         if served := await self._from(search.fresh, number, call):
             return served
+        if served := await self._spared(number, search.stale):
+            return served
         if flight := self._flights.same(call.exact(call.tenant), call.generation):
             return self._join(number, flight, EXACT_S)
         question = await self._understand(call)
@@ -167,6 +168,8 @@ class Player:
             return await self._lead(number, question, search.stale, private=True)
         near = self.cache.near(question, self._now)
         if served := await self._from(near.fresh, number, call):
+            return served
+        if served := await self._spared(number, search.stale or near.stale):
             return served
         flight, _ = self._flights.boardable(question, self.cache.alike)
         if flight is not None:
@@ -179,9 +182,7 @@ class Player:
         if found.shadowed:
             question = self.cache.question(call, found.entry.category, None)
             return await self._lead(number, question, None, private=True)
-        calls = 0
-        if found.verdict.freshness == "revalidate":
-            calls = await self._renew(number, call, found.entry)
+        calls = await self._renew(number, call, found) if found.verdict.freshness == "revalidate" else 0
         self.traffic.journal.latency[number] = EXACT_S if found.tier == "exact" else self._lookup_s
         return self._serve(found, calls)
 
@@ -189,12 +190,15 @@ class Player:
         answer, entry = self._trace[int(found.entry.id)], found.entry
         return Served(found.policy.category.name, found.tier, answer, entry.created, calls)
 
-    async def _renew(self, number: int, call: Call, entry: Entry) -> int:
-        question = await self.cache.again(call, entry)
-        if self._flights.same(question.exact, call.generation) is None:
-            self._start(number, question)
-            return 1
-        return 0
+    async def _renew(self, number: int, call: Call, found: Found) -> int:
+        """Calls that went up for it."""
+        if found.policy.pressure >= found.policy.category.load.renew_below:
+            return 0
+        question = await self.cache.again(call, found.entry)
+        if self._flights.same(question.exact, call.generation) is not None:
+            return 0
+        self._start(number, question)
+        return 1
 
     async def _understand(self, call: Call) -> Question:
         vector = await self._embed(call) if self._by_meaning else None
@@ -220,10 +224,22 @@ class Player:
         """Up to the upstream, or to a stale answer where that refuses."""
         if self._start(number, question, private):
             self.traffic.board(number, number, self._lookup_s)
-        elif stale is not None and await self.cache.load(stale.entry, self._now) is not None:
-            self.traffic.journal.latency[number] = self._lookup_s
-            return self._serve(stale, 1)
+        elif served := await self._instead(number, stale, calls=1):
+            return served
         return Served(question.policy.category.name, calls=1)
+
+    async def _spared(self, number: int, stale: Found | None) -> Served | None:
+        """The stale answer at once, where the category would rather not ask a busy upstream."""
+        bound = stale.policy.category.load.stale_at if stale else None
+        if stale is None or bound is None or stale.policy.pressure < bound:
+            return None
+        return await self._instead(number, stale, calls=0)
+
+    async def _instead(self, number: int, stale: Found | None, calls: int) -> Served | None:
+        if stale is None or stale.shadowed or await self.cache.load(stale.entry, self._now) is None:
+            return None
+        self.traffic.journal.latency[number] = self._lookup_s
+        return self._serve(stale, calls)
 
     def _start(self, number: int, question: Question, private: bool = False) -> bool:
         """False: the upstream refused. An entry's id is the number of the request that it answered."""

@@ -48,7 +48,7 @@ def _sentence(outcomes: Mapping[str, Outcome], conditions: Conditions) -> str:
     return (
         f"{len(journal.at):,} requests in {journal.at[-1] - journal.at[0]:,.0f} s. The upstream serves "
         f"{places} at once, {service.first_token_s:g} s to the first token and {service.token_s:g} s for "
-        "each token after it. none: no cache. oracle: a cache that knows which questions have the same answer."
+        "each token after it. none: no cache. oracle: a cache that knows which questions have one answer."
     )
 
 

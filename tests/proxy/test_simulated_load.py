@@ -93,14 +93,14 @@ def test_latencies_are_those_of_a_schedule_worked_out_by_hand(simulate: Simulate
     options = ("--capacity", "1", "--first-token", "1", "--token-time", "0.1", "--lookup-ms", "0")
     load = outcome(simulate(trace, "--json", *options, "--price", "500"))["upstream"]
     exact = load["exact"]
-    assert exact["latency_s"]["max"] == 7.0
+    assert exact["latency_s"]["max"] == pytest.approx(7.0, abs=0.001)
     assert exact["wait_s"] == pytest.approx({"mean": 2.0, "p50": 2.0, "p95": 3.8, "p99": 3.96, "max": 4.0})
     assert (exact["calls"], exact["tokens"], exact["refused"]) == (3, 60, 0)
     assert exact["cost"] == pytest.approx(60 * 500 / 1e6)
     assert exact["busy"] == pytest.approx(9 / 4)
     assert exact["waiting"]["max"] == 1
     assert load["none"]["calls"] == 4
-    assert load["none"]["latency_s"]["max"] == 8.0
+    assert load["none"]["latency_s"]["max"] == 8.0  # nothing to look up
 
 
 def test_the_bounds_enclose_every_policy(simulate: Simulate) -> None:
@@ -160,8 +160,10 @@ def test_the_page_needs_nothing_from_elsewhere(simulate: Simulate, tmp_path: Pat
     for title in ("hits, share of requests", "calls in its queue", "pressure", "latency, 95th percentile, s"):
         assert f">{title}</text>" in page
     assert page.count("<table>") == 5  # side by side, and one for each policy
-    assert "adaptive" in page and "oracle" in page and "&lt;i&gt;" in page
-    assert "<i>" not in page and "nan" not in page.lower()
+    for name in ("adaptive", "oracle", "&lt;i&gt;"):
+        assert name in page
+    for never in ("<i>", ">nan", "nan,"):
+        assert never not in page.lower()
     assert re.findall(r"<script|src=|href=|https?://(?!www\.w3\.org/2000/svg)", page) == []
 
 
@@ -205,7 +207,7 @@ def test_speed_moves_requests_together() -> None:
 
 
 def test_bursts_grow_at_the_cost_of_quiet_times() -> None:
-    """Half a minute with 40 requests and one with 10: rates in the proportion of 16 to 1 instead of 4 to 1."""
+    """Half a minute with 40 requests and one with 10: rates as 16 to 1 instead of 4 to 1."""
     trace = _trace(*(n * 30 / 40 for n in range(40)), *(30 + n * 30 / 9 for n in range(10)))
     times = _times(sharpened(trace, 2.0))
     assert times == sorted(times)
