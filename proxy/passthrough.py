@@ -36,12 +36,16 @@ async def pass_through(
             content = _incoming(request)
             if request.content_length is not None:
                 headers["Content-Length"] = str(request.content_length)
-    target = request.raw_path if request.raw_path.startswith("/") else request.rel_url.raw_path_qs
-    async with upstream.send(request.method, target, headers, content) as answer:
+    async with upstream.send(request.method, target_of(request), headers, content) as answer:
         told = answer.head.headers
         if extra is not None:
             reports.add(told, extra)
         return await relay(request, Head(answer.head.status, answer.head.reason, told), answer.chunks())
+
+
+def target_of(request: web.BaseRequest) -> str:
+    """Path and query as they came, whichever form of target the request line has (RFC 9112, section 3.2)."""
+    return request.raw_path if request.raw_path.startswith("/") else request.rel_url.raw_path_qs
 
 
 async def read_body(request: web.BaseRequest, limit: int) -> bytes:

@@ -12,7 +12,7 @@ from aiohttp import web
 from multidict import CIMultiDictProxy
 
 from proxy import controls as request_controls
-from proxy import dialects
+from proxy import dialects, websockets
 from proxy import report as reports
 from proxy.cache import Cache
 from proxy.dialects import Dialect
@@ -74,6 +74,8 @@ class DataPlane:
         dialect = dialects.of(request.method, request.path)
         if request.method == "CONNECT":
             raise NotAllowed("nearhit is no tunnel; send the request to it as to the API itself")
+        if websockets.wanted(request):
+            return await websockets.pass_on(request, self._upstream)
         if dialect is None:
             return await pass_through(request, self._upstream)
         report = Report(self._clock(), request.path, dialect.name)

@@ -148,6 +148,23 @@ class Upstream:
                     raise
         raise AssertionError
 
+    async def connect(
+        self,
+        target: str,
+        headers: CIMultiDict[str],
+        protocols: list[str],
+        heartbeat_s: float,
+        message_bytes: int,
+    ) -> aiohttp.ClientWebSocketResponse:
+        """A WebSocket. Raises `Unreachable`, `UpstreamSlow`, and `aiohttp.WSServerHandshakeError` when it is
+        refused."""
+        with _translated("the upstream cannot be reached"):
+            async with asyncio.timeout(self._deadlines.first_byte):
+                return await self._session.ws_connect(
+                    URL(self._base + target, encoded=True), headers=headers, protocols=protocols,
+                    heartbeat=heartbeat_s, max_msg_size=message_bytes,
+                )  # fmt: skip
+
     async def close(self) -> None:
         await self._session.close()
 
@@ -178,6 +195,8 @@ def _was_dropped(error: Unreachable) -> bool:
 def _translated(what: str) -> Iterator[None]:
     try:
         yield
+    except aiohttp.WSServerHandshakeError:
+        raise
     except TimeoutError as error:
         raise UpstreamSlow(f"{what}: it did not answer in time") from error
     except (aiohttp.ClientError, OSError) as error:

@@ -1,0 +1,77 @@
+"""WebSockets (realtime APIs), passed on message by message in both directions; nothing of them is cached."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from aiohttp import (
+    ClientWebSocketResponse,
+    WSCloseCode,
+    WSMessage,
+    WSMsgType,
+    WSServerHandshakeError,
+    web,
+)
+
+from proxy.passthrough import target_of
+from proxy.relay import WRITE_S
+from proxy.upstream import Upstream, forwarded
+
+HEARTBEAT_S = 30.0
+"""Between pings, to both sides: who does not answer one is gone."""
+MESSAGE_BYTES = 2**26
+_HANDSHAKE = tuple(f"Sec-WebSocket-{name}" for name in ("Key", "Version", "Extensions", "Protocol"))
+
+Side = ClientWebSocketResponse | web.WebSocketResponse
+
+
+def wanted(request: web.BaseRequest) -> bool:
+    """RFC 6455, section 4.1."""
+    return request.method == "GET" and request.headers.get("Upgrade", "").lower() == "websocket"
+
+
+async def pass_on(request: web.BaseRequest, upstream: Upstream) -> web.StreamResponse:
+    """Until either side closes. Raises `Unreachable` or `UpstreamSlow`; a refusal of the upstream's is
+    passed on by its status."""
+    headers = forwarded(request.headers)
+    offered = headers.get("Sec-WebSocket-Protocol", "").split(",")
+    protocols = [name.strip() for name in offered if name.strip()]
+    for name in _HANDSHAKE:
+        headers.popall(name, None)
+    try:
+        theirs = await upstream.connect(target_of(request), headers, protocols, HEARTBEAT_S, MESSAGE_BYTES)
+    except WSServerHandshakeError as refused:
+        return web.Response(status=refused.status, text="the upstream refused the WebSocket\n")
+    async with theirs:
+        ours = web.WebSocketResponse(
+            heartbeat=HEARTBEAT_S,
+            max_msg_size=MESSAGE_BYTES,
+            protocols=[theirs.protocol] if theirs.protocol else [],
+            compress=False,
+        )
+        await ours.prepare(request)
+        await _both_ways(ours, theirs)
+    return ours
+
+
+async def _both_ways(ours: Side, theirs: Side) -> None:
+    """The side that closes ends the other, with the same code."""
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_pump(ours, theirs), name="websocket-up")
+        group.create_task(_pump(theirs, ours), name="websocket-down")
+
+
+async def _pump(source: Side, sink: Side) -> None:
+    with suppress(ConnectionError, TimeoutError):
+        async for message in source:
+            async with asyncio.timeout(WRITE_S):
+                await _send(sink, message)
+    await sink.close(code=source.close_code or WSCloseCode.GOING_AWAY)
+
+
+async def _send(sink: Side, message: WSMessage) -> None:
+    if message.type is WSMsgType.TEXT:
+        await sink.send_str(message.data)
+    elif message.type is WSMsgType.BINARY:
+        await sink.send_bytes(message.data)
