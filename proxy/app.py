@@ -28,6 +28,7 @@ from proxy.ledger import Ledger
 from proxy.limits import Admission
 from proxy.logs import log_call
 from proxy.metrics import Metrics
+from proxy.reembedding import reembed
 from proxy.renewals import Renewals
 from proxy.server import DataPlane, Limits
 from proxy.settings import Settings
@@ -57,6 +58,8 @@ class Progress:
     """Of the index's way back from the documents at start."""
 
     loaded: int = 0
+    to_embed: int = 0
+    """Entries of another embedding model that have no vector yet."""
     done: bool = False
     failed: str = ""
 
@@ -193,12 +196,20 @@ async def _warm_up(app: App) -> None:
     def note(loaded: int) -> None:
         app.progress.loaded = loaded
 
-    cache, pause = app.cache, 1.0
+    def note_foreign(id: str) -> None:
+        foreign.append(id)
+        app.progress.to_embed = len(foreign)
+
+    def note_left(count: int) -> None:
+        app.progress.to_embed = count
+
+    cache, pause, foreign = app.cache, 1.0, list[str]()
     while not app.progress.done:
         try:
             await rebuild(
-                cache.documents, cache.entries, cache.embedder.fingerprint, cache.kept, app.clock(), note
-            )
+                cache.documents, cache.entries, cache.embedder.fingerprint, cache.kept, app.clock(), note,
+                note_foreign,
+            )  # fmt: skip
         except StorageError as error:
             app.progress.failed = str(error)
             log.error("the index could not be loaded from the documents, next try in %g s: %s", pause, error)
@@ -207,6 +218,7 @@ async def _warm_up(app: App) -> None:
         else:
             app.progress.failed = ""
             app.progress.done = True
+    await reembed(cache, foreign, note_left)
 
 
 async def _sweep(app: App) -> None:

@@ -99,7 +99,7 @@ class Cache:
             most_over=eviction.most_over,
         )
         self.generation = 0
-        """Raised by every purge."""
+        """Raised by every purge: a call that began before it is not stored."""
 
     # Looking
 
@@ -294,10 +294,13 @@ class Cache:
         for id in ids:
             self.entries.remove(id)
 
-    def purge(self, ids: list[str]) -> int:
-        """How many were there. Gone for every call, those on their way too, and from the store soon."""
+    def shut_out(self) -> None:
+        """Answers to calls that have begun by now are neither stored nor shared: a purge comes."""
         self.generation += 1
         forget_bodies()
-        removed = [id for id in ids if self.entries.remove(id) is not None]
+
+    def purge(self, ids: list[str]) -> None:
+        """Gone for every call, and from the store soon."""
+        for id in ids:
+            self.entries.remove(id)
         self.documents.forget(ids)
-        return len(removed)

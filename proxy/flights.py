@@ -40,7 +40,7 @@ class Question:
 
     @classmethod
     def of(cls, call: Call, scope: str, policy: InForce, vector: Vector | None, fingerprint: str) -> Question:
-        partition, exact = call.partition(scope, fingerprint), call.exact(scope)
+        partition, exact = call.partition(scope), call.exact(scope)
         return cls(call, scope, policy, vector, fingerprint, partition, exact)
 
 

@@ -66,6 +66,10 @@ class Ledger:
         self.recent: deque[Report] = deque(maxlen=RECENT)
         self._readers = readers
 
+    def forget(self, meant: Callable[[Report], bool]) -> None:
+        """Of the recent decisions; the counts stay."""
+        self.recent = deque((each for each in self.recent if not meant(each)), maxlen=RECENT)
+
     def publish(self, report: Report) -> None:
         self.tallies[report.category or "none"].add(report)
         self.recent.append(report)

@@ -60,7 +60,7 @@ class Call:
     tenant: str
     """Digest of the caller's credentials."""
     identity: bytes
-    """Digest of everything but the text, the tenant and the vector space."""
+    """Digest of everything but the text and the tenant."""
     generation: int = 0
     """Of the cache when the call came: an answer is not stored across a purge."""
 
@@ -68,9 +68,9 @@ class Call:
     def text(self) -> str | None:
         return self.reading.text
 
-    def partition(self, tenant: str, fingerprint: str) -> bytes:
-        """Digest of all but the text, in one vector space."""
-        return _digest(self.identity, b"near", tenant.encode(), fingerprint.encode())
+    def partition(self, tenant: str) -> bytes:
+        """Digest of all but the text."""
+        return _digest(self.identity, b"near", tenant.encode())
 
     def exact(self, tenant: str) -> bytes:
         """Digest of the whole call."""

@@ -144,6 +144,8 @@ class State(Collector):
             )
         yield from self._upstream()
         yield from self._audited()
+        yield _gauge("nearhit_index_loaded", "Stored answers that were loaded at start", app.progress.loaded)
+        yield _gauge("nearhit_index_to_embed", "Entries of another embedding model", app.progress.to_embed)
         yield _gauge("nearhit_index_ready", "1: everything stored is loaded", app.progress.done)
         yield _gauge(
             "nearhit_categories_current", "1: the categories on disk are in force", not app.reload_error

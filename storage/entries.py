@@ -126,6 +126,17 @@ class Entries:
         held = self._by_id.get(id)
         return self._drop(held) if held else None
 
+    def give_vector(self, id: str, fingerprint: str, vector: Vector) -> None:
+        """To an entry that has had none in this space; an unknown id is no error."""
+        held = self._by_id.get(id)
+        if held is None or held.key is not None:
+            return
+        held.entry.fingerprint = fingerprint
+        self._index(held, vector)
+        for sized in (held, self._shares[held.entry.category]):
+            sized.bytes += vector.nbytes
+        self._bytes += vector.nbytes
+
     def touch(self, entry: Entry, now: float) -> None:
         """Counts a hit."""
         entry.hits += 1
@@ -217,10 +228,7 @@ class Entries:
     def _put(self, held: _Held, vector: Vector | None) -> None:
         entry = held.entry
         if vector is not None:
-            held.key = self._next_key
-            self._next_key += 1
-            self._by_key[held.key] = held
-            self.partitions.add(entry.partition, held.key, vector)
+            self._index(held, vector)
         share = self._shares.setdefault(entry.category, _Share([]))
         held.place, held.turn = len(share.held), len(self._turns)
         share.held.append(held)
@@ -228,6 +236,12 @@ class Entries:
         self._by_id[entry.id] = self._by_exact[entry.exact] = held
         share.bytes += held.bytes
         self._bytes += held.bytes
+
+    def _index(self, held: _Held, vector: Vector) -> None:
+        held.key = self._next_key
+        self._next_key += 1
+        self._by_key[held.key] = held
+        self.partitions.add(held.entry.partition, held.key, vector)
 
     def _drop(self, held: _Held) -> Entry:
         entry = held.entry

@@ -18,13 +18,14 @@ async def rebuild(
     lifetime: Callable[[Entry], float],
     now: float,
     on_progress: Callable[[int], None] = lambda loaded: None,
+    on_foreign: Callable[[str], None] = lambda id: None,
 ) -> int:
     """Fills `entries` with what is stored and not yet known, newest first; returns how many.
 
     Expired documents, and those that `entries` has no room for, are deleted. An entry whose vector comes
-    from another embedder than `fingerprint` is found by its exact digest only. A batch is added in the
-    moment in which the scan hands it over, so what is deleted or added meanwhile keeps its say. Raises
-    StorageError.
+    from another embedder than `fingerprint` is found by its exact digest only, and its id is told. A batch is
+    added in the moment in which the scan hands it over, so what is deleted or added meanwhile keeps its say.
+    Raises StorageError.
     """
     # What is loaded stays, yet the cyclic collector would walk through all of it now and then, for 60 ms at
     # 100,000 entries; so it is told to leave it alone.
@@ -40,6 +41,8 @@ async def rebuild(
         known = vector is not None and entry.fingerprint == fingerprint and len(vector) == entries.dimensions
         left = entries.add(entry, vector if known else None, now)
         documents.forget([gone.id for gone in left])
+        if not known and vector is not None:
+            on_foreign(entry.id)
         loaded += 1
 
     async for batch in documents.scan():

@@ -16,7 +16,7 @@ Text = Annotated[str, Field(min_length=1, max_length=MOST_TEXT)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Tenant = Annotated[str, Field(pattern="^(shared|[0-9a-f]{8,32})$")]
 """As `recent` and the log name it: the start of the digest, or `shared`."""
-CRITERIA = ("category", "tenant", "tag", "model", "older_than", "like")
+CRITERIA = ("category", "tenant", "namespace", "tag", "model", "older_than", "like")
 
 
 class _Input(BaseModel):
@@ -50,6 +50,7 @@ class PurgeOrder(_Input):
 
     category: Name | None = None
     tenant: Tenant | None = None
+    namespace: Name | None = None
     tag: Name | None = None
     model: Name | None = None
     older_than: Duration | None = Field(default=None, description="Seconds, or 90s, 1h30m, 7d")

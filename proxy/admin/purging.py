@@ -1,9 +1,14 @@
-"""Making the cache forget."""
+"""Making the cache forget.
+
+A purge is answered when it is durable: what it took is deleted from the store, and no file of the store's
+holds a byte of it any more. Until the index has loaded, the store is looked through as well.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import dataclass
 
 from embeddings.base import EmbeddingError, Vector
 from proxy.admin import walk
@@ -12,6 +17,7 @@ from proxy.admin.inputs import PurgeOrder
 from proxy.admin.shown import Json
 from proxy.admin.views import known_entry
 from proxy.app import App
+from proxy.report import Report
 from storage.base import Entry, StorageError
 
 LIKE_AT_MOST = 1000
@@ -19,47 +25,105 @@ LIKE_AT_MOST = 1000
 EXAMPLES = 5
 DURABLE_S = 15.0
 """For the store to delete what is purged; what takes longer is deleted after the answer."""
+TENANT_SHOWN = 12
+"""Characters of a tenant's digest that a report has."""
 
 
-async def delete_entry(app: App, id: str) -> Json:
-    return await _forget(app, [known_entry(app, id)])
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What an order means at one moment."""
 
+    order: PurgeOrder
+    now: float
+    vector: Vector | None
 
-async def purge(app: App, order: PurgeOrder) -> Json:
-    if not app.progress.done:
-        raise Unavailable(
-            "the index is still loading, and what is not loaded yet would survive; try again in a moment"
-        )
-    found = await _matching(app, order)
-    told = {
-        "matched": len(found),
-        "categories": dict(Counter(entry.category for entry in found).most_common()),
-    }
-    if order.dry_run:
-        return {**told, "dry_run": True, "examples": [entry.text for entry in found[:EXAMPLES]]}
-    return {**told, "dry_run": False, **await _forget(app, found)}
-
-
-async def _matching(app: App, order: PurgeOrder) -> list[Entry]:
-    now = app.clock()
-
-    def meant(entry: Entry) -> bool:
+    def entry(self, entry: Entry) -> bool:
+        order = self.order
         return (
             order.category in (None, entry.category)
             and order.model in (None, entry.model)
+            and order.namespace in (None, entry.namespace)
             and (order.tenant is None or entry.tenant.startswith(order.tenant))
             and (order.tag is None or order.tag in entry.tags)
-            and (order.older_than is None or now - entry.created > order.older_than)
+            and (order.older_than is None or self.now - entry.created > order.older_than)
         )
 
-    found: list[Entry] = []
-    if order.like is None:
-        async for some in walk.matching(app.cache.entries, meant):
-            found += some
-        return found
-    vector = await _vector(app, order.like)
-    async for near in walk.nearest(app.cache.entries, vector, LIKE_AT_MOST):
-        found += [entry for cosine, entry in near if cosine >= order.threshold and meant(entry)]
+    def stored(self, entry: Entry, vector: Vector | None) -> bool:
+        if self.vector is None:
+            return self.entry(entry)
+        near = vector is not None and float(vector @ self.vector) >= self.order.threshold
+        return near and self.entry(entry)
+
+    def report(self, report: Report) -> bool:
+        """Of calls that stored nothing too, as far as a report can tell."""
+        order = self.order
+        return (
+            (order.tag, order.namespace, order.like) == (None, None, None)
+            and order.category in (None, report.category)
+            and order.model in (None, report.model)
+            and (order.tenant is None or report.tenant == order.tenant[:TENANT_SHOWN])
+            and (order.older_than is None or self.now - report.at > order.older_than)
+        )
+
+
+async def delete_entry(app: App, id: str) -> Json:
+    app.cache.shut_out()
+    await _hide_all(app, {id: known_entry(app, id)})
+    return await _settled(app, 1)
+
+
+async def purge(app: App, order: PurgeOrder) -> Json:
+    vector = await _vector(app, order.like) if order.like is not None else None
+    wanted = Wanted(order, app.clock(), vector)
+    if order.dry_run:
+        found = await _in_memory(app, wanted) | await _in_store(app, wanted)
+        return {
+            **_told(found),
+            "dry_run": True,
+            "examples": [e.text for e in list(found.values())[:EXAMPLES]],
+        }
+    app.cache.shut_out()
+    app.ledger.forget(wanted.report)
+    found = await _in_memory(app, wanted)
+    await _hide_all(app, found)
+    found |= await _in_store(app, wanted)
+    await _hide_all(app, found)
+    return {**_told(found), "dry_run": False, **await _settled(app, len(found))}
+
+
+def _told(found: dict[str, Entry]) -> Json:
+    categories = Counter(entry.category for entry in found.values())
+    return {"matched": len(found), "categories": dict(categories.most_common())}
+
+
+async def _in_memory(app: App, wanted: Wanted) -> dict[str, Entry]:
+    if wanted.vector is None:
+        walked = walk.matching(app.cache.entries, wanted.entry)
+        return {entry.id: entry async for some in walked for entry in some}
+    nearest = walk.nearest(app.cache.entries, wanted.vector, LIKE_AT_MOST)
+    return {
+        entry.id: entry
+        async for near in nearest
+        for cosine, entry in near
+        if cosine >= wanted.order.threshold and wanted.entry(entry)
+    }
+
+
+async def _in_store(app: App, wanted: Wanted) -> dict[str, Entry]:
+    """What memory does not know yet. Raises `Unavailable` for what cannot be had or compared now."""
+    if app.progress.done and not (wanted.vector is not None and app.progress.to_embed):
+        return {}
+    found, current = dict[str, Entry](), app.cache.embedder.fingerprint
+    try:
+        async for batch in app.cache.documents.scan():
+            if wanted.vector is not None and any(e.fingerprint not in ("", current) for e, _ in batch):
+                raise Unavailable(
+                    "answers of another embedding model are not comparable yet; try again later"
+                )
+            found.update((entry.id, entry) for entry, vector in batch if wanted.stored(entry, vector))
+            await asyncio.sleep(0)
+    except StorageError as error:
+        raise Unavailable(f"what is not loaded yet could not be looked through: {error}") from error
     return found
 
 
@@ -70,26 +134,25 @@ async def _vector(app: App, text: str) -> Vector:
         raise Unavailable(f"the text cannot be compared now: {error}") from error
 
 
-async def _forget(app: App, found: list[Entry]) -> Json:
-    """Nothing is served any more before the store is waited for. What it cannot delete now stays hidden, and
-    is deleted as soon as it can."""
-    ids = [entry.id for entry in found]
-    purged, breath = 0, walk.Breath()
-    for some in walk.slices(ids):  # taking them out of the index takes its time
-        purged += app.cache.purge(some)
+async def _hide_all(app: App, found: dict[str, Entry]) -> None:
+    """Nothing is served any more before the store is waited for."""
+    breath = walk.Breath()
+    for some in walk.slices(found.values()):  # taking them out of the index takes its time
+        app.cache.purge([entry.id for entry in some])
         await breath.take()
-    problem = await _delete(app, ids)
-    return {"purged": purged, "durable": not problem, "problem": problem}
+    gone = found.keys()
+    app.ledger.forget(lambda report: report.entry_id in gone)
 
 
-async def _delete(app: App, ids: list[str]) -> str:
-    """Why they are not all gone from the store; "" when they are."""
+async def _settled(app: App, purged: int) -> Json:
+    """Raises `Unavailable` when the store cannot say now that all of it is gone for ever."""
     try:
         async with asyncio.timeout(DURABLE_S):
-            for some in walk.slices(ids):
-                await app.cache.documents.delete(some)
-    except StorageError as error:
-        return str(error)
-    except TimeoutError:
-        return f"the document store did not delete everything within {DURABLE_S:g} s"
-    return ""
+            await app.cache.documents.settle_deletions()
+    except (StorageError, TimeoutError) as error:
+        why = str(error) or f"the document store did not delete everything within {DURABLE_S:g} s"
+        raise Unavailable(
+            f"{purged} entries are hidden from every caller but not yet deleted from the document store"
+            f" ({why}); a restart may bring them back: purge again until this succeeds"
+        ) from error
+    return {"purged": purged, "durable": True}

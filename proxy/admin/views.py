@@ -27,7 +27,12 @@ async def readyz(app: App) -> Json:
     documents, progress = app.cache.documents.stats(), app.progress
     return {
         "status": "ready",
-        "index": {"loaded": progress.loaded, "done": progress.done, "failed": progress.failed},
+        "index": {
+            "loaded": progress.loaded,
+            "done": progress.done,
+            "failed": progress.failed,
+            "to_embed": progress.to_embed,
+        },
         "embedder": {"fingerprint": app.cache.embedder.fingerprint, **app.cache.embedder.stats()},
         "documents": documents,
         "categories": {"version": app.cache.rules.book.version, "reload_error": app.reload_error},
@@ -41,6 +46,8 @@ def _degraded(app: App, documents: Json) -> list[str]:
     lines = {
         "index: still loading, answers that are stored may be missed": not app.progress.done,
         f"index: not loaded from the documents: {app.progress.failed}": bool(app.progress.failed),
+        f"index: {app.progress.to_embed} entries of another embedding model are embedded anew, until then"
+        " exact hits only": bool(app.progress.to_embed),
         "documents: the store fails, stored answers are misses": documents["breaker"] == "open",
         "embedder: no worker is alive, exact hits only": embedder.get("workers", 1) == 0,
         f"categories: {'; '.join(app.reload_error.splitlines())}": bool(app.reload_error),

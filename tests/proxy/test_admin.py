@@ -274,7 +274,7 @@ async def test_readiness_names_what_does_less_than_it_should(plane: Plane, categ
     world = plane.world
     ready = await plane.get("/readyz")
     assert ready["status"] == "ready"
-    assert ready["index"] == {"loaded": 0, "done": True, "failed": ""}
+    assert ready["index"] == {"loaded": 0, "done": True, "failed": "", "to_embed": 0}
     before = [line for line in ready["degraded"] if not line.startswith("classifier")]
     assert before == []
     world.app.progress.done = False
@@ -311,7 +311,7 @@ async def filled(make_plane: MakePlane) -> Plane:
     plane: Plane = await make_plane(clock=clock)
     await plane.store(ALPHA, headers={"X-Nearhit-Tags": "doc,x"})
     clock.now += 7
-    await plane.store(BETA, key="two", model="demo-chat-large")
+    await plane.store(BETA, key="two", model="demo-chat-large", headers={"X-Nearhit-Namespace": "space"})
     await plane.store(BRIEF)
     return plane
 
@@ -322,6 +322,8 @@ async def filled(make_plane: MakePlane) -> Plane:
         ({"category": "brief"}, {BRIEF}),
         ({"tag": "doc"}, {ALPHA}),
         ({"tag": "do"}, set()),
+        ({"namespace": "space"}, {BETA}),
+        ({"namespace": "spac"}, set()),
         ({"model": "demo-chat-large"}, {BETA}),
         ({"older_than": 5}, {ALPHA}),
         ({"older_than": "5s"}, {ALPHA}),
@@ -367,9 +369,17 @@ async def test_a_store_that_cannot_delete_is_told_and_the_answers_are_gone_all_t
     async def fail(ids: Any) -> None:
         raise StorageError("the store is away")
 
-    monkeypatch.setattr(filled.world.app.cache.documents, "delete", fail)
-    told = await filled.post("/purge", {"tag": "doc"})
-    assert (told["purged"], told["durable"], told["problem"]) == (1, False, "the store is away")
+    documents = filled.world.app.cache.documents
+    await documents.flush()
+    with monkeypatch.context() as away:
+        away.setattr(documents._documents, "delete", fail)
+        for order in ({"tag": "doc"}, {"tag": "doc"}):
+            status, message = await filled.refused("POST", f"{API}/purge", json=order)
+            assert (status, "the store is away" in message) == (503, True)
+            assert ALPHA not in await left(filled)
+            assert len(await everything(documents._documents)) == 3
+    assert (await filled.post("/purge", {"tag": "doc"}))["durable"]
+    assert len(await everything(documents._documents)) == 2
     assert (await filled.world.ask(ALPHA)).cache == "MISS"
 
 
@@ -380,27 +390,68 @@ async def test_a_troubled_store_keeps_nothing_of_a_large_purge_served(
     """Nothing waits for the store before all is hidden, and no longer than for its first failure."""
     tries = 0
 
-    async def delete(ids: Any) -> None:
+    async def delete() -> None:
         nonlocal tries
         tries += 1
         if trouble == "hangs":
             await asyncio.Event().wait()
         raise StorageError("the store is away")
 
-    monkeypatch.setattr(plane.world.app.cache.documents, "delete", delete)
+    monkeypatch.setattr(plane.world.app.cache.documents, "settle_deletions", delete)
     monkeypatch.setattr(admin_plane, "ANSWER_S", 2.0)
     monkeypatch.setattr(purging, "DURABLE_S", 0.05, raising=False)
     fill(plane, 1_000)
-    told = await plane.post("/purge", {"category": "default"})
-    assert (told["purged"], told["durable"], bool(told["problem"])) == (1_000, False, True)
+    status, message = await plane.refused("POST", f"{API}/purge", json={"category": "default"})
+    assert (status, "1000 entries are hidden" in message) == (503, True)
     assert (len(plane.world.app.cache.entries), tries) == (0, 1)
 
 
-async def test_nothing_is_purged_while_the_index_loads(filled: Plane) -> None:
+@pytest.mark.parametrize("order", [{"tag": "doc"}, {"like": ALPHA}])
+async def test_a_purge_while_the_index_loads_takes_what_is_not_loaded_yet(filled: Plane, order: Any) -> None:
+    cache = filled.world.app.cache
+    await cache.documents.flush()
+    (id,) = [entry.id for entry in cache.entries.select(lambda entry: entry.text == ALPHA)]
+    cache.entries.remove(id)
+    assert (await filled.post("/purge", order))["matched"] == 0
+    filled.world.app.progress.done = False
+    assert (await filled.post("/purge", {**order, "dry_run": True}))["examples"] == [ALPHA]
+    assert (await filled.post("/purge", order))["purged"] == 1
+    assert await cache.documents.load(id) is None
+    assert id not in await everything(cache.documents)
+
+
+async def test_a_store_that_cannot_be_looked_through_is_told(
+    filled: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scan() -> AsyncIterator[Any]:
+        raise StorageError("the store is away")
+        yield
+
+    monkeypatch.setattr(filled.world.app.cache.documents, "scan", scan)
     filled.world.app.progress.done = False
     status, message = await filled.refused("POST", f"{API}/purge", json={"tag": "doc"})
-    assert (status, "loading" in message) == (503, True)
-    assert ALPHA in await left(filled)
+    assert (status, "the store is away" in message) == (503, True)
+    assert ALPHA not in await left(filled)
+
+
+async def test_what_is_purged_is_not_told_among_the_recent_calls(filled: Plane) -> None:
+    await filled.world.ask(ALPHA)
+    await filled.world.ask(BETA, headers={"Cache-Control": "no-store"})
+    await filled.post("/purge", {"tag": "doc", "dry_run": True})
+    assert len((await filled.get(f"{API}/recent"))["calls"]) == 5
+    await filled.post("/purge", {"tag": "doc"})
+    assert {call["query"] for call in (await filled.get(f"{API}/recent"))["calls"]} == {BETA, BRIEF}
+    (tenant,) = {entry.tenant for entry in filled.world.app.cache.entries.select(lambda e: e.text == BRIEF)}
+    await filled.post("/purge", {"tenant": tenant})
+    (call,) = (await filled.get(f"{API}/recent"))["calls"]  # of the other tenant
+    assert call["query"] == BETA
+    await filled.post("/purge", {"everything": True, "confirm": True})
+    assert (await filled.get(f"{API}/recent"))["calls"] == []
+    assert (await filled.get(f"{API}/stats"))["overall"]["requests"] == 5
+
+
+async def everything(documents: Any) -> set[str]:
+    return {entry.id async for batch in documents.scan() for entry, _ in batch}
 
 
 def fill(plane: Plane, count: int) -> None:

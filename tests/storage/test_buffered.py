@@ -53,6 +53,11 @@ def spawn(work: Any) -> asyncio.Task[Any]:
     return asyncio.get_running_loop().create_task(work, name="test")
 
 
+async def purge(documents: BufferedDocuments, *ids: str) -> None:
+    documents.forget(ids)
+    await documents.settle_deletions()
+
+
 async def test_a_document_is_read_before_and_after_it_is_written(
     store: Troubled, documents: BufferedDocuments
 ) -> None:
@@ -97,7 +102,7 @@ async def test_deleted_while_pending_written_or_loaded(store: Troubled, document
     documents.put(make_document("a"))
     await store.inside.wait()  # the batch with "a" is being written
     documents.put(make_document("b"))
-    deletion = spawn(documents.delete(["a", "b"]))
+    deletion = spawn(purge(documents, "a", "b"))
     await asyncio.sleep(0)
     assert await documents.load("a") is None
     assert await documents.load("b") is None
@@ -126,7 +131,7 @@ async def test_deletion_comes_after_the_batch_that_is_being_written() -> None:
     store.flowing.clear()
     documents.put(make_document("a"))
     await store.inside.wait()
-    deletion = spawn(documents.delete(["a"]))
+    deletion = spawn(purge(documents, "a"))
     await asyncio.sleep(0.01)
     assert not deletion.done()
     store.flowing.set()
@@ -213,11 +218,41 @@ async def test_a_delete_that_fails_says_so_hides_and_is_tried_again(
     await store.save([make_document("a")])
     store.broken = True
     with pytest.raises(StorageError):
-        await documents.delete(["a"])
+        await purge(documents, "a")
     assert await documents.load("a") is None
     store.broken = False
     await documents.flush()
     assert await everything(store) == {}
+
+
+async def test_settled_means_all_that_was_forgotten_before(
+    store: Troubled, documents: BufferedDocuments
+) -> None:
+    """A purge that failed is made good by the next one, whatever that one is about."""
+    await store.save([make_document("a")])
+    store.broken = True
+    with pytest.raises(StorageError):
+        await purge(documents, "a")
+    assert set(await everything(store)) == {"a"}
+    store.broken = False
+    await purge(documents, "other")
+    assert await everything(store) == {}
+
+
+async def test_a_document_put_again_outlives_a_deletion_that_waits(
+    store: Troubled, documents: BufferedDocuments
+) -> None:
+    store.flowing.clear()
+    documents.put(make_document("x"))
+    await store.inside.wait()
+    deletion = spawn(purge(documents, "a"))
+    await asyncio.sleep(0)
+    documents.put(make_document("a", b"new"))
+    store.flowing.set()
+    await deletion
+    await documents.flush()
+    assert await documents.load("a") == b"new"
+    assert set(await everything(store)) == {"a", "x"}
 
 
 async def test_a_hanging_store_ends_within_the_deadline(
@@ -228,7 +263,7 @@ async def test_a_hanging_store_ends_within_the_deadline(
     with pytest.raises(StorageError):
         await documents.load("a")
     with pytest.raises(StorageError):
-        await documents.delete(["a"])
+        await purge(documents, "a")
     documents.put(make_document("b"))
     with pytest.raises(StorageError):
         await documents.flush(timeout=0.05)
@@ -300,7 +335,7 @@ async def test_a_cancelled_caller_disturbs_nobody(
 ) -> None:
     await store.save([make_document("a"), make_document("b")])
     store.flowing.clear()
-    tasks = [spawn(documents.load("a")), spawn(documents.delete(["b"])), spawn(documents.flush())]
+    tasks = [spawn(documents.load("a")), spawn(purge(documents, "b")), spawn(documents.flush())]
     for _ in range(ticks):
         await asyncio.sleep(0)
     for task in tasks:

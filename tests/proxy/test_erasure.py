@@ -1,0 +1,66 @@
+"""What a purge leaves of somebody's data in a real store: nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from doubles import Clock, WordEmbedder
+from world import World, open_world
+
+from proxy.admin import admin_app
+from proxy.demo_upstream import Behaviour
+from proxy.settings import Settings
+
+SECRET = "my doctor says zanzibarine tablets"
+
+
+@asynccontextmanager
+async def proxy(folder: Path, categories: Path, embedder: Any = None) -> AsyncIterator[World]:
+    url = f"sqlite+aiosqlite:///{folder / 'nearhit.db'}"
+    settings = Settings.model_validate({"documents": {"url": url}, "categories": categories})
+    async with open_world(settings, Behaviour(), embedder or WordEmbedder(), Clock()) as world:
+        yield world
+
+
+@asynccontextmanager
+async def admin(world: World) -> AsyncIterator[str]:
+    runner = web.AppRunner(admin_app(world.app), access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}/api/v1"
+    await runner.cleanup()
+
+
+async def post(url: str, order: Any) -> Any:
+    async with aiohttp.ClientSession() as session, session.post(f"{url}/purge", json=order) as answer:
+        assert answer.status == 200
+        return await answer.json()
+
+
+def holding(folder: Path, text: str) -> list[str]:
+    return [path.name for path in folder.iterdir() if text.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize("order", [{"like": SECRET}, {"namespace": "ward"}, {"tag": "patient"}])
+async def test_no_file_holds_a_byte_of_what_was_purged(tmp_path: Path, categories: Path, order: Any) -> None:
+    folder = tmp_path / "data"
+    headers = {"X-Nearhit-Namespace": "ward", "X-Nearhit-Tags": "patient"}
+    async with proxy(folder, categories) as world, admin(world) as url:
+        for number in range(20):
+            await world.ask(f"something else {number} entirely")
+        await world.ask(SECRET, headers=headers)
+        await world.settled()
+        await world.app.cache.documents.flush()
+        assert holding(folder, "zanzibarine")
+        assert (await post(url, order))["purged"] == 1
+        assert not holding(folder, "zanzibarine")
+        assert SECRET not in {report.query for report in world.app.ledger.recent}
+        assert (await world.ask(SECRET, headers=headers)).cache == "MISS"
+    async with proxy(folder, categories) as world:
+        assert (await world.ask("something else 7 entirely")).cache in ("HIT exact", "MISS")
