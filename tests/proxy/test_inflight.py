@@ -149,7 +149,7 @@ async def test_nobody_boards_a_flight_from_before_a_purge(make_world: MakeWorld)
     world = await make_world(SLOW)
     before = asyncio.ensure_future(world.ask(ASKED))
     await asyncio.sleep(0.1)
-    world.app.cache.purge([])
+    world.app.cache.shut_out()
     after = await world.ask(ASKED)
     assert after.cache == "MISS"
     assert after.text != (await before).text
