@@ -214,9 +214,15 @@ class Cache:
             return None
         if not self._open_to(question.call, question.scope, other.policy.category.name):
             return None
-        offer = Offer(other.call.text or "", similarity, 0.0, None, other.policy)
-        verdict = judge(offer, question.call.text or "", question.policy, question.call.controls)
+        offer = Offer(other.call.text or "", similarity, 0.0, None, self._sharing(other))
+        verdict = judge(offer, question.call.text or "", self._sharing(question), question.call.controls)
         return similarity if verdict.freshness == "fresh" else None
+
+    def _sharing(self, question: Question) -> InForce:
+        """By which its call is shared now: pressure may have risen since it set out."""
+        category = question.policy.category
+        bends = category.load.share_flights
+        return self.policy(category.name, self.pressure(question.call.reading.model) if bends else 0.0)
 
     async def load(self, entry: Entry, now: float) -> bytes | None:
         """The stored answer, which counts as a hit; None when it is lost or cannot be had now."""

@@ -41,6 +41,10 @@ Reply = web.StreamResponse
 class _Stranded(Exception):
     """The flight that was boarded brought nothing that this caller can use."""
 
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
 
 @dataclass(slots=True)
 class Trip:
@@ -207,6 +211,9 @@ class Exchange:
             if report.status:
                 raise  # the caller has had a part of it
             trip.failed = error if isinstance(error, Crowded | UpstreamSlow) else None
+            status = error.status if isinstance(error, _Stranded) else 0
+            if status in OVERLOADED and (reply := await self._instead(trip, status)):
+                return reply
             report.outcome, report.tier, report.collapsed, report.entry_id = "MISS", None, False, ""
             return None
 
@@ -216,13 +223,13 @@ class Exchange:
             async with self._patience(trip, flight):
                 head = await asyncio.shield(flight.head)
                 if head.status != 200:
-                    raise _Stranded
+                    raise _Stranded(head.status)
                 chunks = await _begun(rider.chunks()) if streams else None
                 body = await asyncio.shield(flight.answer) if not streams else None
             if chunks is not None:
                 return await self._relay(trip, _anybodys(head), rider, chunks)
         if body is None:
-            raise _Stranded
+            raise _Stranded(head.status)
         return self._whole(trip, body)
 
     async def _lead(self, trip: Trip, flight: Flight) -> Reply:

@@ -20,7 +20,7 @@ from proxy.upstream import Head
 LEAD_BYTES = 2**18
 """How far the upstream may run ahead of the fastest rider."""
 
-NEAR = 64
+NEAR, NEAR_UNDER_PRESSURE = 64, 256
 """Flights of one partition that a question is compared with."""
 
 
@@ -191,9 +191,9 @@ class Flights:
         flight = self._same.get(digest)
         return flight if flight is not None and flight.joinable(generation) else None
 
-    def near(self, partition: bytes, generation: int) -> Iterable[Flight]:
+    def near(self, partition: bytes, generation: int, most: int = NEAR) -> Iterable[Flight]:
         """The newest of those that ask something else in the same partition."""
-        return [flight for flight in self._near.get(partition, ())[-NEAR:] if flight.joinable(generation)]
+        return [flight for flight in self._near.get(partition, ())[-most:] if flight.joinable(generation)]
 
     def boardable(
         self, question: Question, alike: Callable[[Question, Question], float | None]
@@ -205,7 +205,9 @@ class Flights:
         generation = question.call.generation
         if flight := self.same(question.exact, generation):
             return flight, 1.0
-        near = self.near(question.partition, generation)
+        policy = question.policy
+        widened = policy.pressure > 0 and policy.category.load.share_flights
+        near = self.near(question.partition, generation, NEAR_UNDER_PRESSURE if widened else NEAR)
         likeness = [(alike(question, flight.question), flight) for flight in near]
         best = max(((s, f) for s, f in likeness if s is not None), key=lambda pair: pair[0], default=None)
         return (best[1], best[0]) if best else (None, 0.0)
