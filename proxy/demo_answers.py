@@ -402,12 +402,13 @@ def completion_choice(index: int, text: str, finish: str | None) -> Body:
 
 
 def completion_events(reply: Reply) -> Iterator[bytes]:
-    head = completion_head(reply)
+    with_usage = bool((reply.body.get("stream_options") or {}).get("include_usage"))
+    head = completion_head(reply) | ({"usage": None} if with_usage else {})
     for index, choice in enumerate(reply.choices):
         for piece in choice.pieces:
             yield data_event(head | {"choices": [completion_choice(index, piece, None)]})
         yield data_event(head | {"choices": [completion_choice(index, "", choice.finish)]})
-    if (reply.body.get("stream_options") or {}).get("include_usage"):
+    if with_usage:
         yield data_event(head | {"choices": [], "usage": chat_usage(reply)})
     yield b"data: [DONE]\n\n"
 
@@ -446,6 +447,7 @@ def response_document(reply: Reply) -> Body:
 def response_object(reply: Reply, output: list[Body]) -> Body:
     """Finished when there is output, in progress when there is none."""
     cut = reply.choices[0].finish == "length"
+    body = reply.body
     status = ("incomplete" if cut else "completed") if output else "in_progress"
     return {
         "id": f"resp_demo_{reply.number}",
@@ -454,22 +456,33 @@ def response_object(reply: Reply, output: list[Body]) -> Body:
         "status": status,
         "error": None,
         "incomplete_details": {"reason": "max_output_tokens"} if cut and output else None,
-        "instructions": reply.body.get("instructions"),
-        "metadata": reply.body.get("metadata") or {},
+        "instructions": body.get("instructions"),
+        "metadata": body.get("metadata") or {},
         "model": reply.model,
         "output": output,
         "parallel_tool_calls": True,
-        "temperature": reply.body.get("temperature", 1.0),
-        "tool_choice": "auto",
-        "tools": [],
-        "top_p": reply.body.get("top_p", 1.0),
+        "previous_response_id": body.get("previous_response_id"),
+        "store": body.get("store", True),
+        "temperature": body.get("temperature", 1.0),
+        "tool_choice": body.get("tool_choice", "auto"),
+        "tools": body.get("tools") or [],
+        "top_p": body.get("top_p", 1.0),
         "usage": None,
     }
 
 
 def response_item(reply: Reply) -> Body:
-    status = "incomplete" if reply.choices[0].finish == "length" else "completed"
-    return response_message(reply, status, [response_part(reply.choices[0].text)])
+    choice = reply.choices[0]
+    status = "incomplete" if choice.finish == "length" else "completed"
+    if choice.tool:
+        return response_call(reply, status, choice.text)
+    return response_message(reply, status, [response_part(choice.text)])
+
+
+def response_call(reply: Reply, status: str, arguments: str) -> Body:
+    names = {"id": f"fc_demo_{reply.number}", "call_id": f"call_demo_{reply.number}"}
+    call = {"type": "function_call", "name": reply.choices[0].tool, "arguments": arguments}
+    return names | call | {"status": status}
 
 
 def response_message(reply: Reply, status: str, content: list[Body]) -> Body:
@@ -497,21 +510,33 @@ def response_events(reply: Reply) -> Iterator[bytes]:
 
 
 def response_steps(reply: Reply) -> Iterator[tuple[str, Body]]:
-    text = reply.choices[0].text
     started = {"response": response_object(reply, [])}
-    item = {"output_index": 0}
-    part = item | {"item_id": f"msg_demo_{reply.number}", "content_index": 0}
     yield "created", started
     yield "in_progress", started
+    yield from call_steps(reply) if reply.choices[0].tool else text_steps(reply)
+    yield "output_item.done", {"output_index": 0, "item": response_item(reply)}
+    whole = response_document(reply)
+    yield whole["status"], {"response": whole}
+
+
+def text_steps(reply: Reply) -> Iterator[tuple[str, Body]]:
+    text, item = reply.choices[0].text, {"output_index": 0}
+    part = item | {"item_id": f"msg_demo_{reply.number}", "content_index": 0}
     yield "output_item.added", item | {"item": response_message(reply, "in_progress", [])}
     yield "content_part.added", part | {"part": response_part("")}
     for piece in reply.choices[0].pieces:
         yield "output_text.delta", part | {"delta": piece, "logprobs": []}
     yield "output_text.done", part | {"text": text, "logprobs": []}
     yield "content_part.done", part | {"part": response_part(text)}
-    yield "output_item.done", item | {"item": response_item(reply)}
-    whole = response_document(reply)
-    yield whole["status"], {"response": whole}
+
+
+def call_steps(reply: Reply) -> Iterator[tuple[str, Body]]:
+    item = {"output_index": 0}
+    at = item | {"item_id": f"fc_demo_{reply.number}"}
+    yield "output_item.added", item | {"item": response_call(reply, "in_progress", "")}
+    for piece in reply.choices[0].pieces:
+        yield "function_call_arguments.delta", at | {"delta": piece}
+    yield "function_call_arguments.done", at | {"arguments": reply.choices[0].text}
 
 
 # --------------------------------------------------------------------------------------------------- messages

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from proxy.dialects import anthropic_messages, openai_chat, openai_common
+from proxy.dialects import (
+    anthropic_messages,
+    openai_chat,
+    openai_common,
+    openai_completions,
+    openai_responses,
+)
 from proxy.dialects.base import Dialect
 
 _CACHED: dict[tuple[str, str], Dialect] = {
     ("POST", "/v1/chat/completions"): openai_chat,
+    ("POST", "/v1/completions"): openai_completions,
+    ("POST", "/v1/responses"): openai_responses,
     ("POST", "/v1/messages"): anthropic_messages,
 }
 

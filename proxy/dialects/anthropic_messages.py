@@ -43,7 +43,7 @@ def read(body: JsonObject) -> Reading | None:
     plain = {k: v for k, v in _unmarked(body).items() if k != "stream"}
     asked = span(plain["messages"])
     identity = plain | {"messages": asked.rest}
-    return Reading(model, bool(stream), asked.text, asked.opaque, identity, barred=_barred(body))
+    return Reading(model, bool(stream), asked.text, asked.opaque, identity, _barred(body), asked.tied)
 
 
 def _unmarked(body: JsonObject) -> JsonObject:

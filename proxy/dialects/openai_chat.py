@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator
 from typing import Any
 
 from policies.storable import Ending
-from proxy import sse
-from proxy.dialects.base import JsonObject, Reading, Usage, dump, is_text, pieces
+from proxy.dialects.base import JsonObject, Reading, is_text, pieces
+from proxy.dialects.openai_chunks import Gatherer, scattered
+from proxy.dialects.openai_chunks import enrich as enrich
+from proxy.dialects.openai_chunks import offended as offended
+from proxy.dialects.openai_chunks import unenriched as unenriched
+from proxy.dialects.openai_chunks import usage as usage
 from proxy.dialects.openai_common import error as error
 from proxy.dialects.openai_common import hosted_tools
 from proxy.dialects.turns import span
@@ -17,7 +19,6 @@ from proxy.dialects.turns import span
 name = "openai-chat"
 
 _TRANSPORT = ("stream", "stream_options")
-_DONE = b"[DONE]"
 
 
 # Requests
@@ -33,106 +34,15 @@ def read(body: JsonObject) -> Reading | None:
         return None
     asked = span(messages)
     identity = {k: v for k, v in body.items() if k not in _TRANSPORT} | {"messages": asked.rest}
-    return Reading(model, bool(stream), asked.text, asked.opaque, identity, barred=hosted_tools(body))
-
-
-def enrich(body: JsonObject) -> JsonObject | None:
-    """Streams tell their usage only when asked, and an answer without it could not be replayed as JSON."""
-    if not body.get("stream"):
-        return None
-    options = body.get("stream_options") or {}
-    return (
-        None
-        if options.get("include_usage")
-        else {**body, "stream_options": {**options, "include_usage": True}}
-    )
-
-
-def offended(body: bytes) -> bool:
-    return b"stream_options" in body or b"include_usage" in body
-
-
-class UsageFilter:
-    """Drops the usage event, and the `"usage":null` that announces it in all others."""
-
-    # Outside a string this is a member; inside one its quotes would be escaped. So bytes will do.
-    _NULL = re.compile(rb',\s*"usage"\s*:\s*null')
-
-    def __init__(self) -> None:
-        self._splitter = sse.Splitter()
-
-    def feed(self, data: bytes) -> bytes:
-        return b"".join(self._without(event) for event in self._splitter.feed(data))
-
-    def rest(self) -> bytes:
-        return self._without(self._splitter.rest())
-
-    def _without(self, event: bytes) -> bytes:
-        if b'"usage"' not in event:
-            return event
-        return b"" if _is_usage(event) else self._NULL.sub(b"", event)
-
-
-def _is_usage(event: bytes) -> bool:
-    chunk = _chunk(event)
-    return chunk is not None and chunk.get("choices") == [] and isinstance(chunk.get("usage"), dict)
-
-
-def unenriched() -> UsageFilter:
-    return UsageFilter()
-
-
-def _chunk(event: bytes) -> JsonObject | None:
-    try:
-        chunk = json.loads(sse.payload(event) or b"")
-    except ValueError:
-        return None
-    return chunk if isinstance(chunk, dict) else None
+    return Reading(model, bool(stream), asked.text, asked.opaque, identity, hosted_tools(body), asked.tied)
 
 
 # Streams to objects
 
 
-_PER_CHUNK = frozenset({"choices", "obfuscation"})
-
-
-class Gatherer:
-    def __init__(self) -> None:
-        self._head: JsonObject = {}
-        self._choices: dict[int, JsonObject] = {}
-        self._done = False
-        self._broken = False
-
-    def feed(self, event: bytes) -> None:
-        data = sse.payload(event)
-        if data is None:
-            return
-        if data.strip() == _DONE:
-            self._done = True
-            return
-        try:
-            self._take(json.loads(data))
-        except (ValueError, TypeError, AttributeError, KeyError):
-            self._broken = True
-
-    def _take(self, chunk: JsonObject) -> None:
-        if "error" in chunk or "choices" not in chunk:
-            raise ValueError
-        for choice in chunk["choices"]:
-            whole = self._choices.setdefault(choice["index"], {"index": choice["index"], "message": {}})
-            _merge(whole["message"], choice.get("delta") or {})
-            rest = {k: v for k, v in choice.items() if k not in ("index", "delta") and v is not None}
-            _merge(whole, rest)
-        self._head |= {k: v for k, v in chunk.items() if k not in _PER_CHUNK and v is not None}
-
-    def answer(self) -> JsonObject | None:
-        """None also without the usage, as nobody could be given it as JSON."""
-        head = {**self._head, "object": "chat.completion"}
-        usage = head.pop("usage", None)
-        if self._broken or not self._done or not self._choices or not isinstance(usage, dict):
-            return None
-        choices = [_settle(self._choices[index]) for index in sorted(self._choices)]
-        return {**head, "choices": choices, "usage": usage}
+def _grow(whole: JsonObject, choice: JsonObject) -> None:
+    _merge(whole.setdefault("message", {}), choice.get("delta") or {})
+    _merge(whole, {k: v for k, v in choice.items() if k not in ("index", "delta") and v is not None})
 
 
 _GROWING = frozenset(
@@ -184,27 +94,14 @@ def _settle(choice: JsonObject) -> JsonObject:
 
 
 def gatherer() -> Gatherer:
-    return Gatherer()
+    return Gatherer("chat.completion", _grow, _settle)
 
 
 # Objects to streams
 
 
-_FRAME = ("id", "created", "model", "system_fingerprint", "service_tier")
-"""Members that every chunk repeats; others of the answer come once, with the last choice."""
-
-
 def scatter(answer: JsonObject, request: JsonObject) -> Iterator[bytes]:
-    wants_usage = bool((request.get("stream_options") or {}).get("include_usage"))
-    head = {k: answer[k] for k in _FRAME if k in answer} | {"object": "chat.completion.chunk"}
-    rest = {k: v for k, v in answer.items() if k not in (*_FRAME, "object", "choices", "usage")}
-    tail = {"usage": None} if wants_usage else {}
-    parts = [part for choice in answer["choices"] for part in _parts(choice)]
-    for number, part in enumerate(parts, 1):
-        yield _event({**head, **(rest if number == len(parts) else {}), "choices": [part], **tail})
-    if wants_usage:
-        yield _event({**head, "choices": [], "usage": answer.get("usage")})
-    yield sse.event(_DONE)
+    return scattered("chat.completion.chunk", answer, request, _parts)
 
 
 def _parts(choice: JsonObject) -> Iterator[JsonObject]:
@@ -221,10 +118,6 @@ def _parts(choice: JsonObject) -> Iterator[JsonObject]:
         yield {**frame, "delta": {"tool_calls": [{"index": position, **call}]}}
     rest = {k: v for k, v in choice.items() if k not in ("index", "message", "finish_reason")}
     yield {**frame, **rest, "finish_reason": choice.get("finish_reason")}
-
-
-def _event(chunk: JsonObject) -> bytes:
-    return sse.event(dump(chunk))
 
 
 # What an answer says of itself
@@ -264,9 +157,3 @@ def _said(message: JsonObject) -> Iterator[str]:
     for call in message.get("tool_calls") or ():
         function = call.get("function") or {}
         yield f"{function.get('name')} {function.get('arguments')}"
-
-
-def usage(answer: JsonObject) -> Usage:
-    told = answer.get("usage") or {}
-    counts = [told.get(key) for key in ("prompt_tokens", "completion_tokens")]
-    return Usage(*(count if isinstance(count, int) else 0 for count in counts))

@@ -21,12 +21,17 @@ class Span:
     rest: list[JsonObject]
     """The turns without that text."""
 
+    @property
+    def tied(self) -> bool:
+        """A part may be a file that the upstream keeps for this caller alone."""
+        return self.opaque == "media"
+
 
 def span(turns: list[JsonObject]) -> Span:
     """No text where a part of any turn is more than text: only the same bytes are known to mean the same."""
-    text, opaque, last = _last(turns[-1])
-    if text is not None and any(_has_media(turn) for turn in turns):
+    if any(_has_media(turn) for turn in turns):
         return Span(None, "media", turns)
+    text, opaque, last = _last(turns[-1])
     return Span(text, opaque, [*turns[:-1], last])
 
 

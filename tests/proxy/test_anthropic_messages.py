@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from streams import gathered
 from world import World
 
 from policies import storable
 from proxy.dialects import anthropic_messages as dialect
 from proxy.dialects.base import Usage
-from proxy.sse import Splitter
 
 PATH = "/v1/messages"
 BODY: dict[str, Any] = {
@@ -66,27 +65,12 @@ answers = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-def gathered(stream: bytes) -> dict[str, Any] | None:
-    splitter, gatherer = Splitter(), dialect.gatherer()
-    for event in [*splitter.feed(stream), splitter.rest()]:
-        gatherer.feed(event)
-    return gatherer.answer()
+cuts = st.lists(st.integers(0, 5000), max_size=6)
 
 
-@given(answers)
-def test_scattered_and_gathered_an_answer_is_the_same(answer: dict[str, Any]) -> None:
-    assert gathered(b"".join(dialect.scatter(answer, {}))) == answer
-
-
-@given(answers, st.lists(st.integers(0, 5000), max_size=6))
-def test_under_any_chunking(answer: dict[str, Any], at: list[int]) -> None:
-    stream = b"".join(dialect.scatter(answer, {}))
-    places = [0, *sorted({place % (len(stream) + 1) for place in at}), len(stream)]
-    splitter, gatherer = Splitter(), dialect.gatherer()
-    for a, b in itertools.pairwise(places):
-        for event in splitter.feed(stream[a:b]):
-            gatherer.feed(event)
-    assert gatherer.answer() == answer
+@given(answers, cuts)
+def test_scattered_and_gathered_an_answer_is_the_same(answer: dict[str, Any], at: list[int]) -> None:
+    assert gathered(dialect, b"".join(dialect.scatter(answer, {})), at) == answer
 
 
 def event(**members: Any) -> bytes:
@@ -129,11 +113,11 @@ STOP = event(type="message_stop")
     ],
 )
 def test_a_stream_that_did_not_end_as_it_should_is_no_answer(stream: bytes) -> None:
-    assert gathered(stream) is None
+    assert gathered(dialect, stream) is None
 
 
 def test_usage_at_the_end_counts_and_what_it_leaves_out_stays() -> None:
-    answer = gathered(START + TEXT + event(type="ping") + CLOSE + END + STOP)
+    answer = gathered(dialect, START + TEXT + event(type="ping") + CLOSE + END + STOP)
     assert answer is not None
     assert answer["usage"] == {"input_tokens": 3, "output_tokens": 2}
     assert answer["stop_reason"] == "end_turn"
