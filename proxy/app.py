@@ -37,6 +37,7 @@ from proxy.tasks import Tasks
 from proxy.upstream import Deadlines, Upstream
 from storage.base import StorageError
 from storage.buffered import BufferedDocuments
+from storage.codec import read_key
 from storage.opening import open_documents
 from storage.rebuild import rebuild
 
@@ -109,7 +110,10 @@ async def open_app(
             embedder = await asyncio.to_thread(_open_embedder, settings)
         stack.push_async_callback(embedder.close)
         rules = await make_rules(settings.categories, embedder)
-        store = await open_documents(settings.documents.url)
+        store = await open_documents(
+            settings.documents.url,
+            keys=[read_key(key.get_secret_value()) for key in settings.documents.keys],
+        )
         documents = BufferedDocuments(store, hot_bytes=settings.documents.hot_bytes)
         stack.push_async_callback(documents.close)
         cache = Cache(rules, embedder, documents, settings.capacity.entries, settings.capacity.bytes)

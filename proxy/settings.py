@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from policies.errors import ConfigError, Problem
 from policies.located import Lines, check, nearest, read
 from policies.values import seconds
+from storage.codec import read_key
 
 PREFIX = "NEARHIT_"
 DEFAULT_FILE = Path("nearhit.yaml")
@@ -29,6 +30,7 @@ _KUBERNETES = re.compile(r"NEARHIT_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT
 """What a Kubernetes Service called nearhit puts into the environment of every pod beside it."""
 _USERINFO = re.compile(r"(?<=://)[^\s?#]*@")
 _SECRET_PARAMETER = re.compile(r"([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)[^&\s]*", re.IGNORECASE)
+_STORES = ("sqlite+aiosqlite:///", "postgresql+asyncpg://", "redis://", "rediss://")
 _UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
@@ -68,11 +70,24 @@ def _origin(url: str) -> str:
 
 
 def _document_store(url: str) -> str:
-    if url != "memory" and not url.startswith(("sqlite+aiosqlite:///", "postgresql+asyncpg://")):
+    if url != "memory" and not url.startswith(_STORES):
         raise ValueError(
-            "should be sqlite+aiosqlite:///PATH, postgresql+asyncpg://USER@HOST/DATABASE or memory"
+            "should be sqlite+aiosqlite:///PATH, postgresql+asyncpg://USER@HOST/DATABASE, redis://HOST, memory"
         )
     return url
+
+
+def _keys(value: Any) -> Any:
+    """Separated by commas, as the environment has them."""
+    return (
+        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    )
+
+
+def _sealing_keys(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    for key in keys:
+        read_key(key.get_secret_value())
+    return keys
 
 
 def _not_built(url: str) -> str:
@@ -169,7 +184,13 @@ class Documents(_Section):
     url: Annotated[str, AfterValidator(_document_store)] = Field(
         default="sqlite+aiosqlite:///data/nearhit.db",
         description="Where answers are kept: `sqlite+aiosqlite:///PATH` (relative to the working directory), "
-        "`postgresql+asyncpg://USER:PASSWORD@HOST/DATABASE` (needs the driver asyncpg), or `memory`.",
+        "`postgresql+asyncpg://USER:PASSWORD@HOST/DATABASE` (needs the driver asyncpg), "
+        "`redis://:PASSWORD@HOST/NUMBER` or `rediss://` with TLS (needs the driver redis), or `memory`.",
+    )
+    keys: Annotated[tuple[SecretStr, ...], BeforeValidator(_keys), AfterValidator(_sealing_keys)] = Field(
+        default=(),
+        description="From the environment only: keys of 32 bytes in base64, separated by commas, that seal "
+        "questions, vectors and answers at rest. The first seals, all open (needs the package cryptography).",
     )
     hot_bytes: Size = Field(default=64 * 2**20, description="Answers kept in memory as well, in bytes.")
 
@@ -264,6 +285,7 @@ class Settings(_Section):
         shown: dict[str, Any] = _masked(self.model_dump(mode="json"))
         if self.admin.token:
             shown["admin"]["token"] = "***"
+        shown["documents"]["keys"] = ["***" for _ in self.documents.keys]
         if self.judge.key:
             shown["judge"]["key"] = "***"
         return shown
@@ -276,6 +298,7 @@ def load_settings(config: Path | None, environ: Mapping[str, str], overrides: Ma
     `overrides`: what flags said, by dotted name (`{"listen.port": 9000}`); None is a flag that was not given.
     """
     data, lines = _file(config, environ)
+    _refuse_keys(data, lines)
     if isinstance(data, dict):
         for name, value, place in (*_from_environment(environ), *_from_flags(overrides)):
             _put(data, lines, name, value, place)
@@ -283,6 +306,14 @@ def load_settings(config: Path | None, environ: Mapping[str, str], overrides: Ma
         return check(Settings, data, lines)
     except ConfigError as error:
         raise ConfigError(_without_secrets(error, data)) from None
+
+
+def _refuse_keys(data: Any, lines: Lines) -> None:
+    """In a file they would lie beside what they are to protect."""
+    documents = data.get("documents") if isinstance(data, dict) else None
+    if isinstance(documents, dict) and "keys" in documents:
+        advice = f"documents.keys: is not read from a file; set {_variable(('documents', 'keys'))} instead"
+        raise ConfigError([lines.problem(("documents", "keys"), advice)])
 
 
 def settings_fields() -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
@@ -298,7 +329,7 @@ def table() -> str:
     """Every setting as a Markdown table."""
     rows = ["| setting | environment | default | |", "|---|---|---|---|"]
     for name, field in settings_fields():
-        default = "none" if field.default is None else f"`{_plain(field.default)}`"
+        default = "none" if field.default in (None, ()) else f"`{_plain(field.default)}`"
         rows.append(f"| `{'.'.join(name)}` | `{_variable(name)}` | {default} | {field.description} |")
     return "\n".join(rows) + "\n"
 
@@ -378,7 +409,7 @@ def _without_secrets(error: ConfigError, data: Any) -> Iterator[Problem]:
 
 def _secrets(data: Any, name: str = "") -> Iterator[tuple[Any, str]]:
     """(value, how it may be shown) of what must not be shown as it is."""
-    if name in ("token", "key"):
+    if name in ("token", "key", "keys"):
         yield data, "***"
     elif isinstance(data, dict):
         for key, value in data.items():

@@ -57,6 +57,8 @@ class Entry:
     tokens_out: int = 0
     hits: int = 0
     last_hit: float = 0.0
+    provenance: str = ""
+    """"" for an answer of the upstream's, "imported" for one that was brought in."""
 
 
 @dataclass(slots=True, eq=False)
@@ -64,6 +66,9 @@ class Document:
     entry: Entry
     vector: Vector | None
     body: bytes
+    expires: float | None = None
+    """Unix seconds after which the document is of no use and a store may let go of it by itself; None:
+    nobody knows. Kept with the document only where a store does so."""
 
 
 class Index(Protocol):

@@ -175,6 +175,7 @@ class BufferedDocuments:
         await self._documents.close()
 
     def stats(self) -> dict[str, Any]:
+        reader = getattr(self._documents, "reader", None)
         return {
             "pending": len(self._pending),
             "pending_bytes": self._pending_bytes,
@@ -185,7 +186,8 @@ class BufferedDocuments:
             "breaker": self._breaker.state,
             "hot": len(self._hot),
             "hot_bytes": self._hot.bytes,
-            "damaged": getattr(self._documents, "damaged", 0),
+            "damaged": reader.damaged if reader else 0,
+            "locked": reader.locked if reader else 0,
         }
 
     async def _load_from_store(self, id: str) -> bytes | None:

@@ -9,24 +9,27 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, bindparam, delete, event, insert, inspect, or_, select, text, update
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.schema import CreateColumn
 
 from storage.base import Document, Entry, StorageError, Vector
-from storage.codec import unpack, vector_to_bytes
-from storage.tables import SCHEMA_VERSION, documents, from_row, meta, metadata, to_row
+from storage.codec import NEEDS_KEYS, Codec
+from storage.readable import Reader
+from storage.tables import ADDED, SCHEMA_VERSION, documents, meta, metadata, to_row
+from storage.within import first_line, within
 
 SCAN_BATCH = 128
 """Rows; a batch is read, and indexed, in about two milliseconds."""
 IN_ONE_STATEMENT = 500
 """Bound parameters; SQLite's limit was 999 for long."""
-INLINE_BYTES = 32_768
-"""A packed body up to this is unpacked on the loop, a larger one in a thread."""
+UPGRADING = 0x6E656172
+"""PostgreSQL's advisory lock under which one process at a time makes or alters the tables."""
 
 _ENTRY_COLUMNS = [column for column in documents.columns if column.name != "body"]
 
@@ -34,34 +37,36 @@ _ENTRY_COLUMNS = [column for column in documents.columns if column.name != "body
 class SqlDocuments:
     """Every call ends within `deadline` seconds."""
 
-    def __init__(self, engine: AsyncEngine, deadline: float) -> None:
+    def __init__(self, engine: AsyncEngine, deadline: float, codec: Codec) -> None:
         self._engine = engine
         self._deadline = deadline
-        self.damaged = 0
-        """Rows and bodies that could not be read and were left out."""
+        self._codec = codec
+        self.reader = Reader(codec)
 
     async def prepare(self) -> None:
-        """Creates the tables in an empty database; StorageError when they are not of our version."""
-        async with self._within_deadline("open"), self._engine.begin() as connection:
-            await connection.run_sync(_create_or_check)
+        """Creates the tables in an empty database and brings older ones up to date; StorageError when they
+        are newer, or hold sealed answers and we have no key."""
+        async with self._within("open"), self._engine.begin() as connection:
+            await connection.run_sync(_create_or_upgrade)
+            await connection.run_sync(_agree_on_sealing, self._codec.seals)
 
     async def save(self, batch: Sequence[Document]) -> None:
         latest = _latest(batch)
-        async with self._within_deadline("save"):
-            rows = await asyncio.to_thread(lambda: [to_row(document) for document in latest])
+        async with self._within("save"):
+            rows = await asyncio.to_thread(lambda: [to_row(document, self._codec) for document in latest])
             async with self._engine.begin() as connection:
                 for part in _parts(rows, IN_ONE_STATEMENT // 2):
                     await connection.execute(_delete_replaced(part))
                 await connection.execute(insert(documents), rows)
 
     async def load(self, id: str) -> bytes | None:
-        async with self._within_deadline("load"):
+        async with self._within("load"):
             async with self._engine.connect() as connection:
                 packed = await connection.scalar(select(documents.c.body).where(documents.c.id == id))
-            return await self._unpack(packed) if packed is not None else None
+            return await self.reader.body(packed, id)
 
     async def delete(self, ids: Iterable[str]) -> None:
-        async with self._within_deadline("delete"), self._engine.begin() as connection:
+        async with self._within("delete"), self._engine.begin() as connection:
             for part in _parts(list(ids), IN_ONE_STATEMENT):
                 await connection.execute(delete(documents).where(documents.c.id.in_(part)))
 
@@ -70,7 +75,7 @@ class SqlDocuments:
         PostgreSQL commits to the disk anyway; its vacuum wins the room back in its own time."""
         if self._engine.dialect.name != "sqlite":
             return
-        async with self._within_deadline("scrub"), self._engine.connect() as connection:
+        async with self._within("scrub"), self._engine.connect() as connection:
             busy, *_ = (await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")).one()
         if busy:
             raise StorageError("scrub: somebody reads the database for too long")
@@ -78,73 +83,45 @@ class SqlDocuments:
     async def revector(self, fingerprint: str, vectors: Mapping[str, Vector | None]) -> None:
         if not vectors:
             return
-        rows = [{"known": id, "vector": vector_to_bytes(vector)} for id, vector in vectors.items()]
+        pack = self._codec.pack_vector
+        rows = [{"known": id, "vector": pack(vector, id)} for id, vector in vectors.items()]
         change = update(documents).where(documents.c.id == bindparam("known"))
-        async with self._within_deadline("revector"), self._engine.begin() as connection:
+        async with self._within("revector"), self._engine.begin() as connection:
             await connection.execute(change.values(fingerprint=fingerprint, vector=bindparam("vector")), rows)
 
     async def scan(self) -> AsyncIterator[list[tuple[Entry, Vector | None]]]:
         below: int | None = None
         while rows := await self._rows_below(below):
             below = rows[-1]["seq"]
-            yield self._readable(rows)
+            yield self.reader.entries(rows)
 
     async def ping(self) -> None:
-        async with self._within_deadline("ping"), self._engine.connect() as connection:
+        async with self._within("ping"), self._engine.connect() as connection:
             await connection.execute(text("SELECT 1"))
 
     async def close(self) -> None:
-        async with self._within_deadline("close"):
+        async with self._within("close"):
             await self._engine.dispose()
 
     async def _rows_below(self, seq: int | None) -> Sequence[Any]:
         query = select(*_ENTRY_COLUMNS).order_by(documents.c.seq.desc()).limit(SCAN_BATCH)
         if seq is not None:
             query = query.where(documents.c.seq < seq)
-        async with self._within_deadline("scan"), self._engine.connect() as connection:
+        async with self._within("scan"), self._engine.connect() as connection:
             return (await connection.execute(query)).mappings().all()
 
-    def _readable(self, rows: Sequence[Any]) -> list[tuple[Entry, Vector | None]]:
-        found = []
-        for row in rows:
-            try:
-                found.append(from_row(row))
-            except ValueError:
-                self.damaged += 1
-        return found
-
-    async def _unpack(self, packed: object) -> bytes | None:
-        try:
-            if not isinstance(packed, bytes):
-                raise ValueError("damaged body: not bytes")
-            return unpack(packed) if len(packed) <= INLINE_BYTES else await asyncio.to_thread(unpack, packed)
-        except ValueError:
-            self.damaged += 1
-            return None
-
-    @asynccontextmanager
-    async def _within_deadline(self, what: str) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._deadline):
-                yield
-        except StorageError:
-            raise
-        except TimeoutError as error:
-            raise StorageError(
-                f"{what}: the document store did not answer in {self._deadline:g} s"
-            ) from error
-        except Exception as error:  # whatever the driver raises
-            raise StorageError(f"{what}: {_reason(error)}") from error
+    def _within(self, what: str) -> AbstractAsyncContextManager[None]:
+        return within(self._deadline, what, _reason)
 
 
-async def open_sql(url: URL, deadline: float) -> SqlDocuments:
+async def open_sql(url: URL, deadline: float, codec: Codec) -> SqlDocuments:
     """Raises StorageError when the database cannot be opened or is not ours."""
     try:
         make = _sqlite if url.get_backend_name() == "sqlite" else _server
         engine = await asyncio.to_thread(make, url, deadline)  # it imports the driver and looks at the disk
     except (OSError, ImportError) as error:
-        raise StorageError(f"open: {_reason(error)}") from error
-    store = SqlDocuments(engine, deadline)
+        raise StorageError(f"open: {first_line(error)}") from error
+    store = SqlDocuments(engine, deadline, codec)
     try:
         await store.prepare()
     except BaseException:
@@ -191,20 +168,47 @@ def _set_pragmas(connection: Any, _: object) -> None:
     cursor.close()
 
 
-def _create_or_check(connection: Connection) -> None:
+def _create_or_upgrade(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SELECT pg_advisory_xact_lock({UPGRADING})"))
     names = inspect(connection).get_table_names()
     if meta.name not in names and documents.name not in names:
         metadata.create_all(connection)
         connection.execute(insert(meta).values(name="schema", value=str(SCHEMA_VERSION)))
         return
-    found = None
-    if meta.name in names:
-        found = connection.scalar(select(meta.c.value).where(meta.c.name == "schema"))
-    if found != str(SCHEMA_VERSION):
+    found = _noted(connection, "schema") if meta.name in names else None
+    if not found or not found.isdecimal() or not 1 <= int(found) <= SCHEMA_VERSION:
         raise StorageError(
-            f"open: the database has schema {found or 'unknown'}, this nearhit reads {SCHEMA_VERSION}: "
-            "name another one in documents.url"
+            f"open: the database has schema {found or 'unknown'}, this nearhit reads up to {SCHEMA_VERSION}: "
+            "run a newer nearhit, or name another database in documents.url"
         )
+    if int(found) < SCHEMA_VERSION:
+        _upgrade(connection, int(found))
+
+
+def _upgrade(connection: Connection, found: int) -> None:
+    """In one transaction, which the first statement opens: SQLite's driver opens none for a change of
+    tables."""
+    connection.execute(update(meta).where(meta.c.name == "schema").values(value=str(SCHEMA_VERSION)))
+    metadata.create_all(connection)
+    for version in range(found + 1, SCHEMA_VERSION + 1):
+        for name in ADDED.get(version, ()):
+            column = CreateColumn(documents.c[name]).compile(connection)
+            connection.execute(text(f"ALTER TABLE {documents.name} ADD COLUMN {column}"))
+
+
+def _agree_on_sealing(connection: Connection, seals: bool) -> None:
+    """A store that has ever held sealed answers is not added to in the clear because somebody forgot the
+    key."""
+    noted = _noted(connection, "sealed")
+    if noted and not seals:
+        raise StorageError(NEEDS_KEYS)
+    if seals and not noted:
+        connection.execute(insert(meta).values(name="sealed", value="yes"))
+
+
+def _noted(connection: Connection, name: str) -> str | None:
+    return connection.scalar(select(meta.c.value).where(meta.c.name == name))
 
 
 def _latest(batch: Sequence[Document]) -> list[Document]:
@@ -224,5 +228,4 @@ def _parts(items: list[Any], size: int) -> list[list[Any]]:
 
 def _reason(error: Exception) -> str:
     """One line, without the statement."""
-    cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
-    return f"{type(cause).__name__}: {cause}".splitlines()[0]
+    return first_line(error.orig if isinstance(error, DBAPIError) and error.orig else error)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from storage.base import Documents, StorageError
+from storage.codec import Codec
 from storage.documents_memory import MemoryDocuments
 from storage.documents_sql import open_sql
 
 DEADLINE = 5.0
 """Seconds that a call to the store may take."""
+KNOWN = "sqlite+aiosqlite, postgresql+asyncpg, redis, rediss or memory"
 
 
-async def open_documents(url: str, deadline: float = DEADLINE) -> Documents:
-    """`memory`, `sqlite+aiosqlite:///path` or `postgresql+asyncpg://user:password@host/database`.
+async def open_documents(url: str, deadline: float = DEADLINE, keys: Sequence[bytes] = ()) -> Documents:
+    """`memory`, `sqlite+aiosqlite:///path`, `postgresql+asyncpg://user:password@host/database` or
+    `redis://:password@host/number` (`rediss` with TLS).
 
-    Raises ValueError for a URL that names no store of ours, StorageError when the store cannot be opened.
+    With `keys` (`codec.read_key`) texts, vectors and bodies are sealed with the first of them. Raises
+    ValueError for a URL that names no store of ours, StorageError when the store cannot be opened.
     """
     if url == "memory":
         return MemoryDocuments()
@@ -28,21 +33,29 @@ async def open_documents(url: str, deadline: float = DEADLINE) -> Documents:
         raise ValueError(
             "documents.url is not a URL; for example sqlite+aiosqlite:///data/nearhit.db"
         ) from None
+    codec = _codec(keys)
     match parsed.drivername:
         case "sqlite+aiosqlite":
-            return await open_sql(parsed, deadline)
+            return await open_sql(parsed, deadline, codec)
         case "postgresql+asyncpg":
-            _need_asyncpg()
-            return await open_sql(parsed, deadline)
+            _need("asyncpg", "PostgreSQL")
+            return await open_sql(parsed, deadline, codec)
         case "redis" | "rediss":
-            raise ValueError(
-                "documents.url: a Redis store is not available yet; use sqlite+aiosqlite or memory"
-            )
+            _need("redis", "Redis")
+            from storage.documents_redis import open_redis
+
+            return await open_redis(url, deadline, codec)
         case other:
-            known = "sqlite+aiosqlite, postgresql+asyncpg or memory"
-            raise ValueError(f"documents.url: {other} is not a document store; use {known}")
+            raise ValueError(f"documents.url: {other} is not a document store; use {KNOWN}")
 
 
-def _need_asyncpg() -> None:
-    if find_spec("asyncpg") is None:
-        raise StorageError("documents.url: PostgreSQL needs the driver: pip install asyncpg")
+def _codec(keys: Sequence[bytes]) -> Codec:
+    try:
+        return Codec(keys)
+    except ImportError:
+        raise StorageError("documents.keys: sealing needs a package: pip install cryptography") from None
+
+
+def _need(package: str, store: str) -> None:
+    if find_spec(package) is None:
+        raise StorageError(f"documents.url: {store} needs the driver: pip install {package}")

@@ -1,4 +1,8 @@
-"""The document store's tables, and a document as a row."""
+"""The document store's tables, and a document as a row.
+
+A database of an older schema gets the columns in `ADDED` and the tables that it lacks; nothing is ever
+renamed or dropped, so that is all an upgrade has to do.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,11 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, Float, Integer, LargeBinary, MetaData, String, Table, Text
 
 from storage.base import Document, Entry, Vector
-from storage.codec import pack, tags_from_text, tags_to_text, vector_from_bytes, vector_to_bytes
+from storage.codec import Codec, tags_from_text, tags_to_text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+ADDED: dict[int, tuple[str, ...]] = {2: ("provenance", "sealed_text")}
+"""Schema to the columns of the documents that came with it."""
 
 metadata = MetaData()
 
@@ -45,29 +51,36 @@ documents = Table(
     Column("tokens_out", BigInteger, nullable=False),
     Column("hits", BigInteger, nullable=False),
     Column("last_hit", Float(53), nullable=False),
+    Column("provenance", Text, nullable=False, server_default=""),
+    Column("sealed_text", LargeBinary),
     Column("vector", LargeBinary),
     Column("body", LargeBinary, nullable=False),
 )
 
 _PLAIN: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("id", "fingerprint", "category", "text"), (str,)),
-    **dict.fromkeys(("dialect", "model", "tenant", "namespace"), (str,)),
+    **dict.fromkeys(("dialect", "model", "tenant", "namespace", "provenance"), (str,)),
     **dict.fromkeys(("created", "cost_ms", "last_hit"), (float, int)),
     **dict.fromkeys(("size", "tokens_in", "tokens_out", "hits"), (int,)),
     **dict.fromkeys(("exact", "partition"), (bytes,)),
     "ttl": (float, int, NoneType),
 }
 """Columns that hold what the entry's field of that name holds."""
-_TYPES = _PLAIN | {"tags": (str,), "vector": (bytes, NoneType)}
+_TYPES = _PLAIN | {"tags": (str,), "vector": (bytes, NoneType), "sealed_text": (bytes, NoneType)}
 
 
-def to_row(document: Document) -> dict[str, Any]:
+def to_row(document: Document, codec: Codec) -> dict[str, Any]:
+    """The text is in `sealed_text`, and nowhere else, when the codec has a key."""
     entry = document.entry
-    return {name: _storable(getattr(entry, name)) for name in _PLAIN} | {
+    row = {name: _storable(getattr(entry, name)) for name in _PLAIN} | {
         "tags": tags_to_text(entry.tags),
-        "vector": vector_to_bytes(document.vector),
-        "body": pack(document.body),
+        "vector": codec.pack_vector(document.vector, entry.id),
+        "body": codec.pack(document.body, entry.id),
+        "sealed_text": None,
     }
+    if not codec.seals:
+        return row
+    return row | {"sealed_text": codec.seal(row["text"].encode(), f"{entry.id} text"), "text": ""}
 
 
 def _storable(value: Any) -> Any:
@@ -77,11 +90,14 @@ def _storable(value: Any) -> Any:
     return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
-def from_row(row: Mapping[str, Any]) -> tuple[Entry, Vector | None]:
-    """Raises ValueError when the row is damaged: SQLite keeps whatever was put into a column."""
-    damaged = [name for name, types in _TYPES.items() if not isinstance(row[name], types)]
+def from_row(row: Mapping[str, Any], codec: Codec) -> tuple[Entry, Vector | None]:
+    """Raises ValueError when the row is damaged: SQLite keeps whatever was put into a column. `Locked` when
+    the codec does not have the key."""
+    damaged = [name for name, types in _TYPES.items() if not isinstance(row.get(name), types)]
     damaged += [name for name in ("exact", "partition") if name not in damaged and len(row[name]) != 16]
     if damaged:
         raise ValueError(f"damaged row: {', '.join(damaged)}")
     entry = Entry(**{name: row[name] for name in _PLAIN}, tags=tags_from_text(row["tags"]))
-    return entry, vector_from_bytes(row["vector"])
+    if row["sealed_text"] is not None:
+        entry.text = codec.unseal(row["sealed_text"], f"{entry.id} text").decode()
+    return entry, codec.unpack_vector(row["vector"], entry.id)

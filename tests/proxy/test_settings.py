@@ -231,3 +231,28 @@ def test_the_example_file_holds_and_names_only_settings():
     assert from_text(text).upstream.url == "https://api.openai.com"
     uncommented = [line.replace("# ", "", 1) for line in text.splitlines() if ": ./" in line]
     assert yaml.safe_load("\n".join(uncommented)).keys() == {"categories"}
+
+
+KEYS = ["ab" * 21 + "c=", "cd" * 21 + "c="]
+
+
+def test_sealing_keys_come_from_the_environment_in_their_order_and_are_never_shown() -> None:
+    settings = from_text("", {"NEARHIT_DOCUMENTS__KEYS": ", ".join(KEYS)})
+    assert [key.get_secret_value() for key in settings.documents.keys] == KEYS
+    assert settings.masked()["documents"]["keys"] == ["***", "***"]
+    assert KEYS[0] not in repr(settings)
+
+
+def test_sealing_keys_in_a_file_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "nearhit.yaml"
+    file.write_text(f"documents:\n  keys: [{KEYS[0]}]\n")
+    with pytest.raises(ConfigError, match=r"nearhit.yaml:2.*NEARHIT_DOCUMENTS__KEYS") as caught:
+        load_settings(file, {}, {})
+    assert KEYS[0] not in str(caught.value)
+
+
+def test_a_bad_sealing_key_is_refused_without_being_repeated() -> None:
+    with pytest.raises(ConfigError, match="32 bytes in base64") as caught:
+        from_text("", {"NEARHIT_DOCUMENTS__KEYS": f"{KEYS[0]},tooshortsecret"})
+    assert "tooshort" not in str(caught.value)
+    assert KEYS[0] not in str(caught.value)

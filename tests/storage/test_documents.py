@@ -20,20 +20,30 @@ from storage.base import Document, Documents, StorageError
 from storage.documents_sql import SCAN_BATCH, SqlDocuments
 from storage.opening import open_documents
 
+KEY = bytes(range(32))
 
-@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+
+@pytest.fixture(
+    params=["memory", "sqlite", "sqlite-sealed", "postgresql", "redis", "redis-sealed", "redis-cluster"]
+)
 async def store(
     request: pytest.FixtureRequest, tmp_path: Path, nothing_blocks_the_loop: BlockBuster
 ) -> AsyncIterator[Documents]:
     match request.param:
         case "memory":
             url = "memory"
-        case "sqlite":
+        case "sqlite" | "sqlite-sealed":
             url = sqlite_url(tmp_path / "data" / "test.db")
+        case "redis":
+            url = request.getfixturevalue("redis_url")
+        case "redis-sealed":
+            url = request.getfixturevalue("redis_url").removesuffix("/0") + "/1"
+        case "redis-cluster":
+            url = request.getfixturevalue("redis_cluster_url")
         case _:
             url = request.getfixturevalue("postgres_url")
             nothing_blocks_the_loop.deactivate()  # asyncpg looks for ~/.pgpass when it connects
-    documents = await open_documents(url)
+    documents = await open_documents(url, keys=[KEY] if request.param.endswith("sealed") else [])
     await documents.delete(list(await everything(documents)))
     yield documents
     await documents.close()
@@ -203,7 +213,7 @@ async def test_a_damaged_body_is_a_lost_document(tmp_path: Path, change: str) ->
     alter(tmp_path / "x.db", f"UPDATE nearhit_documents SET {change} WHERE id = 'a'")
     assert await documents.load("a") is None
     assert await documents.load("b") == b"answer"
-    assert documents.damaged == 1
+    assert documents.reader.damaged == 1
     await documents.close()
 
 
@@ -216,7 +226,7 @@ async def test_a_damaged_row_is_left_out_of_the_scan(tmp_path: Path, change: str
     await documents.save([make_document("a"), make_document("b")])
     alter(tmp_path / "x.db", f"UPDATE nearhit_documents SET {change} WHERE id = 'a'")
     assert set(await everything(documents)) == {"b"}
-    assert documents.damaged == 1
+    assert documents.reader.damaged == 1
     await documents.close()
 
 
@@ -290,7 +300,6 @@ async def test_the_store_works_on_after_a_cancelled_call(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("redis://:secret@host/0", "not available yet"),
         ("mysql://user:secret@host/db", "not a document store"),
         ("secret", "not a URL"),
         ("sqlite:///secret.db", "not a document store"),

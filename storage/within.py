@@ -1,0 +1,29 @@
+"""The border to a driver: whatever it raises, or however long it takes, becomes a `StorageError`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from storage.base import StorageError
+
+
+def first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+@asynccontextmanager
+async def within(
+    seconds: float, what: str, told: Callable[[Exception], str] = first_line
+) -> AsyncIterator[None]:
+    """Raises StorageError, after `seconds` at the latest; `told` makes one line of a driver's error."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except StorageError:
+        raise
+    except TimeoutError as error:
+        raise StorageError(f"{what}: the document store did not answer in {seconds:g} s") from error
+    except Exception as error:  # whatever the driver raises
+        raise StorageError(f"{what}: {told(error)}") from error
