@@ -244,10 +244,6 @@ class Cache:
         gone cannot relieve an upstream."""
         return kept(self.policy(entry.category, 1.0), entry.ttl)
 
-    def _kept_at_most(self, entry: Entry) -> float:
-        """As `kept`, whatever the pressure will be: what the store lets go of does not come back."""
-        return kept(in_force(self.rules.book.get(entry.category), pressure=1.0), entry.ttl)
-
     def _worth(self, entry: Entry, now: float) -> float:
         policy = self.policy(entry.category, self.pressure(entry.model))
         age, ttl = now - entry.created, lifetime(policy, policy, entry.ttl)
@@ -289,7 +285,7 @@ class Cache:
 
     def store(self, entry: Entry, vector: Vector | None, body: bytes, now: float) -> bool:
         """False when the queue of the document store is full: what could be lost is not promised."""
-        if not self.documents.put(Document(entry, vector, body, entry.created + self._kept_at_most(entry))):
+        if not self.documents.put(Document(entry, vector, body, entry.created + self.kept(entry))):
             return False
         self.documents.forget([gone.id for gone in self.entries.add(entry, vector, now)])
         return True
