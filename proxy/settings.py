@@ -72,7 +72,7 @@ def _origin(url: str) -> str:
 def _document_store(url: str) -> str:
     if url != "memory" and not url.startswith(_STORES):
         raise ValueError(
-            "should be sqlite+aiosqlite:///PATH, postgresql+asyncpg://USER@HOST/DATABASE, redis://HOST, memory"
+            "should be sqlite+aiosqlite:///PATH, postgresql+asyncpg://USER@HOST/DATABASE, redis://HOST"
         )
     return url
 
