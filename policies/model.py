@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Scope = Literal["tenant", "shared"]
-Mode = Literal["on", "shadow", "off"]
-"""shadow: looked up, decided, counted and stored as ever, but the upstream's answer is served."""
+Mode = Literal["on", "shadow", "off", "auto"]
+"""shadow: looked up, decided, counted and stored as ever, but the upstream's answer is served. auto: one of
+the others for the semantic tier, by what it is measured to gain; the exact tier stays on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,8 @@ class Category:
     load: Load = field(default_factory=Load)
     audit: Audit = field(default_factory=Audit)
     target_wrong_rate: float | None = None
+    wrong_hit_costs: float = 60.0
+    """Seconds of an answer's time that one wrong hit outweighs."""
 
     @property
     def barred(self) -> str:

@@ -100,6 +100,7 @@ class CategoryFile(_Part):
     load: LoadPart = LoadPart()
     audit: AuditPart = AuditPart()
     target_wrong_rate: Annotated[Share, Field(gt=0)] | None = None
+    wrong_hit_costs: Duration = 60.0
 
     @field_validator("load")
     @classmethod
@@ -145,4 +146,5 @@ class CategoryFile(_Part):
             ),
             audit=Audit(**self.audit.model_dump()),
             target_wrong_rate=self.target_wrong_rate,
+            wrong_hit_costs=self.wrong_hit_costs,
         )

@@ -19,8 +19,10 @@ from policies.admission import Limit
 from policies.book import Book
 from policies.classifier import Classifier
 from policies.errors import ConfigError
+from policies.prices import Prices
 from proxy.auditing import Auditor, Strain
 from proxy.cache import Cache, Rules
+from proxy.economy import Economy
 from proxy.exchange import Exchange
 from proxy.forwarding import Forwarder
 from proxy.judge import Judge
@@ -75,6 +77,7 @@ class App:
     data_plane: DataPlane
     ledger: Ledger
     metrics: Metrics
+    economy: Economy
     tasks: Tasks
     clock: Clock
     started: float
@@ -110,6 +113,7 @@ async def open_app(
             embedder = await asyncio.to_thread(_open_embedder, settings)
         stack.push_async_callback(embedder.close)
         rules = await make_rules(settings.categories, embedder)
+        prices = await asyncio.to_thread(Prices.read, settings.prices)
         store = await open_documents(
             settings.documents.url,
             keys=[read_key(key.get_secret_value()) for key in settings.documents.keys],
@@ -130,7 +134,7 @@ async def open_app(
         # Entered last, so closed first: calls on their way still want to be stored.
         tasks = Tasks()
         stack.push_async_callback(tasks.close)
-        app = _assemble(settings, cache, upstream, tasks, clock, judge)
+        app = _assemble(settings, cache, upstream, tasks, clock, judge, prices)
         background = [tasks.spawn(work, name) for name, work in _background(app).items()]
         try:
             yield app
@@ -147,9 +151,10 @@ def _open_embedder(settings: Settings) -> Embedder:
 
 
 def _assemble(
-    settings: Settings, cache: Cache, upstream: Upstream, tasks: Tasks, clock: Clock, judge: Judge | None
-) -> App:
-    metrics = Metrics()
+    settings: Settings, cache: Cache, upstream: Upstream, tasks: Tasks, clock: Clock, judge: Judge | None,
+    prices: Prices,
+) -> App:  # fmt: skip
+    metrics, economy = Metrics(), Economy(cache, prices)
     admission = _admission(settings.upstream, metrics.waited)
     forwarder = Forwarder(cache, upstream, tasks, clock, settings.limits.answer_bytes, admission)
     strain = Strain(lambda: forwarder.under_way, settings.audit.in_flight, clock)
@@ -158,7 +163,7 @@ def _assemble(
     exchange = Exchange(
         cache, forwarder, auditor, renewals, settings.expose_scores, settings.upstream.stale_after
     )
-    ledger = Ledger(metrics.observe, log_call, strain.observe)
+    ledger = Ledger(metrics.observe, log_call, strain.observe, economy.observe)
     bounds = settings.limits
     data_plane = DataPlane(
         exchange,
@@ -171,7 +176,18 @@ def _assemble(
         ledger.publish,
     )
     return App(
-        settings, cache, forwarder, auditor, renewals, data_plane, ledger, metrics, tasks, clock, clock()
+        settings,
+        cache,
+        forwarder,
+        auditor,
+        renewals,
+        data_plane,
+        ledger,
+        metrics,
+        economy,
+        tasks,
+        clock,
+        clock(),
     )
 
 
@@ -230,6 +246,7 @@ async def _sweep(app: App) -> None:
     while True:
         await asyncio.sleep(SWEEP_EVERY_S)
         app.cache.sweep(app.clock(), SWEEP_ENTRIES)
+        app.economy.step(app.clock())
         if len(app.cache.entries) > frozen + FREEZE_AFTER:
             gc.freeze()
             frozen = len(app.cache.entries)

@@ -14,10 +14,11 @@ from typing import Literal
 from embeddings.base import Embedder, Vector
 from policies import eviction
 from policies.audit import Audits
+from policies.automatic import Automatics
 from policies.book import Book
 from policies.classifier import Classification, Classifier
 from policies.decision import Controls, Offer, Verdict, judge, kept, lifetime, required_similarity
-from policies.model import InForce, in_force
+from policies.model import InForce, Mode, in_force
 from proxy.dialects.base import Usage
 from proxy.flights import Question
 from proxy.messages import SHARED, Call, forget_bodies, shown
@@ -29,6 +30,9 @@ log = logging.getLogger("nearhit.cache")
 
 CANDIDATES = 8
 """Nearest entries that are looked at: the best one may be refused by a guard and the next one be right."""
+
+AUTO_OFF = "auto-off"
+"""Why nothing alike was looked for, where `mode: auto` found that looking does not pay."""
 
 Tier = Literal["exact", "semantic", "inflight"]
 
@@ -88,6 +92,7 @@ class Cache:
         self.pressure = pressure
         self.rules = rules
         self.audits = Audits()
+        self.automatics = Automatics()
         self.embedder = embedder
         self.documents = documents
         self.entries = Entries(
@@ -158,13 +163,29 @@ class Cache:
         """The name under which a category is counted: callers may name any, and labels must stay few."""
         return self.rules.book.get(category).name
 
-    def shadowed(self, asked: str, stored: str) -> bool:
+    def mode(self, category: str, exact: bool = False) -> Mode:
+        """The one place where `auto` becomes what holds now. `exact`: for calls that are the same to the
+        letter, which cost next to nothing to find and are never wrong."""
+        chosen = self.rules.book.get(category).mode
+        return chosen if chosen != "auto" else "on" if exact else self.automatics.mode(category)
+
+    def shadowed(self, asked: str, stored: str, exact: bool) -> bool:
         """Whether answers between these two categories are only counted."""
-        return "shadow" in (self.rules.book.get(asked).mode, self.rules.book.get(stored).mode)
+        return "shadow" in (self.mode(asked, exact), self.mode(stored, exact))
+
+    def unsought(self, call: Call) -> Classification | None:
+        """The category of a call whose semantic tier is off, where that is known without a vector."""
+        if all(each.mode == "on" for each in self.automatics.of.values()):
+            return None
+        found = self.classify(call, None)
+        return found if found.by != "default" and self.mode(found.category) == "off" else None
 
     def near(self, question: Question, now: float) -> Search:
         """The best entry that is near enough, fresh, and that no guard objects to."""
         found = Search()
+        if self.mode(question.policy.category.name) == "off":
+            found.refused = AUTO_OFF
+            return found
         for similarity, entry in self._candidates(question):
             if found.nearest is None:
                 found.nearest = similarity
@@ -195,7 +216,7 @@ class Cache:
         verdict = judge(offer, text, policy, controls)
         threshold = required_similarity(policy, stored, controls)
         tier: Tier = "exact" if exact else "semantic"
-        shadowed = self.shadowed(policy.category.name, entry.category)
+        shadowed = self.shadowed(policy.category.name, entry.category, exact)
         candidate = Found(entry, tier, similarity, threshold, verdict, policy, shadowed)
         if verdict.freshness == "fresh":
             found.fresh = candidate
@@ -207,7 +228,11 @@ class Cache:
 
     def alike(self, question: Question, other: Question) -> float | None:
         """Similarity of two questions that are both on their way, if one's answer will do for the other."""
-        if question.vector is None or other.vector is None:
+        if (
+            question.vector is None
+            or other.vector is None
+            or self.mode(question.policy.category.name) == "off"
+        ):
             return None
         similarity = float(question.vector @ other.vector)
         if similarity < question.policy.threshold:

@@ -174,8 +174,10 @@ def check(config: Path | None, as_json: bool, **flags: str | None) -> None:
     """Validate settings and categories, and print them; secrets are masked."""
     settings = settings_from(config, **flags)
     from policies.book import Book
+    from policies.prices import Prices
 
     book = Book.from_folder(settings.categories)
+    Prices.read(settings.prices)
     if as_json:
         shown = {name: _policy(each) for name, each in book.categories.items()}
         click.echo(json.dumps({"settings": settings.masked(), "categories": shown}, indent=2))

@@ -60,7 +60,13 @@ def _dump(answer: Any) -> None:
 def stats(config: Path | None, url: str | None, admin_port: int | None, as_json: bool) -> None:
     """Show what the running proxy has done since its start, by category."""
     answer = _ask(lambda: _client(config, url, admin_port).get("stats"))
-    _dump(answer) if as_json else Console().print(_table(answer))
+    if as_json:
+        _dump(answer)
+        return
+    console = Console()
+    console.print(_table(answer))
+    console.print()
+    console.print(_economics(answer))
 
 
 _COLUMNS = ("calls", "hits", "exact", "semantic", "inflight", "shadow", "stored", "saved ms")
@@ -94,6 +100,41 @@ def _cells(row: Json) -> list[str]:
     ]
     counts = [row["stored"], round(row["saved_ms"])]
     return [str(calls), *(f"{share:.0%}" for share in shares), *map(str, counts)]
+
+
+_MONEY_COLUMNS = ("h", "h*", "net ms", "ms/h", "tokens/h")
+
+
+def _economics(answer: Json) -> Table:
+    """h is the hit rate of the calls that looked, h* the one at which looking pays."""
+    currency = answer["currency"]
+    table = Table(title="per look and per hour", title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table.add_column("category", no_wrap=True)
+    for name in (*_MONEY_COLUMNS, f"{currency}/h"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("mode", no_wrap=True)
+    table.add_column("why")
+    for name, row in answer["categories"].items():
+        if row["requests"] and "economics" in row:
+            table.add_row(name, *_money_cells(row["economics"]))
+    return table
+
+
+def _money_cells(row: Json) -> list[str]:
+    shown = [
+        _maybe(row["hit_rate"], ".1%"),
+        _maybe(row["break_even"], ".1%"),
+        _maybe(row["net_ms_per_look"], ".1f"),
+        _maybe(row["net_ms_per_hour"], ".0f"),
+        _maybe(row["tokens_per_hour"], ".0f"),
+        _maybe(row["cost_per_hour"], ".4f"),
+    ]
+    mode = f"auto: {row['mode']}" if row["automatic"] else row["mode"]
+    return [*shown, mode, row["mode_reason"] if row["automatic"] else row["missing"]]
+
+
+def _maybe(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 # explain

@@ -21,7 +21,7 @@ from policies.decision import Controls
 from policies.model import InForce
 from proxy import report as reports
 from proxy.auditing import Auditor, Hit
-from proxy.cache import Cache, Found, Search
+from proxy.cache import AUTO_OFF, Cache, Found, Search
 from proxy.errors import CallError, Crowded, NotCached, UpstreamSlow
 from proxy.flights import Flight, Question, Rider
 from proxy.forwarding import Forwarder
@@ -87,12 +87,13 @@ class Exchange:
             return await self._bypass(trip, call.reading.barred)
         if call.controls.read and (reply := await self._from_exact(trip)):
             return reply
+        started = perf_counter()
         question = await self._understand(trip)
         if barred := question.policy.category.barred:
             return await self._bypass(trip, barred, question)
         if not call.controls.read:
             trip.report.bypassed("no-cache")
-        elif reply := await self._from_near(trip, question):
+        elif reply := await self._from_near(trip, question, started):
             return reply
         _demand_upstream(call.controls)
         return await self._from_upstream(trip, question)
@@ -109,8 +110,10 @@ class Exchange:
             return None
         return await self._join(trip, flight, 1.0)
 
-    async def _from_near(self, trip: Trip, question: Question) -> Reply | None:
+    async def _from_near(self, trip: Trip, question: Question, started: float) -> Reply | None:
         search = self._cache.near(question, trip.now)
+        if question.vector is not None and search.refused != AUTO_OFF:
+            trip.report.lookup_ms, trip.report.near = _since(started), search.fresh is not None
         trip.report.similarity, trip.report.threshold = search.nearest, question.policy.threshold
         trip.report.reason = search.refused
         return await self._from(trip, search)
@@ -143,8 +146,9 @@ class Exchange:
     # What is asked
 
     async def _understand(self, trip: Trip) -> Question:
-        vector = await self._embed(trip)
-        classification = self._cache.classify(trip.call, vector)
+        unsought = self._cache.unsought(trip.call)
+        vector = None if unsought else await self._embed(trip)
+        classification = unsought or self._cache.classify(trip.call, vector)
         trip.report.classified(classification)
         return self._cache.question(trip.call, classification.category, vector)
 
@@ -203,7 +207,7 @@ class Exchange:
         category = flight.question.policy.category.name
         report.category = report.category or self._cache.known(trip.call.controls.category or category)
         report.matched = shown(flight.question.call.text or "")
-        if self._cache.shadowed(report.category, category):
+        if self._cache.shadowed(report.category, category, flight.question.call.text == trip.call.text):
             return await self._shadow(trip, report.category)
         try:
             return await self._ride(trip, flight)
@@ -249,7 +253,9 @@ class Exchange:
             report.stored = head.status == 200 and not flight.private
             if report.outcome != "SHADOW":
                 report.entry_id = flight.entry_id if report.stored else ""
-            return await self._relay(trip, head, rider, chunks)
+            reply = await self._relay(trip, head, rider, chunks)
+            report.answer_ms = _since(started) if head.status == 200 else None
+            return reply
 
     @asynccontextmanager
     async def _patience(self, trip: Trip, flight: Flight) -> AsyncIterator[None]:

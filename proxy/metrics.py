@@ -144,6 +144,7 @@ class State(Collector):
             )
         yield from self._upstream()
         yield from self._audited()
+        yield from self._economics()
         yield _gauge("nearhit_index_loaded", "Stored answers that were loaded at start", app.progress.loaded)
         yield _gauge("nearhit_index_to_embed", "Entries of another embedding model", app.progress.to_embed)
         yield _gauge("nearhit_index_ready", "1: everything stored is loaded", app.progress.done)
@@ -187,6 +188,36 @@ class State(Collector):
                 for family, value in zip(rates, (share.value, share.low, share.high), strict=True):
                     family.add_metric([name], value)
         return [verdicts, thresholds, *rates]
+
+    def _economics(self) -> list[Family]:
+        app, now = self._app, self._app.clock()
+        even = GaugeMetricFamily("nearhit_break_even_hit_rate", "At which looking pays", labels=["category"])
+        rate = GaugeMetricFamily("nearhit_look_hit_rate", "Of calls that looked", labels=["category"])
+        gain = GaugeMetricFamily(
+            "nearhit_net_seconds_per_look", "Gained by looking, on average", labels=["category"]
+        )
+        modes = GaugeMetricFamily(
+            "nearhit_mode", "1: the semantic tier's mode now", labels=["category", "mode"]
+        )
+        cost = CounterMetricFamily(
+            "nearhit_saved_cost",
+            "What hits would have cost, of models whose price is known",
+            labels=["category", "currency"],
+        )
+        for name, category in app.cache.rules.book.categories.items():
+            figures = app.economy.figures(category, now)
+            _add(even, name, figures.break_even)
+            _add(rate, name, figures.hit_rate)
+            _add(gain, name, figures.net_ms_per_look and figures.net_ms_per_look / 1000)
+            modes.add_metric([name, app.cache.mode(name)], 1)
+        for name, saved in app.economy.cost_saved.items():
+            cost.add_metric([name, app.economy.prices.currency], saved)
+        return [even, rate, gain, modes, cost]
+
+
+def _add(family: GaugeMetricFamily, category: str, value: float | None) -> None:
+    if value is not None:
+        family.add_metric([category], value)
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

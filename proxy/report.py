@@ -51,9 +51,15 @@ class Report:
     degraded: str = ""
     """What did not work on the way although the call was answered."""
     embed_ms: float | None = None
+    lookup_ms: float | None = None
+    """Looking for something alike: vector, category, search, guards. None: did not look."""
     load_ms: float | None = None
     upstream_ms: float | None = None
     """To the first byte."""
+    answer_ms: float | None = None
+    """To the last byte of an upstream's answer with status 200."""
+    near: bool = False
+    """Looking found something to serve, whether or not it was served."""
     total_ms: float = 0.0
     saved_ms: float = 0.0
     tokens_in: int = 0

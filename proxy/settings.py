@@ -261,6 +261,9 @@ class Settings(_Section):
     categories: Path | None = Field(
         default=None, description="Folder of category files. None: the packaged ones."
     )
+    prices: Path | None = Field(
+        default=None, description="File with the models' prices. None: the packaged one."
+    )
     embedding: Embedding = Embedding()
     documents: Documents = Documents()
     replication: Replication = Replication()

@@ -8,7 +8,7 @@ from operator import itemgetter
 from embeddings.base import EmbeddingError, Vector
 from policies.decision import Controls, Offer, judge, required_similarity
 from policies.located import nearest as nearest_name
-from policies.model import InForce
+from policies.model import InForce, Mode
 from proxy.admin import shown, walk
 from proxy.admin.errors import Refusal
 from proxy.admin.inputs import Explained
@@ -31,7 +31,7 @@ async def explain(app: App, asked: Explained) -> Json:
     )
     policy = cache.policy(kind.category, cache.pressure(asked.model or ""))
     candidates = await _candidates(app, asked, vector, policy)
-    outcome, because = _outcome(policy, candidates, problem)
+    outcome, because = _outcome(policy, cache.mode(kind.category), candidates, problem)
     return {
         "text": asked.text,
         "outcome": outcome,
@@ -86,18 +86,23 @@ def _judged(cache: Cache, entry: Entry, cosine: float, text: str, policy: InForc
         "threshold": required_similarity(policy, stored, controls),
         "verdict": verdict.freshness,
         "reason": verdict.reason,
-        "mode": stored.category.mode,
+        "mode": cache.mode(entry.category),
         "entry": shown.entry(entry, cache, now),
     }
 
 
-def _outcome(policy: InForce, candidates: list[Json], problem: str) -> tuple[str, str]:
+def _outcome(policy: InForce, mode: Mode, candidates: list[Json], problem: str) -> tuple[str, str]:
     if policy.category.barred:
         why = "not cacheable" if policy.category.barred == "category" else "switched off"
         return "BYPASS", f"category {policy.category.name} is {why}"
+    if mode == "off":
+        return (
+            "MISS",
+            f"looking for something alike does not pay in category {policy.category.name} (mode auto)",
+        )
     for each in candidates:
         if each["verdict"] in _SERVED:
-            outcome = "SHADOW" if "shadow" in (policy.category.mode, each["mode"]) else "HIT"
+            outcome = "SHADOW" if "shadow" in (mode, each["mode"]) else "HIT"
             return outcome, f"{each['similarity']:.3f} to {each['entry']['text']!r:.80}"
     if problem:
         return "MISS", f"no vector, so the exact tier only: {problem}"

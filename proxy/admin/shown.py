@@ -96,6 +96,18 @@ def estimate(category: Category, cache: Cache) -> Json:
     }
 
 
+def economics(category: Category, app: App) -> Json:
+    """Rates and shares as fractions; null: not known, and `missing` says why."""
+    automatic = app.cache.automatics.of.get(category.name)
+    return {
+        **asdict(app.economy.figures(category, app.clock())),
+        "mode": app.cache.mode(category.name),
+        "automatic": category.mode == "auto",
+        "mode_reason": automatic.reason if automatic else "",
+        "exploring": automatic.exploring if automatic else False,
+    }
+
+
 def _finite(value: Any) -> Any:
     """JSON has no infinity: no bound is null."""
     if isinstance(value, dict):

@@ -66,6 +66,7 @@ async def stats(app: App) -> Json:
     }
     for name in rows.keys() & app.cache.rules.book.categories.keys():
         rows[name]["audit"] = shown.estimate(app.cache.rules.book.get(name), app.cache)
+        rows[name]["economics"] = shown.economics(app.cache.rules.book.get(name), app)
     return {
         "version": VERSION,
         "uptime": app.clock() - app.started,
@@ -74,8 +75,17 @@ async def stats(app: App) -> Json:
         "bytes": usage["bytes"],
         "capacity": usage["capacity"],
         "capacity_bytes": usage["capacity_bytes"],
+        "currency": app.economy.prices.currency,
         "overall": shown.total(list(tallies.values())),
         "categories": rows,
+    }
+
+
+async def economics(app: App) -> Json:
+    prices, book = app.economy.prices, app.cache.rules.book
+    return {
+        "prices": {"as_of": prices.as_of.isoformat(), "currency": prices.currency},
+        "categories": {name: shown.economics(each, app) for name, each in book.categories.items()},
     }
 
 

@@ -1,0 +1,222 @@
+"""Whether looking pays: what a category's look-ups cost, what its hits save, and the hit rate at which both
+are even.
+
+Break-even hit rate h* = T_lookup / (T_upstream − T_hit), net gain per look h·(T_upstream − T_hit) − T_lookup:
+arXiv 2510.26835. A wrong hit that costs L, where a right one saves S, is worth it while the share of
+wrong ones f < S / (S + L).
+
+Durations are milliseconds where the name says so, times are seconds of whatever clock the caller reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import isfinite, log, sqrt
+
+HALF_LIFE_S = 1800.0
+"""After so long an observation counts half."""
+LEAST = 20.0
+"""Observations, after decay, below which no figure is stated."""
+LEAST_S = 60.0
+"""Time of observation below which nothing is stated per hour."""
+OUTLIER = 10.0
+"""A measurement counts as this many times the average at most, so that one call that hung does not decide."""
+
+
+@dataclass(slots=True)
+class Mean:
+    """An average that forgets: every observation's weight halves in `HALF_LIFE_S`."""
+
+    total: float = 0.0
+    weight: float = 0.0
+    at: float = 0.0
+
+    def add(self, value: float, now: float) -> None:
+        self._fade(now)
+        if self.weight >= LEAST:
+            value = min(value, OUTLIER * max(self.total / self.weight, 1e-3))
+        self.total += value
+        self.weight += 1.0
+
+    def value(self, now: float) -> float | None:
+        """None of too few observations. Does not change anything."""
+        return self.total / self.weight if self.weight * _kept(now - self.at) >= LEAST else None
+
+    def _fade(self, now: float) -> None:
+        if now > self.at:
+            kept = _kept(now - self.at)
+            self.total *= kept
+            self.weight *= kept
+            self.at = now
+
+
+def _kept(seconds: float) -> float:
+    return float(2.0 ** (-max(0.0, seconds) / HALF_LIFE_S))
+
+
+@dataclass(slots=True)
+class Saved:
+    """What hits of all tiers saved, as sums that forget."""
+
+    since: float
+    at: float
+    ms: float = 0.0
+    tokens: float = 0.0
+    cost: float = 0.0
+    priced: float = 0.0
+    unpriced: float = 0.0
+
+    def add(self, ms: float, tokens: int, cost: float | None, now: float) -> None:
+        self.fade(now)
+        self.ms += ms
+        self.tokens += tokens
+        if cost is None:
+            self.unpriced += 1.0
+        else:
+            self.priced += 1.0
+            self.cost += cost
+
+    def fade(self, now: float) -> None:
+        if now > self.at:
+            kept = _kept(now - self.at)
+            self.at = now
+            self.ms *= kept
+            self.tokens *= kept
+            self.cost *= kept
+            self.priced *= kept
+            self.unpriced *= kept
+
+    def hours(self, now: float) -> float | None:
+        """By which the sums are divided to be rates: the integral of the weights since the start."""
+        if now - self.since < LEAST_S:
+            return None
+        return (1.0 - _kept(now - self.since)) * HALF_LIFE_S / log(2) / 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """None: not known. `missing` says why the first unknown one is not."""
+
+    looks: float
+    """Calls that went through the semantic tier, after decay."""
+    hit_rate: float | None
+    """Of those calls; hits in shadow count, they cost and would have saved the same."""
+    lookup_ms: float | None
+    hit_ms: float | None
+    """Answering from memory, without the look-up. Taken as 0 in the figures below while it is not known."""
+    upstream_ms: float | None
+    """A whole answer of the upstream."""
+    break_even: float | None
+    """Above 1: no hit rate pays."""
+    net_ms_per_look: float | None
+    bearable_wrong_rate: float | None
+    wrong_rate: float | None
+    break_even_cost: float | None
+    """The break-even hit rate in money."""
+    saved_ms_per_hour: float | None
+    lookup_ms_per_hour: float | None
+    net_ms_per_hour: float | None
+    tokens_per_hour: float | None
+    cost_per_hour: float | None
+    unpriced_share: float | None
+    """Of the hits: those whose model has no price, and that are not in the money."""
+    missing: str = ""
+
+
+@dataclass(slots=True)
+class Meter:
+    """The measurements of one category, in constant memory."""
+
+    started: float
+    lookup: Mean = field(default_factory=Mean)
+    found: Mean = field(default_factory=Mean)
+    """1 of a look that found a hit, 0 of one that did not."""
+    hit: Mean = field(default_factory=Mean)
+    upstream: Mean = field(default_factory=Mean)
+    saved: Saved = field(init=False)
+    spent: Saved = field(init=False)
+    """The milliseconds that look-ups took."""
+
+    def __post_init__(self) -> None:
+        self.saved = Saved(self.started, self.started)
+        self.spent = Saved(self.started, self.started)
+
+    def looked(self, lookup_ms: float, found: bool, now: float) -> None:
+        self.lookup.add(lookup_ms, now)
+        # Not `add`: a rare 1 among zeros is no outlier.
+        self.found._fade(now)
+        self.found.total += found
+        self.found.weight += 1.0
+        self.spent.add(lookup_ms, 0, None, now)
+
+    def figures(
+        self, now: float, wrong_rate: float | None, loss_ms: float, lookup_cost: float = 0.0
+    ) -> Figures:
+        """`wrong_rate`: as audits estimate it. `loss_ms`: what a wrong hit costs."""
+        rate, lookup = self.found.value(now), self.lookup.value(now)
+        hit, up = self.hit.value(now), self.upstream.value(now)
+        gain = None if up is None else up - (hit or 0.0)
+        self.saved.fade(now)
+        self.spent.fade(now)
+        saved, hours = self.saved, self.saved.hours(now)
+        priced = saved.priced >= 1.0
+        ms, spent = _per(saved.ms, hours), _per(self.spent.ms, hours)
+        hits = saved.priced + saved.unpriced
+        return Figures(
+            looks=self.found.weight * _kept(now - self.found.at),
+            hit_rate=rate,
+            lookup_ms=lookup,
+            hit_ms=hit,
+            upstream_ms=up,
+            break_even=break_even(lookup, up, hit or 0.0),
+            net_ms_per_look=net(rate, gain, lookup),
+            bearable_wrong_rate=bearable(gain, loss_ms),
+            wrong_rate=wrong_rate,
+            break_even_cost=break_even(lookup_cost, saved.cost / saved.priced, 0.0) if priced else None,
+            saved_ms_per_hour=ms,
+            lookup_ms_per_hour=spent,
+            net_ms_per_hour=None if ms is None or spent is None else ms - spent,
+            tokens_per_hour=_per(saved.tokens, hours),
+            cost_per_hour=_per(saved.cost, hours) if priced else None,
+            unpriced_share=saved.unpriced / hits if hits >= 1.0 else None,
+            missing=_missing(rate, gain),
+        )
+
+
+def net(rate: float | None, gain: float | None, lookup: float | None) -> float | None:
+    """h·(T_upstream − T_hit) − T_lookup."""
+    return None if rate is None or gain is None or lookup is None else rate * gain - lookup
+
+
+def _per(total: float, hours: float | None) -> float | None:
+    return total / hours if hours else None
+
+
+def break_even(lookup: float | None, upstream: float | None, hit: float | None) -> float | None:
+    """h* = T_lookup / (T_upstream − T_hit), any unit. None where a hit saves nothing, or unknown."""
+    if lookup is None or upstream is None or hit is None or upstream <= hit:
+        return None
+    rate = lookup / (upstream - hit)
+    return rate if isfinite(rate) else None
+
+
+def bearable(saving: float | None, loss: float) -> float | None:
+    """S / (S + L): the share of wrong hits at which hits are worth nothing."""
+    return saving / (saving + loss) if saving is not None and saving > 0 else None
+
+
+def _missing(rate: float | None, gain: float | None) -> str:
+    if rate is None:
+        return f"fewer than {LEAST:.0f} recent look-ups"
+    if gain is None:
+        return f"fewer than {LEAST:.0f} recent answers of the upstream"
+    return "" if gain > 0 else "a hit is no faster than the upstream"
+
+
+def interval(hits: float, looks: float, deviations: float) -> tuple[float, float]:
+    """Bounds of a share by Wilson's score interval; `looks` > 0, and need not be whole."""
+    square = deviations * deviations
+    share = hits / looks
+    middle = (share + square / (2 * looks)) / (1 + square / looks)
+    reach = deviations / (1 + square / looks) * sqrt(share * (1 - share) / looks + square / (4 * looks**2))
+    return max(0.0, middle - reach), min(1.0, middle + reach)
