@@ -30,6 +30,7 @@ from proxy.ledger import Ledger
 from proxy.limits import Admission
 from proxy.logs import log_call
 from proxy.metrics import Metrics
+from proxy.recording import Recorder
 from proxy.reembedding import reembed
 from proxy.renewals import Renewals
 from proxy.server import DataPlane, Limits
@@ -81,6 +82,7 @@ class App:
     tasks: Tasks
     clock: Clock
     started: float
+    recorder: Recorder | None = None
     progress: Progress = field(default_factory=Progress)
     reload_error: str = ""
     """Why the categories on disk are not the ones in force; "" when they are."""
@@ -164,6 +166,7 @@ def _assemble(
         cache, forwarder, auditor, renewals, settings.expose_scores, settings.upstream.stale_after
     )
     ledger = Ledger(metrics.observe, log_call, strain.observe, economy.observe)
+    recorder = Recorder(settings.log.trace, cache.entries.get) if settings.log.trace else None
     bounds = settings.limits
     data_plane = DataPlane(
         exchange,
@@ -174,6 +177,7 @@ def _assemble(
         settings.tenancy.anonymous == "share",
         clock,
         ledger.publish,
+        recorder.note if recorder else None,
     )
     return App(
         settings,
@@ -188,6 +192,7 @@ def _assemble(
         tasks,
         clock,
         clock(),
+        recorder,
     )
 
 
@@ -202,7 +207,9 @@ def _admission(chosen: UpstreamSettings, waited: Callable[[float], None]) -> Adm
 
 
 def _background(app: App) -> dict[str, Coroutine[Any, Any, None]]:
+    recording = {"record-calls": app.recorder.run()} if app.recorder else {}
     return {
+        **recording,
         "warm-up": _warm_up(app),
         "sweep": _sweep(app),
         "watch-categories": _watch(app),

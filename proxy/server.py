@@ -18,7 +18,7 @@ from proxy.cache import Cache
 from proxy.dialects import Dialect
 from proxy.errors import Busy, CallError, NotAllowed, NotCached
 from proxy.exchange import Exchange, Trip
-from proxy.messages import Ambiguous, read_call, shown, tenant_digest
+from proxy.messages import Ambiguous, Call, read_call, shown, tenant_digest
 from proxy.passthrough import pass_through, read_body
 from proxy.report import Report
 from proxy.upstream import Upstream
@@ -48,6 +48,7 @@ class DataPlane:
         share_anonymous: bool,
         clock: Callable[[], float],
         publish: Callable[[Report], None],
+        record: Callable[[Call, Report], None] | None = None,
     ) -> None:
         self._exchange = exchange
         self._cache = cache
@@ -57,6 +58,7 @@ class DataPlane:
         self._share_anonymous = share_anonymous
         self._clock = clock
         self._publish = publish
+        self._record = record
         self.in_flight = 0
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -110,7 +112,11 @@ class DataPlane:
             return await self._bypass(request, report, "not-understood", body)
         report.tenant, report.model, report.stream = call.tenant[:12], call.reading.model, call.reading.stream
         report.query = shown(call.text or "")
-        return await self._exchange.answer(Trip(call, request, report, report.at))
+        try:
+            return await self._exchange.answer(Trip(call, request, report, report.at))
+        finally:
+            if self._record is not None:
+                self._record(call, report)
 
     def _tenant(self, headers: CIMultiDictProxy[str]) -> str | None:
         credentials = [

@@ -252,6 +252,11 @@ class Log(_Section):
     format: Literal["text", "json"] = Field(
         default="text", description="One line per record, or one JSON object."
     )
+    trace: Path | None = Field(
+        default=None,
+        description="File to which every call is added, with its question in clear text, for "
+        "`nearhit simulate`.",
+    )
 
 
 class Settings(_Section):

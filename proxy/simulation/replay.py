@@ -262,7 +262,8 @@ _HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 
 def _call(request: Request) -> Call:
     message = {"role": "user", "content": request.query}
-    body = json.dumps({"model": request.model or MODEL, "messages": [message]}).encode()
+    before = [{"role": "system", "content": request.context}] if request.context else []
+    body = json.dumps({"model": request.model or MODEL, "messages": [*before, message]}).encode()
     tenant = tenant_digest(request.tenant or TENANT)
     call = read_call(openai_chat, "/v1/chat/completions", _HEADERS, body, tenant, 0)
     assert call is not None

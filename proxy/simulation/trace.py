@@ -35,6 +35,8 @@ class Request(BaseModel):
     """How long the group's answer is right. None: for ever."""
     model: str | None = None
     tenant: str | None = None
+    context: str | None = None
+    """Stands for all else that a call says beside its question; calls of two contexts share no answers."""
 
 
 def read_trace(path: Path) -> list[Request]:
