@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from math import ceil, log, sqrt
 from typing import Generic, TypeVar
 
-LEAST, START, MOST = 4, 32, 1024
-"""Places that are always left, that are there at first, and that are never exceeded."""
+LEAST, START, MOST = 4, 8, 1024
+"""Places that are always left, that are there at first, and that are never exceeded. Few at first, so that
+what is usual is learned before the upstream is full."""
 WINDOW_S = 1.0
 WINDOW_CALLS = 8
 """A window ends when it has both lasted that long and brought so many answers."""
@@ -45,7 +46,8 @@ class _Window:
 
 
 class Limit:
-    """Additive increase, multiplicative decrease. With `least` = `most` it is a constant."""
+    """Additive increase, multiplicative decrease, and doubling up to the first decrease. With `least` =
+    `most` it is a constant."""
 
     def __init__(self, least: int = LEAST, most: int = MOST, start: int = START) -> None:
         self._least, self._most = least, most
@@ -53,6 +55,7 @@ class Limit:
         self._usual: OrderedDict[Kind, float] = OrderedDict()
         """log of the time to the first byte, of the kinds seen last."""
         self._window = _Window()
+        self._cut = False
 
     @property
     def places(self) -> int:
@@ -85,15 +88,18 @@ class Limit:
         window.logs[kind] = total + time, count + 1
 
     def _step(self, window: _Window) -> None:
-        answers = window.calls - window.failures
-        if window.failures > TOO_MANY_FAILURES * window.calls:
-            self._limit *= CUT_FOR_FAILURES
-        elif answers and window.slower / answers > SLOWER:
-            self._limit *= CUT_FOR_SLOWNESS
-        elif window.most_in_use >= NEARLY_ALL * self.places:
-            self._limit += sqrt(self._limit)
-        self._limit = min(max(self._limit, self._least), self._most)
+        self._limit = min(max(self._stepped(window), self._least), self._most)
         self._learn(window)
+
+    def _stepped(self, window: _Window) -> float:
+        limit, answers = self._limit, window.calls - window.failures
+        failed = window.failures > TOO_MANY_FAILURES * window.calls
+        if failed or (answers and window.slower / answers > SLOWER):
+            self._cut = True
+            return limit * (CUT_FOR_FAILURES if failed else CUT_FOR_SLOWNESS)
+        if window.most_in_use >= NEARLY_ALL * self.places:
+            return limit + (sqrt(limit) if self._cut else limit)
+        return limit
 
     def _learn(self, window: _Window) -> None:
         """Faster is believed at once. Slower only with half the limit in use, or when it is as low as it
