@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 GATHER = 0.05
 """Seconds that a write waits for others to go with it."""
 BATCH = 64
+HANDED_OVER = 2
+"""Entries that a scan gives at once: the reader may let others run before it takes more."""
 ATTEMPTS = 5
 """Failed attempts to write one document after which it is dropped."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
@@ -140,12 +142,14 @@ class BufferedDocuments:
             await self._documents.revector(fingerprint, vectors)
 
     async def scan(self) -> AsyncIterator[list[tuple[Entry, Vector | None]]]:
-        """As the store's, without what was deleted here since the scan began."""
+        """As the store's, in smaller batches, without what was deleted here since the scan began."""
         deleted = set(self._doomed)
         self._scans.append(deleted)
         try:
             async for batch in self._documents.scan():
-                yield [(entry, vector) for entry, vector in batch if entry.id not in deleted]
+                for start in range(0, len(batch), HANDED_OVER):
+                    some = batch[start : start + HANDED_OVER]
+                    yield [(entry, vector) for entry, vector in some if entry.id not in deleted]
         finally:
             self._scans.remove(deleted)
 

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable
+from time import perf_counter
 
 from storage.base import Entry, Vector
 from storage.buffered import BufferedDocuments
 from storage.entries import Entries
+
+AT_ONCE_S = 0.002
+"""Before others run: adding one vector to a partition that grows can take as long."""
 
 
 async def rebuild(
@@ -45,10 +49,13 @@ async def rebuild(
             on_foreign(entry.id)
         loaded += 1
 
+    since = perf_counter()
     async for batch in documents.scan():
         for entry, vector in batch:
             add(entry, vector)
-        gc.freeze()
         on_progress(loaded)
-        await asyncio.sleep(0)
+        if perf_counter() - since > AT_ONCE_S:
+            gc.freeze()
+            await asyncio.sleep(0)
+            since = perf_counter()
     return loaded

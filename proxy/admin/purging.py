@@ -113,7 +113,7 @@ async def _in_store(app: App, wanted: Wanted) -> dict[str, Entry]:
     """What memory does not know yet. Raises `Unavailable` for what cannot be had or compared now."""
     if app.progress.done and not (wanted.vector is not None and app.progress.to_embed):
         return {}
-    found, current = dict[str, Entry](), app.cache.embedder.fingerprint
+    found, current, breath = dict[str, Entry](), app.cache.embedder.fingerprint, walk.Breath()
     try:
         async for batch in app.cache.documents.scan():
             if wanted.vector is not None and any(e.fingerprint not in ("", current) for e, _ in batch):
@@ -121,7 +121,7 @@ async def _in_store(app: App, wanted: Wanted) -> dict[str, Entry]:
                     "answers of another embedding model are not comparable yet; try again later"
                 )
             found.update((entry.id, entry) for entry, vector in batch if wanted.stored(entry, vector))
-            await asyncio.sleep(0)
+            await breath.take()
     except StorageError as error:
         raise Unavailable(f"what is not loaded yet could not be looked through: {error}") from error
     return found
