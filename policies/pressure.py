@@ -233,16 +233,15 @@ class Pressure:
             if first_byte_s is not None:
                 self._first_byte.note(first_byte_s, now, self.calm)
 
-    def ended(self, duration_s: float | None, ok: bool, now: float, tokens: float = 0.0) -> None:
-        """A call is over. Not `ok`: 429, 5xx, a timeout, unreachable, broken off. `duration_s`: since
-        `began`; None: it says nothing, as the caller left or the request was refused. `tokens`: roughly how
-        long the answer was; durations are compared per token."""
+    def ended(self, duration_s: float | None, ok: bool | None, now: float, tokens: float = 0.0) -> None:
+        """A call is over. Not `ok`: 429, 5xx, a timeout, unreachable, broken off; None: it says nothing, as
+        the caller left or asked for something impossible. `duration_s`: since `began`; None: not to be
+        learned from. `tokens`: roughly how long the answer was; durations are compared per token."""
         self._advance(now)
-        self._quiet_since = now
-        if not ok:
-            self._failures.note(1.0, now)
-        elif duration_s is not None:
-            self._failures.note(0.0, now)
+        if ok is not None:
+            self._quiet_since = now
+            self._failures.note(0.0 if ok else 1.0, now)
+        if ok and duration_s is not None:
             self._duration.note(duration_s / (OVERHEAD_TOKENS + tokens), now, self.calm)
             self._pace.note(duration_s, now, self.calm)
             self._learn_capacity(now)

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 
 from embeddings.base import Embedder, EmbeddingError
 from embeddings.opening import open_embedder
@@ -20,7 +21,7 @@ from policies.book import Book
 from policies.classifier import Classifier
 from policies.errors import ConfigError
 from policies.prices import Prices
-from proxy.auditing import Auditor, Strain
+from proxy.auditing import Auditor
 from proxy.cache import Cache, Rules
 from proxy.economy import Economy
 from proxy.exchange import Exchange
@@ -28,6 +29,8 @@ from proxy.forwarding import Forwarder
 from proxy.judge import Judge
 from proxy.ledger import Ledger
 from proxy.limits import Admission
+from proxy.load import Load
+from proxy.load_scraper import Names, Scraper
 from proxy.logs import log_call
 from proxy.metrics import Metrics
 from proxy.recording import Recorder
@@ -137,7 +140,7 @@ async def open_app(
         tasks = Tasks()
         stack.push_async_callback(tasks.close)
         app = _assemble(settings, cache, upstream, tasks, clock, judge, prices)
-        background = [tasks.spawn(work, name) for name, work in _background(app).items()]
+        background = [tasks.spawn(work, name) for name, work in _background(app, upstream_url).items()]
         try:
             yield app
         finally:
@@ -158,14 +161,15 @@ def _assemble(
 ) -> App:  # fmt: skip
     metrics, economy = Metrics(), Economy(cache, prices)
     admission = _admission(settings.upstream, metrics.waited)
-    forwarder = Forwarder(cache, upstream, tasks, clock, settings.limits.answer_bytes, admission)
-    strain = Strain(lambda: forwarder.under_way, settings.audit.in_flight, clock)
-    auditor = Auditor(cache, forwarder, tasks, clock, strain, judge, settings.audit.pairs)
+    load = Load(settings.upstream.capacity)
+    cache.pressure = load.level
+    forwarder = Forwarder(cache, upstream, tasks, clock, settings.limits.answer_bytes, load, admission)
+    auditor = Auditor(cache, forwarder, tasks, clock, judge, settings.audit.pairs)
     renewals = Renewals(cache, forwarder, tasks)
     exchange = Exchange(
         cache, forwarder, auditor, renewals, settings.expose_scores, settings.upstream.stale_after
     )
-    ledger = Ledger(metrics.observe, log_call, strain.observe, economy.observe)
+    ledger = Ledger(metrics.observe, log_call, economy.observe)
     recorder = Recorder(settings.log.trace, cache.entries.get) if settings.log.trace else None
     bounds = settings.limits
     data_plane = DataPlane(
@@ -206,15 +210,28 @@ def _admission(chosen: UpstreamSettings, waited: Callable[[float], None]) -> Adm
 # What goes on beside the calls
 
 
-def _background(app: App) -> dict[str, Coroutine[Any, Any, None]]:
-    recording = {"record-calls": app.recorder.run()} if app.recorder else {}
-    return {
-        **recording,
+def _background(app: App, upstream_url: str) -> dict[str, Coroutine[Any, Any, None]]:
+    works = {
+        "tend-load": app.forwarder.load.tend(),
         "warm-up": _warm_up(app),
         "sweep": _sweep(app),
         "watch-categories": _watch(app),
         "tend-index": app.cache.entries.partitions.tend(),
     }
+    if app.recorder is not None:
+        works["record-calls"] = app.recorder.run()
+    if (scraper := _scraper(app, upstream_url)) is not None:
+        works["scrape-load"] = scraper.run()
+    return works
+
+
+def _scraper(app: App, upstream_url: str) -> Scraper | None:
+    chosen = app.settings.upstream
+    if chosen.metrics_url is None:
+        return None
+    url = urljoin(upstream_url, chosen.metrics_url)
+    names = Names(chosen.metrics_waiting, chosen.metrics_running, chosen.metrics_cache)
+    return Scraper(url, names, app.forwarder.load.of(""))
 
 
 async def _warm_up(app: App) -> None:

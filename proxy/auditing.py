@@ -20,8 +20,6 @@ from proxy.flights import Flight
 from proxy.forwarding import Forwarder
 from proxy.judge import Judge
 from proxy.messages import Call
-from proxy.metrics import upstream_error
-from proxy.report import Report
 from proxy.tasks import Tasks
 
 log = logging.getLogger("nearhit.auditing")
@@ -31,26 +29,6 @@ AT_ONCE = 8
 LARGE = 64 * 2**10
 """Bytes of two answers above which they are read on a thread."""
 DEADLINE_S = 300.0
-CALM_S = 60.0
-"""After a failure of the upstream before it is asked for anything but callers' own calls."""
-
-
-class Strain:
-    """Whether the upstream has enough to do: 1 when it has, else 0."""
-
-    def __init__(self, under_way: Callable[[], int], bound: int, clock: Callable[[], float]) -> None:
-        self._under_way = under_way
-        self._bound = bound
-        self._clock = clock
-        self._failed = float("-inf")
-
-    def observe(self, report: Report) -> None:
-        if upstream_error(report):
-            self._failed = self._clock()
-
-    def __call__(self) -> float:
-        busy = self._under_way() > self._bound or self._clock() - self._failed < CALM_S
-        return 1.0 if busy else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +51,15 @@ class Auditor:
         forwarder: Forwarder,
         tasks: Tasks,
         clock: Callable[[], float],
-        pressure: Callable[[], float],
         judge: Judge | None = None,
         pairs: Path | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        """`pressure` of the upstream: nothing is asked of it unless that is 0. `draw`: uniform in [0, 1)."""
+        """`draw`: uniform in [0, 1)."""
         self._cache = cache
         self._forwarder = forwarder
         self._tasks = tasks
         self._clock = clock
-        self._pressure = pressure
         self._judge = judge
         self._pairs = pairs
         self._draw = draw
@@ -99,9 +75,11 @@ class Auditor:
             self._spawn(self._ask(hit), hit)
 
     def _may(self, hit: Hit) -> bool:
-        """Repeats to the letter say nothing about a threshold."""
+        """Repeats to the letter say nothing about a threshold, and an upstream under pressure is not asked
+        for more."""
         asked_for = hit.found.tier == "semantic" and hit.call.controls.write
-        return asked_for and self._running < AT_ONCE and self._pressure() == 0
+        calm = self._cache.pressure(hit.call.reading.model) == 0
+        return asked_for and calm and self._running < AT_ONCE
 
     def shadowed(self, hit: Hit, flight: Flight) -> None:
         """What would have been a hit: the caller's own call brings the fresh answer."""

@@ -77,6 +77,11 @@ class Flight:
     _room: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
+    def size(self) -> int:
+        """Bytes that arrived so far."""
+        return self._size
+
+    @property
     def whole(self) -> list[bytes] | None:
         """All that arrived so far; None once it outgrew `capacity`."""
         return self._chunks if self._size <= self.capacity else None

@@ -18,6 +18,7 @@ from proxy.dialects.base import JsonObject, dump
 from proxy.errors import CallError, Unreachable
 from proxy.flights import Flight, Flights, Question, Rider
 from proxy.limits import Admission, Place
+from proxy.load import Load, Track
 from proxy.sse import Splitter
 from proxy.tasks import Tasks
 from proxy.upstream import Answer, Head, Read, Upstream, forwarded
@@ -41,9 +42,11 @@ class Forwarder:
         tasks: Tasks,
         clock: Callable[[], float],
         answer_bytes: int,
+        load: Load,
         admission: Admission | None = None,
     ) -> None:
-        """`admission`: None lets every call go up at once."""
+        """`load` is told of every call. `admission`: None lets every call go up at once."""
+        self.load = load
         self.flights = Flights()
         self.outage = Outage()
         self.admission = admission
@@ -61,45 +64,50 @@ class Forwarder:
         """`private`: neither joined by others nor stored. `background`: nobody waits for it. The flight has
         no riders yet: board it before the next await."""
         private = private or not question.call.controls.write
+        reading = question.call.reading
+        track = self.load.of(reading.model).began(reading.model, reading.stream)
         flight = Flight(
             question, secrets.token_hex(12), self._clock(), self._answer_bytes, private, background
         )
         if not private:
             self.flights.add(flight)
         self.under_way += 1
-        flight.task = self._tasks.spawn(self._fly(flight), name=f"flight-{flight.entry_id}")
+        flight.task = self._tasks.spawn(self._fly(flight, track), name=f"flight-{flight.entry_id}")
         # Not in a `finally` of the task's: a task that is cancelled before its first step has none.
-        flight.task.add_done_callback(lambda _: self._over(flight))
+        flight.task.add_done_callback(lambda _: self._over(flight, track))
         return flight
 
-    def _over(self, flight: Flight) -> None:
+    def _over(self, flight: Flight, track: Track) -> None:
         self.under_way -= 1
         self.flights.remove(flight)
+        track.given_up()
         if not flight.landed:
             flight.fail(Unreachable("the call was given up"))
         flight.conclude(None)
 
-    async def _fly(self, flight: Flight) -> None:
+    async def _fly(self, flight: Flight, track: Track) -> None:
         question = flight.question
         reading, priority = question.call.reading, question.policy.category.priority
         try:
             if self.admission is None:
-                head = await self._travel(flight)
+                head = await self._travel(flight, track)
             else:
                 kind = reading.model, reading.stream
                 async with self.admission.place(
                     kind, priority, question.call.tenant, flight.background
                 ) as place:
-                    head = await self._travel(flight, place)
+                    head = await self._travel(flight, track, place)
         except CallError as error:
+            track.failed(error)
             flight.fail(error)
         else:
             await self._keep(flight, head)
 
-    async def _travel(self, flight: Flight, place: Place | None = None) -> Head:
+    async def _travel(self, flight: Flight, track: Track, place: Place | None = None) -> Head:
         flight.sent = True
         try:
             async with self._open(flight) as answer:
+                track.answered(answer.head)
                 self._answered(flight, answer.head, place)
                 async for chunk in answer.chunks():
                     await flight.push(chunk)
@@ -107,6 +115,7 @@ class Forwarder:
             if not flight.head.done():
                 self._unanswered(flight, error, place)
             raise
+        track.landed(flight.size)
         flight.land()
         return answer.head
 

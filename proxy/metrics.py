@@ -143,6 +143,7 @@ class State(Collector):
                 f"nearhit_documents_{name}", f"Of the document store: {name}", documents[name]
             )
         yield from self._upstream()
+        yield from self._load()
         yield from self._audited()
         yield from self._economics()
         yield _gauge("nearhit_index_loaded", "Stored answers that were loaded at start", app.progress.loaded)
@@ -171,23 +172,37 @@ class State(Collector):
             refused.add_metric([reason], count)
         yield refused
 
+    def _load(self) -> Iterator[Family]:
+        pressures = GaugeMetricFamily("nearhit_pressure", "Load, 0 to 1", labels=["upstream"])
+        parts = GaugeMetricFamily(
+            "nearhit_pressure_signal", "What it is made of, 0 to 1", labels=["upstream", "signal"]
+        )
+        for name, upstream in self._app.forwarder.load.upstreams.items():
+            pressures.add_metric([name], upstream.highest)
+            for signal, value in upstream.signals().items():
+                parts.add_metric([name, signal], value)
+        yield from (pressures, parts)
+
     def _audited(self) -> list[Family]:
         cache = self._app.cache
         verdicts = CounterMetricFamily("nearhit_audits", "Verdicts on hits", labels=["category", "verdict"])
         for (name, verdict), count in cache.audits.verdicts.items():
             verdicts.add_metric([name, verdict], count)
         thresholds = GaugeMetricFamily("nearhit_threshold", "Threshold in force", labels=["category"])
+        lifetimes = GaugeMetricFamily("nearhit_ttl_seconds", "Lifetime in force", labels=["category"])
         rates = [
             GaugeMetricFamily(f"nearhit_wrong_rate{end}", f"Share of wrong hits{what}", labels=["category"])
             for end, what in (("", ""), ("_lower", ", at least"), ("_upper", ", at most"))
         ]
         for name, category in cache.rules.book.categories.items():
-            thresholds.add_metric([name], cache.policy(name, cache.pressure("")).threshold)
+            policy = cache.policy(name, cache.pressure(""))
+            thresholds.add_metric([name], policy.threshold)
+            lifetimes.add_metric([name], policy.ttl)
             share = cache.audits.estimate(category).wrong
             if share.whole:
                 for family, value in zip(rates, (share.value, share.low, share.high), strict=True):
                     family.add_metric([name], value)
-        return [verdicts, thresholds, *rates]
+        return [verdicts, thresholds, lifetimes, *rates]
 
     def _economics(self) -> list[Family]:
         app, now = self._app, self._app.clock()

@@ -69,6 +69,12 @@ def _origin(url: str) -> str:
     return url.rstrip("/")
 
 
+def _metrics(url: str) -> str:
+    if not url.startswith("/") and urlsplit(url).scheme not in ("http", "https"):
+        raise ValueError("should be a path such as /metrics, or an http URL")
+    return url
+
+
 def _document_store(url: str) -> str:
     if url != "memory" and not url.startswith(_STORES):
         raise ValueError(
@@ -142,6 +148,23 @@ class Upstream(_Section):
         default=256, description="Calls that may wait for a place under that limit; beyond them 429."
     )
     queue_timeout: Duration = Field(default=10.0, description="Longest wait for a place; then 429.")
+    capacity: Count | None = Field(
+        default=None,
+        description="Calls that it serves at once, for the pressure that bends policies. None: learned.",
+    )
+    metrics_url: Annotated[str, AfterValidator(_metrics)] | None = Field(
+        default=None,
+        description="Its own Prometheus metrics: a URL, or a path such as `/metrics`. None: not asked for.",
+    )
+    metrics_waiting: str = Field(
+        default="vllm:num_requests_waiting", description="Metric of calls that wait there."
+    )
+    metrics_running: str = Field(
+        default="vllm:num_requests_running", description="Metric of calls that are served there."
+    )
+    metrics_cache: str = Field(
+        default="vllm:kv_cache_usage_perc", description="Metric of the share of its cache in use, 0 to 1."
+    )
 
 
 class Listen(_Section):
@@ -226,9 +249,6 @@ class Limits(_Section):
 
 
 class Audit(_Section):
-    in_flight: Count = Field(
-        default=64, description="Calls on their way up above which no hit is checked by another call."
-    )
     pairs: Path | None = Field(
         default=None,
         description="File to which checked pairs of questions are added, in clear text, for `nearhit tune`.",

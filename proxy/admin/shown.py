@@ -68,17 +68,25 @@ def total(tallies: list[Tally]) -> Json:
 
 def category(category: Category, app: App) -> Json:
     """With the policy in force, which pressure may have bent."""
-    policy = app.cache.policy(category.name, app.cache.pressure(""))
     usage = app.cache.entries.usage()["categories"]
     shown = _finite(asdict(category))
     del shown["examples"]
     return {
         **shown,
         "example_count": len(category.examples),
-        "in_force": {"threshold": policy.threshold, "ttl": policy.ttl, "pressure": policy.pressure},
+        **bent(category, app),
         "usage": usage.get(category.name),
         "audit": {**shown["audit"], **estimate(category, app.cache)},
         "tally": tally(app.ledger.tallies.get(category.name) or Tally()),
+    }
+
+
+def bent(category: Category, app: App) -> Json:
+    """Without pressure, and under what there is where it is highest."""
+    base, now = app.cache.policy(category.name, 0.0), app.cache.policy(category.name, app.cache.pressure(""))
+    return {
+        "base": {"threshold": base.threshold, "ttl": base.ttl},
+        "in_force": {"threshold": now.threshold, "ttl": now.ttl, "pressure": now.pressure},
     }
 
 

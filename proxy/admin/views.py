@@ -104,6 +104,15 @@ async def category(app: App, name: str) -> Json:
     return shown.category(book.categories[name], app)
 
 
+async def load(app: App) -> Json:
+    book = app.cache.rules.book
+    return {
+        "pressure": app.forwarder.load.highest,
+        "upstreams": app.forwarder.load.shown(),
+        "categories": {each.name: shown.bent(each, app) for each in book.categories.values()},
+    }
+
+
 async def recent(app: App, given: Recent) -> Json:
     return {"calls": [shown.report(each) for each in islice(reversed(app.ledger.recent), given.limit)]}
 

@@ -171,7 +171,7 @@ def test_whatever_happens_the_pressure_is_bounded_and_settles(
         assert pressure.signals(now).keys() == BOUNDS.keys()
         assert all(0.0 <= value <= 1.0 for value in pressure.signals(now).values())
     while pressure.in_flight:
-        pressure.ended(None, True, now)
+        pressure.ended(None, None, now)
     for _ in range(300):
         now += 0.5
         pressure.level(now)

@@ -20,10 +20,8 @@ from world import MakeWorld, World
 
 from policies.audit import EVIDENCE
 from proxy import auditing
-from proxy.auditing import Strain
 from proxy.demo_upstream import Behaviour
 from proxy.judge import MOST_ANSWER, Judge
-from proxy.report import Report
 from proxy.settings import Judge as Chosen
 
 ASKED = "audited how are you today my dear friend"
@@ -263,32 +261,17 @@ async def test_an_audit_that_fails_says_nothing(world: World) -> None:
     assert await world.upstream_calls() == 2
 
 
-async def test_no_audit_while_the_upstream_fails(make_world: MakeWorld) -> None:
-    clock = Clock()
-    world = await make_world(clock=clock)
+async def test_no_audit_while_the_upstream_is_under_pressure(world: World) -> None:
     await world.ask(ASKED)
     await settled(world)
-    await world.ask("audited something else that nobody knows", headers={"X-Demo-Status": "503"})
+    world.app.cache.pressure = lambda model: 0.1
+    await world.ask(REWORDED)
+    await settled(world)
+    assert await world.upstream_calls() == 1
+    world.app.cache.pressure = lambda model: 0.0
     await world.ask(REWORDED)
     await settled(world)
     assert await world.upstream_calls() == 2
-    clock.now += auditing.CALM_S + 1
-    await world.ask(REWORDED)
-    await settled(world)
-    assert await world.upstream_calls() == 3
-
-
-def test_strain_is_calls_under_way_or_a_recent_failure() -> None:
-    clock, under_way = Clock(), 3
-    strain = Strain(lambda: under_way, 3, clock)
-    assert strain() == 0
-    under_way = 4
-    assert strain() == 1
-    under_way = 0
-    strain.observe(Report(clock(), "/", status=200, forwarded=True))
-    assert strain() == 0
-    strain.observe(Report(clock(), "/", status=429, forwarded=True))
-    assert strain() == 1
 
 
 # A judge
