@@ -88,9 +88,7 @@ def served(stored: dict[str, str], answers: list[Answer]) -> bool:
 async def test_a_stalled_upstream(make_world: MakeWorld, together: bool) -> None:
     port = free_port()
     async with demo_process(port) as process:
-        world = await make_world(
-            upstream_url=f"http://127.0.0.1:{port}", upstream={"stale_after": 0.3, "first_byte_timeout": 15}
-        )
+        world = await make_world(upstream_url=f"http://127.0.0.1:{port}", upstream={"stale_after": 0.3})
         stored = await with_stale_answers(world)
         os.kill(process.pid, signal.SIGSTOP)
         asking = [world.ask(text) for text in TEXTS]
