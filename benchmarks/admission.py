@@ -12,6 +12,7 @@ import random
 import re
 import tempfile
 from collections import defaultdict
+from contextlib import AsyncExitStack
 from pathlib import Path
 from statistics import quantiles
 from time import monotonic
@@ -53,11 +54,13 @@ async def measured(limit: str, callers: int, seconds: float) -> Taken:
         for name, priority in PRIORITIES.items():
             policy = f"{{name: {name}, threshold: 0.99, ttl: 1h, priority: {priority}}}"
             (Path(folder) / f"{name}.yaml").write_text(policy)
-        async with run_demo_upstream("127.0.0.1", 0, Behaviour(capacity=PLACES, queue=10_000)) as upstream:
-            async with serving(settings(limit, upstream, Path(folder))) as banner:
-                found = re.search(r"data plane +(http://\S+)", banner)
-                assert found, banner
-                await drive(found[1], callers, seconds, taken)
+        async with AsyncExitStack() as stack:
+            behaviour = Behaviour(capacity=PLACES, queue=10_000)
+            upstream = await stack.enter_async_context(run_demo_upstream("127.0.0.1", 0, behaviour))
+            banner = await stack.enter_async_context(serving(settings(limit, upstream, Path(folder))))
+            found = re.search(r"data plane +(http://\S+)", banner)
+            assert found, banner
+            await drive(found[1], callers, seconds, taken)
     return taken
 
 
