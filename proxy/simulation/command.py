@@ -20,13 +20,14 @@ from policies.book import Book
 from policies.classifier import Classifier
 from policies.errors import ConfigError
 from policies.model import Category
+from policies.prices import Prices
 from proxy.app import make_rules
 from proxy.cache import Rules
 from proxy.kept_vectors import KeptVectors, open_kept
 from proxy.settings import Settings, load_settings
 from proxy.simulation.figures import Outcome, load_of
-from proxy.simulation.queueing import Service
-from proxy.simulation.replay import Conditions, Played, Policy, replay, replay_bound
+from proxy.simulation.queueing import Ride, Service
+from proxy.simulation.replay import MODEL, Conditions, Played, Policy, replay, replay_bound
 from proxy.simulation.report import as_page
 from proxy.simulation.shown import as_grid, as_json, side_by_side
 from proxy.simulation.trace import Request, compressed, oracle, read_trace, sharpened
@@ -122,7 +123,7 @@ _Path = click.Path(path_type=Path)
     help="Raise the rate of each half minute to this power, in the same time overall.",
 )
 @click.option("--entries", type=click.IntRange(1), help="Most entries in memory; else the setting's.")
-@click.option("--price", type=_Number(0), help="Money per million tokens of answers.")
+@click.option("--prices", type=_Path, help="File with the models' prices; else the setting's.")
 @click.option("--categories", type=_Path, help="Folder of categories; else the setting's.")
 @click.option("--config", type=_Path, help="Settings file; else nearhit.yaml, if any.")
 def simulate(
@@ -140,7 +141,7 @@ def simulate(
     speed_up: float,
     burst: float,
     entries: int | None,
-    price: float | None,
+    prices: Path | None,
     categories: Path | None,
     config: Path | None,
 ) -> None:
@@ -154,14 +155,19 @@ def simulate(
         raise click.UsageError("--queue and --slowdown need --capacity: without it nothing ever waits")
     if report is not None and not report.absolute().parent.is_dir():
         raise click.UsageError(f"--report: there is no folder {report.parent}; make it first")
-    flags = {"categories": categories and str(categories), "capacity.entries": entries}
+    flags = {
+        "categories": categories and str(categories),
+        "prices": prices and str(prices),
+        "capacity.entries": entries,
+    }
     service = Service(capacity, queue, first_token, token_time, slowdown)
     try:
         settings = load_settings(config, os.environ, flags)
         requests = sharpened(compressed(read_trace(trace), speed_up), burst)
+        table = Prices.read(settings.prices)
         conditions = Conditions(service, settings.capacity.entries, lookup_ms / 1000)
         played = asyncio.run(simulated(requests, Plan(names, threshold, settings, conditions)))
-        outcomes = outcomes_of(requests, played, conditions, price)
+        outcomes = outcomes_of(requests, played, conditions, table)
         if report is not None:
             report.write_text(as_page(outcomes, conditions), encoding="utf-8")
     except ConfigError as error:
@@ -215,15 +221,20 @@ async def _policy(name: str, plan: Plan, embedder: Embedder) -> Policy:
 
 
 def outcomes_of(
-    trace: Sequence[Request], played: Mapping[str, Played], conditions: Conditions, price: float | None
+    trace: Sequence[Request], played: Mapping[str, Played], conditions: Conditions, prices: Prices
 ) -> dict[str, Outcome]:
     """Between the two bounds: no cache at all, and one that knows the labels."""
+
+    def cost(ride: Ride) -> float | None:
+        """Of the answer: a trace does not tell how much was read for it."""
+        return prices.cost(trace[ride.number].model or MODEL, 0, ride.tokens)
+
     answered = {"none": [False] * len(trace), "oracle": oracle(trace)}
     bounds = {name: replay_bound(trace, known, conditions) for name, known in answered.items()}
     journals = {"none": bounds["none"], **{name: each.journal for name, each in played.items()}, **bounds}
     return {
         name: Outcome(
-            load=load_of(journal, conditions.service, price),
+            load=load_of(journal, conditions.service, cost),
             journal=journal,
             table=played[name].table if name in played else None,
         )

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from proxy.simulation.queueing import Service
+from proxy.simulation.queueing import Ride, Service
 from proxy.simulation.rows import Table
 from proxy.simulation.traffic import Journal
 
-MILLION = 1_000_000
 Numbers = NDArray[np.float64] | NDArray[np.int64]
 
 
@@ -53,7 +52,7 @@ class Load:
     """Of all requests that got an answer, from memory or not, to the end of it."""
     pressure: Spread
     cost: float | None
-    """In the currency of the price; None without one."""
+    """Of the answers whose model has a price, in the currency of the prices; None where none has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +63,19 @@ class Outcome:
     """None for the bounds, which have no memory of their own."""
 
 
-def load_of(journal: Journal, service: Service, price: float | None) -> Load:
-    """`price` per million tokens."""
-    tokens = sum(ride.tokens for ride in journal.rides)
+def load_of(journal: Journal, service: Service, cost: Callable[[Ride], float | None]) -> Load:
+    costs = [each for ride in journal.rides if (each := cost(ride)) is not None]
     answered = journal.latency[~np.isnan(journal.latency)]
     return Load(
         calls=len(journal.rides) + journal.refused,
         refused=journal.refused,
-        tokens=tokens,
+        tokens=sum(ride.tokens for ride in journal.rides),
         busy=_busy(journal, service),
         waiting=Spread.of(journal.waiting),
         wait_s=Spread.of([ride.started - ride.sent for ride in journal.rides]),
         latency_s=Spread.of(answered),
         pressure=Spread.of(journal.pressure),
-        cost=None if price is None else tokens * price / MILLION,
+        cost=sum(costs) if costs else None,
     )
 
 

@@ -91,7 +91,8 @@ def test_latencies_are_those_of_a_schedule_worked_out_by_hand(simulate: Simulate
     trace = [{"t": t, "query": f"number {t}", "tokens_out": 20} for t in range(3)]
     trace.append({"t": 4, "query": "number 0", "tokens_out": 20})
     options = ("--capacity", "1", "--first-token", "1", "--token-time", "0.1", "--lookup-ms", "0")
-    load = outcome(simulate(trace, "--json", *options, "--price", "500"))["upstream"]
+    Path("prices.yaml").write_text("{as_of: 2026-01-01, prices: [{models: ['*'], input: 9, output: 500}]}")
+    load = outcome(simulate(trace, "--json", *options, "--prices", "prices.yaml"))["upstream"]
     exact = load["exact"]
     assert exact["latency_s"]["max"] == pytest.approx(7.0, abs=0.001)
     assert exact["wait_s"] == pytest.approx({"mean": 2.0, "p50": 2.0, "p95": 3.8, "p99": 3.96, "max": 4.0})
@@ -154,7 +155,7 @@ def test_the_page_needs_nothing_from_elsewhere(simulate: Simulate, tmp_path: Pat
     trace = [
         {"t": n, "query": f"<b> number {n % 5}", "group": f"{n % 5}", "category": "<i>"} for n in range(90)
     ]
-    result = simulate(trace, "--capacity", "2", "--report", "out.html", "--price", "2")
+    result = simulate(trace, "--capacity", "2", "--report", "out.html")
     assert result.exit_code == 0, result.output
     page = (tmp_path / "out.html").read_text()
     for title in ("hits, share of requests", "calls in its queue", "pressure", "latency, 95th percentile, s"):
@@ -182,6 +183,7 @@ def test_a_single_request_can_be_shown(simulate: Simulate, tmp_path: Path) -> No
         (("--burst", "inf"), "not a finite number"),
         (("--report", "no/such/folder/out.html"), "there is no folder"),
         (("--policy", "none"), "--policy"),
+        (("--prices", "no.yaml"), "no.yaml"),
     ],
 )
 def test_bad_options_are_named(simulate: Simulate, options: tuple[str, ...], complaint: str) -> None:
