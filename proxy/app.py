@@ -22,6 +22,7 @@ from policies.classifier import Classifier
 from policies.errors import ConfigError
 from policies.prices import Prices
 from proxy.auditing import Auditor
+from proxy.batches import Batches
 from proxy.cache import Cache, Rules
 from proxy.economy import Economy
 from proxy.exchange import Exchange
@@ -169,11 +170,13 @@ def _assemble(
     exchange = Exchange(
         cache, forwarder, auditor, renewals, settings.expose_scores, settings.upstream.stale_after
     )
+    batches = Batches(cache, forwarder, tasks, settings.limits.answer_bytes, settings.expose_scores)
     ledger = Ledger(metrics.observe, log_call, economy.observe)
     recorder = Recorder(settings.log.trace, cache.entries.get) if settings.log.trace else None
     bounds = settings.limits
     data_plane = DataPlane(
         exchange,
+        batches,
         cache,
         upstream,
         Limits(bounds.in_flight, bounds.body_bytes, bounds.parse_bytes),

@@ -19,6 +19,7 @@ from proxy.errors import CallError, Unreachable
 from proxy.flights import Flight, Flights, Question, Rider
 from proxy.limits import Admission, Place
 from proxy.load import Load, Track
+from proxy.messages import Call
 from proxy.sse import Splitter
 from proxy.tasks import Tasks
 from proxy.upstream import Answer, Head, Read, Upstream, forwarded
@@ -86,24 +87,64 @@ class Forwarder:
         flight.conclude(None)
 
     async def _fly(self, flight: Flight, track: Track) -> None:
-        question = flight.question
-        reading, priority = question.call.reading, question.policy.category.priority
+        call, priority = flight.question.call, flight.question.policy.category.priority
         try:
-            if self.admission is None:
-                head = await self._travel(flight, track)
-            else:
-                kind = reading.model, reading.stream
-                async with self.admission.place(
-                    kind, priority, question.call.tenant, flight.background
-                ) as place:
-                    head = await self._travel(flight, track, place)
+            async with self._place(call, priority, flight.background) as place:
+                head = await self._travel(flight, track, place)
         except CallError as error:
             track.failed(error)
             flight.fail(error)
         else:
             await self._keep(flight, head)
 
-    async def _travel(self, flight: Flight, track: Track, place: Place | None = None) -> Head:
+    @asynccontextmanager
+    async def visit(self, call: Call, body: bytes, priority: int) -> AsyncIterator[Answer]:
+        """A way up of its own: nobody rides along, and nothing is stored. Raises `CallError`."""
+        track = self.load.of(call.reading.model).began(call.reading.model, call.reading.stream)
+        self.under_way += 1
+        try:
+            async with (
+                self._place(call, priority) as place,
+                self._visited(call, body, track, place) as answer,
+            ):
+                yield answer
+            track.landed(int(answer.head.headers.get("Content-Length", 0)))
+        except CallError as error:
+            track.failed(error)
+            raise
+        finally:
+            track.given_up()
+            self.under_way -= 1
+
+    @asynccontextmanager
+    async def _visited(
+        self, call: Call, body: bytes, track: Track, place: Place | None
+    ) -> AsyncIterator[Answer]:
+        answered = False
+        try:
+            async with self._send(call, body) as answer:
+                answered = True
+                track.answered(answer.head)
+                self._reached(answer.head, place)
+                yield answer
+        except CallError as error:
+            if not answered:
+                self.outage.failed()
+                self._missed(error, place)
+            raise
+
+    @asynccontextmanager
+    async def _place(
+        self, call: Call, priority: int, background: bool = False
+    ) -> AsyncIterator[Place | None]:
+        if self.admission is None:
+            yield None
+            return
+        kind = call.reading.model, call.reading.stream
+        async with self.admission.place(kind, priority, call.tenant, background) as place:
+            yield place
+
+    async def _travel(self, flight: Flight, track: Track, place: Place | None) -> Head:
         flight.sent = True
         try:
             async with self._open(flight) as answer:
@@ -121,6 +162,9 @@ class Forwarder:
 
     def _answered(self, flight: Flight, head: Head, place: Place | None) -> None:
         flight.head.set_result(head)
+        self._reached(head, place)
+
+    def _reached(self, head: Head, place: Place | None) -> None:
         self.outage.answered()
         if self.admission is not None and place is not None:
             self.admission.answered(place, head.status)
@@ -128,6 +172,9 @@ class Forwarder:
     def _unanswered(self, flight: Flight, error: CallError, place: Place | None) -> None:
         if not flight.overdue:
             self.outage.failed()
+        self._missed(error, place)
+
+    def _missed(self, error: CallError, place: Place | None) -> None:
         if self.admission is not None and place is not None:
             self.admission.failed(place, error)
 
@@ -150,7 +197,7 @@ class Forwarder:
         richer = call.dialect.enrich(call.fields)
         flight.has_usage = True
         if richer is not None and self._knows_usage:
-            async with self._send(flight, dump(richer)) as answer:
+            async with self._send(call, dump(richer)) as answer:
                 if answer.head.status not in REJECTED:
                     yield answer
                     return
@@ -160,13 +207,12 @@ class Forwarder:
                 return
             log.warning("the upstream does not know stream_options: its streams cannot be stored")
             self._knows_usage = False
-        async with self._send(flight, call.body) as answer:
+        async with self._send(call, call.body) as answer:
             flight.has_usage = richer is None
             yield answer
 
     @asynccontextmanager
-    async def _send(self, flight: Flight, body: bytes) -> AsyncIterator[Answer]:
-        call = flight.question.call
+    async def _send(self, call: Call, body: bytes) -> AsyncIterator[Answer]:
         headers = forwarded(call.headers)
         headers["Accept-Encoding"] = "identity"
         async with self._upstream.send("POST", call.target, headers, body) as answer:

@@ -14,6 +14,7 @@ from multidict import CIMultiDictProxy
 from proxy import controls as request_controls
 from proxy import dialects, websockets
 from proxy import report as reports
+from proxy.batches import Batches
 from proxy.cache import Cache
 from proxy.dialects import Dialect
 from proxy.errors import Busy, CallError, NotAllowed, NotCached
@@ -41,6 +42,7 @@ class DataPlane:
     def __init__(
         self,
         exchange: Exchange,
+        batches: Batches,
         cache: Cache,
         upstream: Upstream,
         limits: Limits,
@@ -51,6 +53,7 @@ class DataPlane:
         record: Callable[[Call, Report], None] | None = None,
     ) -> None:
         self._exchange = exchange
+        self._batches = batches
         self._cache = cache
         self._upstream = upstream
         self._limits = limits
@@ -112,8 +115,9 @@ class DataPlane:
             return await self._bypass(request, report, "not-understood", body)
         report.tenant, report.model, report.stream = call.tenant[:12], call.reading.model, call.reading.stream
         report.query = shown(call.text or "")
+        path = self._batches if dialects.batched(dialect) else self._exchange
         try:
-            return await self._exchange.answer(Trip(call, request, report, report.at))
+            return await path.answer(Trip(call, request, report, report.at))
         finally:
             if self._record is not None:
                 self._record(call, report)

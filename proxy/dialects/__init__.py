@@ -7,6 +7,7 @@ from proxy.dialects import (
     openai_chat,
     openai_common,
     openai_completions,
+    openai_embeddings,
     openai_responses,
 )
 from proxy.dialects.base import Dialect
@@ -15,6 +16,7 @@ _CACHED: dict[tuple[str, str], Dialect] = {
     ("POST", "/v1/chat/completions"): openai_chat,
     ("POST", "/v1/completions"): openai_completions,
     ("POST", "/v1/responses"): openai_responses,
+    ("POST", "/v1/embeddings"): openai_embeddings,
     ("POST", "/v1/messages"): anthropic_messages,
 }
 
@@ -24,6 +26,11 @@ def of(method: str, path: str) -> Dialect | None:
     return _CACHED.get((method, path))
 
 
+def batched(dialect: Dialect) -> bool:
+    """Whether its calls ask for several things at once, each of which is remembered by itself."""
+    return dialect is _CACHED["POST", "/v1/embeddings"]
+
+
 def error(path: str, status: int, code: str, message: str) -> bytes:
     """An error of our own in the shape that callers of `path` expect."""
     if path.startswith("/v1/messages"):
@@ -31,4 +38,4 @@ def error(path: str, status: int, code: str, message: str) -> bytes:
     return openai_common.error(status, code, message)
 
 
-__all__ = ["Dialect", "error", "of"]
+__all__ = ["Dialect", "batched", "error", "of"]

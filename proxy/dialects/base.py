@@ -79,6 +79,16 @@ def is_text(value: object) -> TypeGuard[str]:
     return True
 
 
+class NoStream:
+    """The gatherer of dialects whose answers are never streamed."""
+
+    def feed(self, event: bytes) -> None:
+        pass
+
+    def answer(self) -> JsonObject | None:
+        return None
+
+
 class Unchanged:
     """The filter of dialects that add nothing on our account: their streams tell everything unasked."""
 

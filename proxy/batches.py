@@ -1,0 +1,200 @@
+"""The path of a call for embeddings. Each of its items has an entry of its own: those that are known stay
+here, the others go up in one call, and the answer has all of them in their order.
+
+To the letter only, and nobody waits for somebody else's call: a vector is quickly made and small.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from time import perf_counter
+from typing import Any
+
+from aiohttp import web
+from multidict import CIMultiDict
+
+from proxy import report as reports
+from proxy.cache import Cache, Found
+from proxy.dialects import openai_embeddings as dialect
+from proxy.dialects.base import Usage, dump
+from proxy.dialects.openai_embeddings import Part
+from proxy.errors import NotCached
+from proxy.exchange import Reply, Trip
+from proxy.forwarding import SLICE, Forwarder, decoded
+from proxy.messages import Call, shown
+from proxy.relay import relay
+from proxy.tasks import Tasks
+from proxy.upstream import Answer, Head
+
+
+class Batches:
+    def __init__(
+        self, cache: Cache, forwarder: Forwarder, tasks: Tasks, answer_bytes: int, expose_scores: bool
+    ) -> None:
+        """`answer_bytes`: of an answer, the most that is taken apart."""
+        self._cache = cache
+        self._forwarder = forwarder
+        self._tasks = tasks
+        self._answer_bytes = answer_bytes
+        self._expose_scores = expose_scores
+
+    async def answer(self, trip: Trip) -> Reply:
+        call, report = trip.call, trip.report
+        items = [_asking_for(call, item) for item in dialect.items(call.fields)]
+        report.query = shown(items[0].text or "")
+        report.classified(self._cache.classify(call, None))
+        category = self._cache.rules.book.get(report.category)
+        if barred := category.barred or ("" if call.controls.read or call.controls.write else "no-store"):
+            return await self._up(trip, items, barred)
+        if not call.controls.read:
+            return await self._up(trip, items, "no-cache")
+        known = await self._known(trip, items)
+        if len(known) == len(items):
+            return self._all_known(trip, list(known.values()))
+        if not known:
+            return await self._up(trip, items)
+        return await self._rest(trip, items, {place: part for place, (_, part) in known.items()})
+
+    # What is known
+
+    async def _known(self, trip: Trip, items: Sequence[Call]) -> dict[int, tuple[Found, Part]]:
+        """By place in the call."""
+        found: dict[int, Found] = {}
+        for place, item in enumerate(items):
+            fresh = self._cache.exact(item, trip.now).fresh
+            if fresh is not None and fresh.verdict.freshness == "fresh":
+                found[place] = fresh
+        if any(each.shadowed for each in found.values()):
+            trip.report.shadowed()
+            return {}
+        loaded = await asyncio.gather(*(self._cache.load(each.entry, trip.now) for each in found.values()))
+        known = {}
+        for (place, each), body in zip(found.items(), loaded, strict=True):
+            if body is not None and (part := dialect.parts(body, [1])):
+                known[place] = each, part[0]
+        return known
+
+    def _all_known(self, trip: Trip, known: Sequence[tuple[Found, Part]]) -> Reply:
+        report, entries = trip.report, [found.entry for found, _ in known]
+        oldest = max((found for found, _ in known), key=lambda found: trip.now - found.entry.created)
+        report.found(oldest, trip.now)
+        report.ttl = min(found.verdict.remaining for found, _ in known)
+        report.entry_id = report.entry_id if len(known) == 1 else ""
+        report.saved_ms = sum(entry.cost_ms for entry in entries)
+        report.tokens_in = sum(entry.tokens_in for entry in entries)
+        told = self._told(trip, len(known), len(known))
+        told["Content-Type"] = "application/json"
+        return web.Response(body=dialect.joined([part for _, part in known]), headers=told)
+
+    # The way up
+
+    async def _up(self, trip: Trip, items: Sequence[Call], bypass: str = "") -> Reply:
+        """The whole call as it came, and its answer as it comes."""
+        if bypass:
+            trip.report.bypassed(bypass)
+        pieces: list[bytes] = []
+        async with self._sent(trip, trip.call.body) as answer:
+            trip.report.stored = self._may_store(trip, answer.head)
+            head = _telling(answer.head, self._told(trip, 0, len(items)))
+            reply = await relay(trip.request, head, self._noted(answer, pieces))
+        if trip.report.stored:
+            await self._stored(trip, items, answer.head, pieces)
+        return reply
+
+    async def _rest(self, trip: Trip, items: Sequence[Call], known: dict[int, Part]) -> Reply:
+        """Only what is not known goes up."""
+        missing = [place for place in range(len(items)) if place not in known]
+        given = dialect.items(trip.call.fields)
+        body = dump({**trip.call.fields, "input": [given[place] for place in missing]})
+        pieces: list[bytes] = []
+        async with self._sent(trip, body) as answer:
+            if answer.head.status != 200:
+                head = _telling(answer.head, self._told(trip, len(known), len(items)))
+                return await relay(trip.request, head, answer.chunks())
+            async for _ in self._noted(answer, pieces):
+                pass
+        trip.report.stored = self._may_store(trip, answer.head)
+        fresh = await self._stored(trip, [items[place] for place in missing], answer.head, pieces)
+        if fresh is None:
+            return await self._up(trip, items)
+        parts = known | dict(zip(missing, fresh, strict=True))
+        whole = dialect.joined([parts[place] for place in range(len(items))])
+        head = _telling(answer.head, self._told(trip, len(known), len(items)))
+        for name in ("Content-Length", "Content-Encoding"):
+            head.headers.popall(name, None)
+        return web.Response(body=whole, headers=head.headers)
+
+    @asynccontextmanager
+    async def _sent(self, trip: Trip, body: bytes) -> AsyncIterator[Answer]:
+        call, report, started = trip.call, trip.report, perf_counter()
+        if call.controls.only_if_cached:
+            raise NotCached(
+                "Not all of these vectors are in the cache, and the request asked for cached ones"
+            )
+        report.forwarded = True
+        priority = self._cache.rules.book.get(report.category).priority
+        async with self._forwarder.visit(call, body, priority) as answer:
+            report.upstream_ms = (perf_counter() - started) * 1000
+            report.status = answer.head.status
+            yield answer
+
+    async def _noted(self, answer: Answer, pieces: list[bytes]) -> AsyncIterator[bytes]:
+        """The chunks as they come; `pieces` has them all, or none when they are too much to take apart."""
+        size = 0
+        async for chunk in answer.chunks():
+            size += len(chunk)
+            pieces.append(chunk)
+            if size > self._answer_bytes:
+                pieces.clear()
+            yield chunk
+
+    # Keeping
+
+    def _may_store(self, trip: Trip, head: Head) -> bool:
+        """Not across a purge, and not what is only tried: it must not look fresher than it would be."""
+        call, report = trip.call, trip.report
+        barred = self._cache.rules.book.get(report.category).barred
+        allowed = call.controls.write and not barred and report.outcome != "SHADOW"
+        return allowed and head.status == 200 and call.generation == self._cache.generation
+
+    async def _stored(
+        self, trip: Trip, items: Sequence[Call], head: Head, pieces: list[bytes]
+    ) -> list[Part] | None:
+        """The answer in its parts, which are stored if they may be. A caller that leaves meanwhile changes
+        nothing about that."""
+        body = decoded(pieces, head.headers, self._answer_bytes)
+        parts = dialect.parts(body or b"", [len(item.text or "") for item in items])
+        if parts is not None and trip.report.stored:
+            work = self._keep(trip, items, parts)
+            await asyncio.shield(self._tasks.spawn(work, name=f"keep-{len(parts)}-vectors"))
+        return parts
+
+    async def _keep(self, trip: Trip, items: Sequence[Call], parts: Sequence[Part]) -> None:
+        cost_ms = (trip.report.upstream_ms or 0.0) / len(parts)
+        for number, (item, part) in enumerate(zip(items, parts, strict=True)):
+            question = self._cache.question(item, trip.report.category, None)
+            usage = Usage(part.usage.get("prompt_tokens", 0))
+            body = dialect.joined([part])
+            self._cache.keep(question, secrets.token_hex(12), body, usage, cost_ms, trip.now)
+            if number % SLICE == SLICE - 1:
+                await asyncio.sleep(0)
+
+    def _told(self, trip: Trip, known: int, items: int) -> CIMultiDict[str]:
+        told = reports.headers(trip.report, trip.call.controls.debug or self._expose_scores)
+        told["X-Cache-Items"] = f"{known}/{items}"
+        return told
+
+
+def _asking_for(call: Call, item: Any) -> Call:
+    """The call for one of its items alone. Written as JSON, no text is taken for a list of tokens."""
+    return replace(call, reading=replace(call.reading, text=dump(item).decode()))
+
+
+def _telling(head: Head, told: CIMultiDict[str]) -> Head:
+    headers = head.headers.copy()
+    reports.add(headers, told)
+    return Head(head.status, head.reason, headers)
