@@ -12,17 +12,24 @@ import random
 import re
 import tempfile
 from collections import defaultdict
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from statistics import quantiles
-from time import monotonic
+from time import monotonic, process_time
 
 import aiohttp
 import click
+from multidict import CIMultiDict
 
+from policies.admission import MOST, Limit
 from proxy.demo_upstream import Behaviour, run_demo_upstream
+from proxy.limits import Admission
+from proxy.load import Load
 from proxy.serving import serving
 from proxy.settings import Settings
+from proxy.upstream import Head
 
 PRIORITIES = {"urgent": 5, "default": 0}
 URGENT_EACH = 8
@@ -40,12 +47,42 @@ Taken = dict[tuple[str, int], list[float]]
 @click.option("--seconds", default=20.0, help="For each limit; the first third is not counted.")
 @click.argument("limits", nargs=-1)
 def main(callers: int, seconds: float, limits: tuple[str, ...]) -> None:
+    asyncio.run(cost())
     for limit in limits or ("off", "auto", str(PLACES)):
         taken = asyncio.run(measured(limit, callers, seconds))
         for (category, status), times in sorted(taken.items()):
             cuts = quantiles(times, n=20) if len(times) > 1 else times * 19
             line = f"limit {limit:>4}  {category:8} {status}  {len(times):5} calls"
             click.echo(f"{line}  p50 {cuts[9]:.2f} s  p95 {cuts[18]:.2f} s")
+
+
+async def cost() -> None:
+    """Of pressure and place per call, in a loop of its own; the best of five rounds."""
+    for what, places, callers in (("a place that is free", MOST, 1), ("a wait in line", 1, 200)):
+        admission, load = Admission(Limit(places, places), callers, 60.0), Load()
+        bare = await best(lambda: asyncio.sleep(0), callers)
+        took = await best(partial(pass_by, load, admission), callers) - bare
+        click.echo(f"pressure and {what}: {took * 1e6:.0f} us a call")
+
+
+async def pass_by(load: Load, admission: Admission) -> None:
+    track = load.of("model").began("model", False)
+    async with admission.place(("model", False), 1, "tenant") as place:
+        await asyncio.sleep(0)
+        track.answered(Head(200, "OK", CIMultiDict()))
+        admission.answered(place, 200)
+    track.landed(1000)
+
+
+async def best(call: Callable[[], Coroutine[None, None, None]], callers: int) -> float:
+    """Seconds of a core for one of so many calls at a time."""
+    rounds = []
+    for _ in range(5):
+        started = process_time()
+        for _ in range(4000 // callers):
+            await asyncio.gather(*[call() for _ in range(callers)])
+        rounds.append((process_time() - started) / 4000)
+    return min(rounds)
 
 
 async def measured(limit: str, callers: int, seconds: float) -> Taken:

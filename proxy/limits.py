@@ -17,11 +17,6 @@ OVERLOADED = frozenset({429, 500, 502, 503, 504, 529})
 """The ways in which APIs say that they have too much, or break under it."""
 
 
-@dataclass(eq=False, slots=True)
-class _Waiter:
-    granted: asyncio.Future[None]
-
-
 @dataclass(slots=True)
 class Place:
     """A call that may go up."""
@@ -54,7 +49,7 @@ class Admission:
         self._timeout_s = timeout_s
         self._waited = waited
         self._clock = clock
-        self._line: Line[_Waiter] = Line()
+        self._line: Line[asyncio.Future[None]] = Line()
         self._held_s = 1.0
         """Usual seconds for which a place is held."""
 
@@ -94,24 +89,24 @@ class Admission:
             self._observe(place, None, self._clock())
 
     def _observe(self, place: Place, seconds: float | None, now: float) -> None:
-        self.limit.observe(now, place.kind, seconds, place.in_use)
-        self._grant()
+        if self.limit.adapts:
+            self.limit.observe(now, place.kind, seconds, place.in_use)
+            self._grant()
 
     async def _wait(self, priority: int, tenant: str) -> None:
         """Returns with a place taken."""
         self._make_room(priority, tenant)
-        waiter, started = _Waiter(asyncio.get_running_loop().create_future()), self._clock()
-        self._line.add(waiter, priority, tenant)
+        loop, started = asyncio.get_running_loop(), self._clock()
+        granted: asyncio.Future[None] = loop.create_future()
+        self._line.add(granted, priority, tenant)
+        deadline = loop.call_later(self._timeout_s, self._refuse, granted, "timeout")
         try:
-            async with asyncio.timeout(self._timeout_s):
-                await waiter.granted
-        except TimeoutError:
-            self._leave(waiter)
-            raise self._refusal("timeout") from None
+            await granted
         except asyncio.CancelledError:
-            self._leave(waiter)
+            self._leave(granted)
             raise
         finally:
+            deadline.cancel()
             self._waited(self._clock() - started)
 
     def _make_room(self, priority: int, tenant: str) -> None:
@@ -120,14 +115,16 @@ class Admission:
         loser = self._line.outranked(priority, tenant)
         if loser is None:
             raise self._refusal("full")
-        self._line.remove(loser)
-        if not loser.granted.done():
-            loser.granted.set_exception(self._refusal("outranked"))
+        self._refuse(loser, "outranked")
 
-    def _leave(self, waiter: _Waiter) -> None:
+    def _refuse(self, granted: asyncio.Future[None], reason: str) -> None:
+        if self._line.remove(granted) and not granted.done():
+            granted.set_exception(self._refusal(reason))
+
+    def _leave(self, granted: asyncio.Future[None]) -> None:
         """A place that was granted in the same moment goes to the next."""
-        still_waiting = self._line.remove(waiter)
-        if not still_waiting and not waiter.granted.cancelled() and waiter.granted.exception() is None:
+        still_waiting = self._line.remove(granted)
+        if not still_waiting and not granted.cancelled() and granted.exception() is None:
             self._release()
 
     def _release(self) -> None:
@@ -136,10 +133,10 @@ class Admission:
 
     def _grant(self) -> None:
         while self._line and self.in_use < self.limit.places:
-            waiter = self._line.next()
-            if not waiter.granted.done():  # else its caller has just left
+            granted = self._line.next()
+            if not granted.done():  # else its caller has just left
                 self.in_use += 1
-                waiter.granted.set_result(None)
+                granted.set_result(None)
 
     def _refusal(self, reason: str) -> Crowded:
         self.refused[reason] += 1

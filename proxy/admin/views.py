@@ -109,6 +109,9 @@ async def load(app: App) -> Json:
     return {
         "pressure": app.forwarder.load.highest,
         "upstreams": app.forwarder.load.shown(),
+        "down": app.forwarder.outage.down,
+        "admission": app.forwarder.admission.shown() if app.forwarder.admission else None,
+        "renewals_held_back": app.renewals.held_back,
         "categories": {each.name: shown.bent(each, app) for each in book.categories.values()},
     }
 

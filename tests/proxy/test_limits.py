@@ -14,6 +14,7 @@ import pytest
 from world import MakeWorld, World
 
 from policies.admission import Limit
+from proxy.admin import views
 from proxy.demo_upstream import Behaviour
 from proxy.errors import Crowded
 from proxy.limits import Admission
@@ -250,6 +251,11 @@ async def test_it_shows_in_the_metrics(tight: World) -> None:
     texts = ("first of all", "second best choice", "third time lucky here")
     await asyncio.gather(*[tight.ask(text) for text in texts])
     tight.app.metrics.registry.register(State(tight.app))
+    shown = await views.load(tight.app)
+    assert shown["admission"] == {
+        "limit": 1, "adapts": False, "in_use": 0, "waiting": 0, "refused": {"full": 1}
+    }  # fmt: skip
+    assert not shown["down"]
     text = tight.app.metrics.render().decode()
     assert "nearhit_upstream_limit 1.0" in text
     assert 'nearhit_upstream_refused_total{reason="full"} 1.0' in text
