@@ -67,12 +67,11 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _charts(outcomes: Mapping[str, Outcome]) -> Iterator[Chart]:
-    """Of the policies without the bounds, but for the two where they say something."""
     policies = {name: each.journal for name, each in outcomes.items() if each.table is not None}
-    all_of_them = {name: each.journal for name, each in outcomes.items()}
+    with_none = {**policies, "none": outcomes["none"].journal}
     yield _chart("hits, share of requests", policies, lambda j, span: float(j.hit[span].mean()))
     yield _chart("wrong, share of requests", policies, lambda j, span: float(j.wrong[span].mean()))
-    yield _chart("calls at the upstream", all_of_them, lambda j, span: float(j.running[span].mean()))
+    yield _chart("calls at the upstream", with_none, lambda j, span: float(j.running[span].mean()))
     yield _chart("calls in its queue", policies, lambda j, span: float(j.waiting[span].mean()))
     yield _chart("pressure", policies, lambda j, span: float(j.pressure[span].mean()))
     yield _chart("latency, 95th percentile, s", policies, _p95)
