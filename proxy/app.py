@@ -27,6 +27,7 @@ from proxy.cache import Cache, Rules
 from proxy.economy import Economy
 from proxy.exchange import Exchange
 from proxy.forwarding import Forwarder
+from proxy.history import History, HistoryFile
 from proxy.judge import Judge
 from proxy.ledger import Ledger
 from proxy.limits import Admission
@@ -83,6 +84,7 @@ class App:
     ledger: Ledger
     metrics: Metrics
     economy: Economy
+    history: History
     tasks: Tasks
     clock: Clock
     started: float
@@ -141,10 +143,12 @@ async def open_app(
         tasks = Tasks()
         stack.push_async_callback(tasks.close)
         app = _assemble(settings, cache, upstream, tasks, clock, judge, prices)
+        await app.history.load(clock())
         background = [tasks.spawn(work, name) for name, work in _background(app, upstream_url).items()]
         try:
             yield app
         finally:
+            await app.history.close(clock())
             for task in background:
                 task.cancel()
 
@@ -161,6 +165,7 @@ def _assemble(
     prices: Prices,
 ) -> App:  # fmt: skip
     metrics, economy = Metrics(), Economy(cache, prices)
+    history = History(lambda: cache.audits.verdicts, clock(), _history_file(settings))
     admission = _admission(settings.upstream, metrics.waited)
     load = Load(settings.upstream.capacity)
     cache.pressure = load.level
@@ -171,7 +176,7 @@ def _assemble(
         cache, forwarder, auditor, renewals, settings.expose_scores, settings.upstream.stale_after
     )
     batches = Batches(cache, forwarder, tasks, settings.limits.answer_bytes, settings.expose_scores)
-    ledger = Ledger(metrics.observe, log_call, economy.observe)
+    ledger = Ledger(metrics.observe, log_call, economy.observe, history.observe)
     recorder = Recorder(settings.log.trace, cache.entries.get) if settings.log.trace else None
     bounds = settings.limits
     data_plane = DataPlane(
@@ -196,6 +201,7 @@ def _assemble(
         ledger,
         metrics,
         economy,
+        history,
         tasks,
         clock,
         clock(),
@@ -210,6 +216,13 @@ def _admission(chosen: UpstreamSettings, waited: Callable[[float], None]) -> Adm
     return Admission(limit, chosen.queue, chosen.queue_timeout, waited)
 
 
+def _history_file(settings: Settings) -> HistoryFile | None:
+    if settings.history is not None:
+        return HistoryFile(settings.history)
+    scheme, _, path = settings.documents.url.partition(":///")
+    return HistoryFile(Path(path).with_suffix(".history.db")) if scheme == "sqlite+aiosqlite" else None
+
+
 # What goes on beside the calls
 
 
@@ -218,6 +231,7 @@ def _background(app: App, upstream_url: str) -> dict[str, Coroutine[Any, Any, No
         "tend-load": app.forwarder.load.tend(),
         "warm-up": _warm_up(app),
         "sweep": _sweep(app),
+        "keep-history": app.history.keep(app.clock),
         "watch-categories": _watch(app),
         "tend-index": app.cache.entries.partitions.tend(),
     }

@@ -18,6 +18,8 @@ FEW_VERDICTS = 20
 
 
 class Economy:
+    """Told of every call before those who read `Report.saved_cost`, which it fills in."""
+
     def __init__(self, cache: Cache, prices: Prices) -> None:
         self.prices = prices
         self._cache = cache
@@ -44,6 +46,7 @@ class Economy:
         now, cost = report.at, self.prices.cost(report.model, report.tokens_in, report.tokens_out)
         meter.hit.add(report.total_ms - (report.lookup_ms or 0.0), now)
         meter.saved.add(report.saved_ms, report.tokens_in + report.tokens_out, cost, now)
+        report.saved_cost = cost
         if cost is not None:
             self.cost_saved[name] = self.cost_saved.get(name, 0.0) + cost
 

@@ -62,6 +62,8 @@ class Report:
     """Looking found something to serve, whether or not it was served."""
     total_ms: float = 0.0
     saved_ms: float = 0.0
+    saved_cost: float | None = None
+    """In the currency of the price table. None: no hit, or no price."""
     tokens_in: int = 0
     tokens_out: int = 0
 

@@ -289,6 +289,11 @@ class Settings(_Section):
     prices: Path | None = Field(
         default=None, description="File with the models' prices. None: the packaged one."
     )
+    history: Path | None = Field(
+        default=None,
+        description="File for counts over time. None: beside a SQLite document store; with any other store, "
+        "they end with the process.",
+    )
     embedding: Embedding = Embedding()
     documents: Documents = Documents()
     replication: Replication = Replication()

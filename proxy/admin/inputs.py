@@ -23,6 +23,12 @@ class _Input(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class Window(_Input):
+    window: Annotated[Duration, Field(gt=0, le=30 * 86400)] = Field(
+        default=3600.0, description="Seconds, or 15m, 24h, 30d"
+    )
+
+
 class Recent(_Input):
     limit: int = Field(default=100, ge=1, le=1000)
 

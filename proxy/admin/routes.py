@@ -45,6 +45,7 @@ ROUTES = (
     Route("GET", "/healthz", views.healthz, "The process is alive"),
     Route("GET", "/readyz", views.readyz, "Calls can be served; the state of every part"),
     Route("GET", f"{API}/stats", views.stats, "Counts since the start, overall and by category"),
+    Route("GET", f"{API}/stats/history", views.stats_history, "Counts over time, by category", inputs.Window),
     Route("GET", f"{API}/economics", views.economics, "By category: break-even, net gain, savings an hour"),
     Route("GET", f"{API}/categories", views.categories, "All categories in force"),
     Route("GET", f"{API}/categories/{{name}}", views.category, "One category: policy, usage, counts"),

@@ -10,9 +10,10 @@ from typing import Any
 from embeddings.base import EmbeddingError
 from policies.errors import ConfigError
 from policies.located import nearest as nearest_name
+from proxy import history
 from proxy.admin import shown, walk
 from proxy.admin.errors import NotFound, Unavailable, Unprocessable
-from proxy.admin.inputs import Listing, Recent
+from proxy.admin.inputs import Listing, Recent, Window
 from proxy.admin.shown import VERSION, Json
 from proxy.app import App
 from storage.base import Entry, StorageError
@@ -78,6 +79,20 @@ async def stats(app: App) -> Json:
         "currency": app.economy.prices.currency,
         "overall": shown.total(list(tallies.values())),
         "categories": rows,
+    }
+
+
+async def stats_history(app: App, given: Window) -> Json:
+    """Only buckets with calls; the last one is still open."""
+    step, buckets = await app.history.since(app.clock(), given.window)
+    return {
+        "step": step,
+        "currency": app.economy.prices.currency,
+        "latency_edges_ms": history.EDGES_MS,
+        "buckets": [
+            {"start": start, "categories": {name: history.shown(row) for name, row in rows.items()}}
+            for start, rows in buckets
+        ],
     }
 
 

@@ -308,6 +308,18 @@ def test_a_bad_flag_is_named_as_it_is_written(here: Path, capsys: Captured) -> N
     assert run(["serve", "--listen-port", "http"]) == 2
 
 
+def test_bad_prices_name_file_and_line_and_exit_2(
+    here: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "prices.yaml").write_text("as_of: 2026-01-01\nprices:\n  - {models: [x], input: -1, output: 2}\n")
+    monkeypatch.setenv("NEARHIT_PRICES", "prices.yaml")
+    for name in ("serve", "check"):
+        assert run([name]) == 2
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1
+        assert err.startswith("prices.yaml:3: prices.0.input")
+
+
 def test_bad_categories_name_file_and_line_and_exit_2(here: Path, capsys: Captured) -> None:
     (here / "c").mkdir()
     (here / "c" / "a.yaml").write_text("name: a\nthreshold: 2\nttl: soon\n")
@@ -369,6 +381,8 @@ def test_the_commands_ask_the_running_proxy(
     served.ask(QUESTION)
     lines = ask("stats").splitlines()
     assert any(re.match(r"\s*general_knowledge +2 +50% +50% +0% +0% +0% +1 +\d", line) for line in lines)
+    pays = r"\s*general_knowledge +- +- +- +- +- +- +on +fewer than 20 recent look-ups"
+    assert any(re.match(pays, line) for line in lines)
     assert json.loads(ask("stats", "--json"))["overall"]["exact"] == 1
     assert ask("explain", IN_OTHER_WORDS).startswith("HIT: 0.9")
     assert json.loads(ask("explain", "--json", "zebra"))["outcome"] == "MISS"
