@@ -220,7 +220,11 @@ def _history_file(settings: Settings) -> HistoryFile | None:
     if settings.history is not None:
         return HistoryFile(settings.history)
     scheme, _, path = settings.documents.url.partition(":///")
-    return HistoryFile(Path(path).with_suffix(".history.db")) if scheme == "sqlite+aiosqlite" else None
+    return (
+        HistoryFile(Path(path.partition("?")[0]).with_suffix(".history.db"))
+        if scheme == "sqlite+aiosqlite"
+        else None
+    )
 
 
 # What goes on beside the calls
