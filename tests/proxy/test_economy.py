@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,9 +11,10 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from doubles import Clock
+from doubles import Clock, WordEmbedder
 from world import MakeWorld, World
 
+from embeddings.base import Vector
 from policies.automatic import DWELL_S, FIRST_REST_S
 from proxy.admin import admin_app
 from proxy.demo_upstream import Behaviour
@@ -24,6 +26,14 @@ def question(number: int, ending: str = "") -> str:
     """Far from every other number's, near to its own with another ending."""
     code = "".join(chr(ord("a") + int(digit)) for digit in f"{number:04}")
     return " ".join(["auto", *(f"{code}{last}" for last in "klmnopqr"), ending]).strip()
+
+
+class SlowEmbedder(WordEmbedder):
+    """So that a look-up is a good part of an answer, however busy the machine is."""
+
+    async def embed(self, text: str) -> Vector:
+        await asyncio.sleep(0.003)
+        return await super().embed(text)
 
 
 @pytest.fixture
@@ -146,7 +156,7 @@ async def test_metrics_of_it(slow: World) -> None:
 async def test_auto_goes_off_where_nothing_is_found_and_comes_back(
     make_world: MakeWorld, caplog: pytest.LogCaptureFixture
 ) -> None:
-    world = await make_world(Behaviour(latency_s=0.002), clock=Clock())
+    world = await make_world(Behaviour(latency_s=0.01), SlowEmbedder(), Clock())
     economy, clock = world.app.economy, world.clock
     await world.ask(question(9000))
     await world.settled()
