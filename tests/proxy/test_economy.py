@@ -68,14 +68,14 @@ async def look(world: World, path: str) -> Any:
         return await answer.json() if path.startswith("/api") else await answer.text()
 
 
-async def ask_around(world: World, calls: int, hits: int, start: int = 0) -> None:
-    """`calls` new questions, a second apart, and `hits` of them again in other words."""
-    for number in range(start, start + calls):
-        world.clock.now += 1
+async def ask_around(world: World, calls: int, hits: int, pause: float = 1.0) -> None:
+    """`calls` new questions, `pause` seconds apart, and `hits` of them again in other words."""
+    for number in range(calls):
+        world.clock.now += pause
         assert (await world.ask(question(number))).cache == "MISS"
     await world.settled()
-    for number in range(start, start + hits):
-        world.clock.now += 1
+    for number in range(hits):
+        world.clock.now += pause
         assert (await world.ask(question(number, "please"))).cache == "HIT semantic"
 
 
@@ -160,9 +160,9 @@ async def test_auto_goes_off_where_nothing_is_found_and_comes_back(
     economy, clock = world.app.economy, world.clock
     await world.ask(question(9000))
     await world.settled()
-    await ask_around(world, 160, 0)
-    clock.now += DWELL_S
+    await ask_around(world, 160, 0, pause=0.0)
     with caplog.at_level(logging.INFO, "nearhit.economy"):
+        clock.now += DWELL_S
         economy.step(clock.now)
     assert "auto: auto goes from on to off: hit rate 0.0% of 161 looks, break-even" in caplog.text
     embedded = len(world.embedder.asked)
