@@ -21,7 +21,7 @@ IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON = $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(IS_NEW_ENOUGH)' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: run test check bench bench-encoder bench-search bench-kill eval lock clean
+.PHONY: run test check bench bench-encoder bench-search bench-storage bench-kill eval lock clean
 
 run: $(RUN)
 	@exec $(BIN)/nearhit serve $(ARGS)
@@ -41,6 +41,9 @@ bench: $(DEV)
 
 bench-encoder: $(RUN)
 	@$(BIN)/python -m benchmarks.encoder $(ARGS)
+
+bench-storage: $(RUN)
+	@$(BIN)/python -m benchmarks.storage $(ARGS)
 
 bench-kill: $(RUN)
 	@$(BIN)/python -m benchmarks.kills $(ARGS)

@@ -124,7 +124,7 @@ def number_of(body: bytes, asked: str) -> int | None:
 class Proxy:
     """The process, its ports and its files."""
 
-    def __init__(self, folder: Path, upstream: str) -> None:
+    def __init__(self, folder: Path, upstream: str, entries: int = ROOM) -> None:
         self.folder = folder
         self.port, self.admin_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}/v1/chat/completions"
@@ -136,7 +136,7 @@ class Proxy:
             "NEARHIT_LISTEN__PORT": str(self.port),
             "NEARHIT_ADMIN__PORT": str(self.admin_port),
             "NEARHIT_DOCUMENTS__URL": f"sqlite+aiosqlite:///{folder / 'data' / 'nearhit.db'}",
-            "NEARHIT_CAPACITY__ENTRIES": str(ROOM),
+            "NEARHIT_CAPACITY__ENTRIES": str(entries),
             "NEARHIT_LOG__LEVEL": "warning",
         }
 

@@ -131,7 +131,7 @@ class Flat:
 
     def _candidates(self, vector: Vector, count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Cosine and key of the rows whose signs differ least from the vector's."""
-        wanted = max(CANDIDATES, 4 * count)
+        wanted = min(max(CANDIDATES, 4 * count), len(self._rows) - 1)
         distances = self._distances(_signs(vector[None])[0])
         cut = np.partition(distances, wanted)[wanted]
         rows = np.flatnonzero(distances <= cut)

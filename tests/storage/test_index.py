@@ -53,6 +53,15 @@ def test_nearest_gives_cosines_best_first(make_index: MakeIndex) -> None:
     assert [cosine for cosine, _ in found] == pytest.approx(cosines[best].tolist(), abs=1e-5)
 
 
+@pytest.mark.parametrize("count", [1_000, 1_200])
+def test_many_of_few_above_the_exact_scan(count: int) -> None:
+    index = Flat(16)
+    fill(index, clustered(1_100, 16))
+    found = index.nearest(unit("q"), count)
+    assert len(found) == min(1_100, count)
+    assert [cosine for cosine, _ in found] == sorted((cosine for cosine, _ in found), reverse=True)
+
+
 @pytest.mark.parametrize("count", [0, 1, 3, 10])
 def test_no_more_than_there_are(make_index: MakeIndex, count: int) -> None:
     index = make_index(16)
