@@ -1,6 +1,7 @@
 # make run      proxy, admin plane and, without NEARHIT_UPSTREAM__URL, the demo upstream
 # make test     the test suite                    make check   lint, types, layer rules, then the tests
 # make bench    the benchmarks                    make lock    resolve the dependencies anew
+# make bench-overload   with and without adaptation, at an upstream that is too small
 # make eval     hits and wrong ones on labelled questions (NEARHIT_DATA), into docs/evaluation.md
 # make clean    removes .venv, data and whatever else these made
 #
@@ -21,7 +22,7 @@ IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON = $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(IS_NEW_ENOUGH)' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: run test check bench bench-encoder bench-search bench-storage bench-kill eval lock clean
+.PHONY: run test check bench bench-encoder bench-search bench-storage bench-kill bench-overload eval lock clean
 
 run: $(RUN)
 	@exec $(BIN)/nearhit serve $(ARGS)
@@ -47,6 +48,9 @@ bench-storage: $(RUN)
 
 bench-kill: $(RUN)
 	@$(BIN)/python -m benchmarks.kills $(ARGS)
+
+bench-overload: $(RUN)
+	@$(BIN)/python -m benchmarks.overload $(ARGS)
 
 bench-search: $(RUN)
 	@$(BIN)/python -m benchmarks.search $(ARGS)
