@@ -43,7 +43,7 @@ from proxy.settings import Settings
 from proxy.settings import Upstream as UpstreamSettings
 from proxy.tasks import Tasks
 from proxy.upstream import Deadlines, Upstream
-from storage.base import StorageError
+from storage.base import Documents, StorageError
 from storage.buffered import BufferedDocuments
 from storage.codec import read_key
 from storage.opening import open_documents
@@ -103,6 +103,14 @@ class App:
             raise
         self.reload_error = ""
 
+    def reread(self) -> bool:
+        """Takes in what others have put into the document store; False when that is under way already."""
+        if not self.progress.done or self.progress.to_embed:
+            return False
+        self.progress.done = False
+        self.tasks.spawn(_warm_up(self), "reread")
+        return True
+
 
 async def make_rules(folder: Path | None, embedder: Embedder) -> Rules:
     """Raises `ConfigError`."""
@@ -122,10 +130,7 @@ async def open_app(
         stack.push_async_callback(embedder.close)
         rules = await make_rules(settings.categories, embedder)
         prices = await asyncio.to_thread(Prices.read, settings.prices)
-        store = await open_documents(
-            settings.documents.url,
-            keys=[read_key(key.get_secret_value()) for key in settings.documents.keys],
-        )
+        store = await open_store(settings)
         documents = BufferedDocuments(store, hot_bytes=settings.documents.hot_bytes)
         stack.push_async_callback(documents.close)
         cache = Cache(rules, embedder, documents, settings.capacity.entries, settings.capacity.bytes)
@@ -151,6 +156,12 @@ async def open_app(
             await app.history.close(clock())
             for task in background:
                 task.cancel()
+
+
+async def open_store(settings: Settings) -> Documents:
+    """Raises `StorageError`."""
+    keys = [read_key(key.get_secret_value()) for key in settings.documents.keys]
+    return await open_documents(settings.documents.url, keys=keys)
 
 
 def _open_embedder(settings: Settings) -> Embedder:

@@ -285,27 +285,7 @@ class Cache:
         self, question: Question, id: str, body: bytes, usage: Usage, cost_ms: float, now: float
     ) -> bool:
         """Stores the answer to a question, which took `cost_ms` of upstream time. False as in `store`."""
-        call = question.call
-        entry = Entry(
-            id=id,
-            exact=question.exact,
-            partition=question.partition,
-            fingerprint=question.fingerprint,
-            category=question.policy.category.name,
-            # Compared with others only where there is a vector; otherwise kept for people to recognise it.
-            text=call.text or "" if question.vector is not None else shown(call.text or ""),
-            created=now,
-            dialect=call.dialect.name,
-            model=call.reading.model,
-            tenant=question.scope,
-            namespace=call.controls.namespace,
-            tags=call.controls.tags,
-            ttl=call.controls.ttl,
-            size=len(body),
-            cost_ms=cost_ms,
-            tokens_in=usage.tokens_in,
-            tokens_out=usage.tokens_out,
-        )
+        entry = entry_of(question, id, len(body), usage, cost_ms, now)
         return self.store(entry, question.vector, body, now)
 
     def store(self, entry: Entry, vector: Vector | None, body: bytes, now: float) -> bool:
@@ -335,3 +315,28 @@ class Cache:
         for id in ids:
             self.entries.remove(id)
         self.documents.forget(ids)
+
+
+def entry_of(question: Question, id: str, size: int, usage: Usage, cost_ms: float, now: float) -> Entry:
+    """What memory keeps of an answer to a question; `size` is that of the body in bytes."""
+    call = question.call
+    return Entry(
+        id=id,
+        exact=question.exact,
+        partition=question.partition,
+        fingerprint=question.fingerprint,
+        category=question.policy.category.name,
+        # Compared with others only where there is a vector; otherwise kept for people to recognise it.
+        text=call.text or "" if question.vector is not None else shown(call.text or ""),
+        created=now,
+        dialect=call.dialect.name,
+        model=call.reading.model,
+        tenant=question.scope,
+        namespace=call.controls.namespace,
+        tags=call.controls.tags,
+        ttl=call.controls.ttl,
+        size=size,
+        cost_ms=cost_ms,
+        tokens_in=usage.tokens_in,
+        tokens_out=usage.tokens_out,
+    )

@@ -27,6 +27,9 @@ _ELSEWHERE = {
     "tune": ("proxy.tuning", "tune", "Propose thresholds from labelled pairs."),
     "explain": ("proxy.cli_admin", "explain", "Tell what would happen to a query, and why."),
     "purge": ("proxy.cli_admin", "purge", "Make the running proxy forget answers."),
+    "export": ("proxy.cli_documents", "export", "Write what the document store holds to a file."),
+    "import": ("proxy.cli_documents", "import_", "Put answers from a file into the document store."),
+    "rebuild": ("proxy.cli_documents", "rebuild", "Check the document store, and embed what needs it."),
     "stats": ("proxy.cli_admin", "stats", "Show what the running proxy has done, by category."),
 }
 """Commands that are imported when they are used: module, name there, help."""

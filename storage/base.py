@@ -95,6 +95,9 @@ class Documents(Protocol):
     async def load(self, id: str) -> bytes | None:
         """The body, or None when there is none (any more)."""
 
+    async def load_many(self, ids: Sequence[str]) -> dict[str, bytes]:
+        """The bodies of those of some hundred documents that are there and can be read."""
+
     async def delete(self, ids: Iterable[str]) -> None:
         """Unknown ids are no error. When it returns, a restart does not bring them back."""
 

@@ -93,12 +93,6 @@ class Codec:
             raise ValueError("damaged seal") from error
         return plain
 
-    def is_current(self, packed: bytes) -> bool:
-        """Whether a body is as `pack` would store it now: under the first key, or plain without one."""
-        if packed[:1] != bytes([SEALED]):
-            return not self.seals
-        return packed[1:5] == self._first
-
 
 def read_key(text: str) -> bytes:
     """32 bytes in base64, either alphabet. Raises ValueError without repeating the text."""

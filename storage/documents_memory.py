@@ -25,6 +25,9 @@ class MemoryDocuments:
         document = self._by_id.get(id)
         return document.body if document else None
 
+    async def load_many(self, ids: Sequence[str]) -> dict[str, bytes]:
+        return {id: self._by_id[id].body for id in ids if id in self._by_id}
+
     async def delete(self, ids: Iterable[str]) -> None:
         for id in ids:
             self._discard(id)

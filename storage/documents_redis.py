@@ -118,6 +118,12 @@ class RedisDocuments:
         async with self._within("load"):
             return await self.reader.body(await self._client.hget(DOC + id, "body"), id)
 
+    async def load_many(self, ids: Sequence[str]) -> dict[str, bytes]:
+        async with self._within("load"), self._client.pipeline(transaction=False) as pipeline:
+            for id in ids:
+                pipeline.hget(DOC + id, "body")
+            return await self.reader.bodies(zip(ids, await pipeline.execute(), strict=True))
+
     async def delete(self, ids: Iterable[str]) -> None:
         async with self._within("delete"), self._client.pipeline(transaction=True) as pipeline:
             self._in_parts(pipeline, _DELETE, list(ids))

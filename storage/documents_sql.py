@@ -52,6 +52,8 @@ class SqlDocuments:
 
     async def save(self, batch: Sequence[Document]) -> None:
         latest = _latest(batch)
+        if not latest:
+            return
         async with self._within("save"):
             rows = await asyncio.to_thread(lambda: [to_row(document, self._codec) for document in latest])
             async with self._engine.begin() as connection:
@@ -64,6 +66,13 @@ class SqlDocuments:
             async with self._engine.connect() as connection:
                 packed = await connection.scalar(select(documents.c.body).where(documents.c.id == id))
             return await self.reader.body(packed, id)
+
+    async def load_many(self, ids: Sequence[str]) -> dict[str, bytes]:
+        query = select(documents.c.id, documents.c.body).where(documents.c.id.in_(ids))
+        async with self._within("load"):
+            async with self._engine.connect() as connection:
+                rows = (await connection.execute(query)).all()
+            return await self.reader.bodies(rows)
 
     async def delete(self, ids: Iterable[str]) -> None:
         async with self._within("delete"), self._engine.begin() as connection:

@@ -50,6 +50,11 @@ class Reader:
             self._count(error)
             return None
 
+    async def bodies(self, packed: Iterable[Any]) -> dict[str, bytes]:
+        """Of pairs of id and packed body, those that can be read."""
+        bodies = {id: await self.body(body, id) for id, body in packed}
+        return {id: body for id, body in bodies.items() if body is not None}
+
     def _count(self, error: ValueError) -> None:
         if not isinstance(error, Locked):
             self.damaged += 1

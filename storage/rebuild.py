@@ -37,7 +37,8 @@ async def rebuild(
 
     def add(entry: Entry, vector: Vector | None) -> None:
         nonlocal loaded
-        if entries.get(entry.id) or entries.by_exact(entry.exact):
+        same = entries.by_exact(entry.exact)
+        if entries.get(entry.id) or (same is not None and same.created >= entry.created):
             return
         if now - entry.created > lifetime(entry):
             documents.forget([entry.id])

@@ -57,6 +57,7 @@ ROUTES = (
     Route("POST", f"{API}/feedback", feedback.feedback, "Say whether a hit was right", inputs.Feedback),
     Route("POST", f"{API}/reload", views.reload, "Take the category files as they are now"),
     Route("GET", f"{API}/load", views.load, "Pressure per upstream and model, and what it does to policies"),
+    Route("POST", f"{API}/reread", views.reread, "Take in what others have put into the document store"),
     Route("GET", f"{API}/recent", views.recent, "The last calls, newest first", inputs.Recent),
     Route("GET", f"{API}/openapi.json", openapi, "This description"),
 )

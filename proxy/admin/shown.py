@@ -46,6 +46,7 @@ def entry(entry: Entry, cache: Cache, now: float) -> Json:
         "cost_ms": entry.cost_ms,
         "tokens_in": entry.tokens_in,
         "tokens_out": entry.tokens_out,
+        "provenance": entry.provenance or "answered",
     }
 
 

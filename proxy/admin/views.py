@@ -175,6 +175,11 @@ async def _body(app: App, id: str) -> tuple[Any, str]:
     return json.loads(body), ""
 
 
+async def reread(app: App) -> Json:
+    """At once; how far it is stands in readyz."""
+    return {"started": app.reread()}
+
+
 async def reload(app: App) -> Json:
     try:
         await app.reload()

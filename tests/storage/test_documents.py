@@ -64,6 +64,10 @@ async def test_what_is_saved_is_loaded(store: Documents, body: bytes) -> None:
     await store.save([make_document("a", body), make_document("b")])
     assert await store.load("a") == body
     assert await store.load("unknown") is None
+    assert await store.load_many(["a", "unknown", "b"]) == {"a": body, "b": b"answer"}
+    assert await store.load_many([]) == {}
+    await store.save([])
+    assert set(await everything(store)) == {"a", "b"}
 
 
 async def test_scan_gives_back_every_field_newest_first(store: Documents) -> None:

@@ -1,0 +1,106 @@
+"""Stored answers as JSON lines: a line is a whole entry, as `nearhit export` writes it, or a curated pair of
+question and answer."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import asdict, fields
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from storage.base import Document, Entry, Vector
+from storage.codec import vector_from_bytes
+
+TENANT = r"^[0-9a-f]{32}$"
+Seconds = Annotated[float, Field(allow_inf_nan=False, gt=0)]
+
+
+class Line(BaseModel):
+    """One line, of either kind."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class Pair(BaseModel):
+    """A question and the answer that it shall get."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    query: Annotated[str, Field(min_length=1, pattern=r"\S")]
+    answer: Annotated[str, Field(min_length=1, pattern=r"\S")]
+    model: Annotated[str, Field(min_length=1)]
+    category: str | None = None
+    """None: what the classifier says."""
+    tenant: Annotated[str, Field(pattern=TENANT)] | None = None
+    """Digest, as the log has it in full; needed where the category's answers do not cross tenants."""
+    system: str | None = None
+    """What the callers' system message says, to the letter."""
+    request: dict[str, Any] = {}
+    """Other members of the callers' bodies, such as `temperature`: a call with others is another call."""
+    namespace: str = ""
+    tags: list[str] = []
+    ttl: Seconds | None = None
+
+
+_ENTRY = TypeAdapter(Entry)
+_BYTES = ("exact", "partition")
+
+
+def line_of(document: Document) -> str:
+    entry = asdict(document.entry)
+    entry |= {name: entry[name].hex() for name in _BYTES}
+    vector = document.vector
+    packed = None if vector is None else base64.b64encode(vector.astype("<f4").tobytes()).decode()
+    body = document.body.decode("utf-8", "surrogateescape")
+    return json.dumps({**entry, "vector": packed, "body": body})
+
+
+def is_entry(line: Line) -> bool:
+    return "partition" in (line.model_extra or {})
+
+
+def document_of(line: Line) -> Document:
+    """Raises ValueError with what is wrong."""
+    values = dict(line.model_extra or {})
+    body, vector = values.pop("body", None), values.pop("vector", None)
+    if not isinstance(body, str):
+        raise ValueError("body: should be text")
+    if unknown := values.keys() - {field.name for field in fields(Entry)}:
+        raise ValueError(f"{min(unknown)}: not a member of an entry")
+    try:
+        values |= {name: bytes.fromhex(str(values.get(name, ""))) for name in _BYTES}
+        entry = _ENTRY.validate_python(values)
+    except ValidationError as error:
+        raise ValueError(_first(error)) from None
+    if any(len(getattr(entry, name)) != 16 for name in _BYTES) or not entry.id:
+        raise ValueError("id, exact, partition: not those of an entry")
+    return Document(entry, _vector(vector), body.encode("utf-8", "surrogateescape"))
+
+
+def pair_of(line: Line) -> Pair:
+    """Raises ValueError with what is wrong."""
+    try:
+        return Pair.model_validate(line.model_extra or {})
+    except ValidationError as error:
+        raise ValueError(_first(error)) from None
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+
+
+def _vector(packed: Any) -> Vector | None:
+    if packed is None:
+        return None
+    try:
+        vector = vector_from_bytes(base64.b64decode(str(packed), validate=True))
+    except (binascii.Error, ValueError):
+        raise ValueError("vector: should be float32 numbers in base64") from None
+    if vector is None or abs(float(np.linalg.norm(vector)) - 1.0) > 0.01:
+        raise ValueError("vector: should be of unit length")
+    return vector
