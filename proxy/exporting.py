@@ -22,7 +22,7 @@ async def export(store: Documents, path: Path, advance: Callable[[int], None]) -
     partial = path.with_name(path.name + ".partial")
     done = await asyncio.to_thread(_whole_lines, partial)
     advance(len(done))
-    with open(partial, "ab", opener=_private) as file:
+    with await asyncio.to_thread(_opened, partial, "ab") as file:
         written = len(done) + await _write_all(store, file, done, advance)
     await asyncio.to_thread(_finish, partial, path)
     return written
@@ -62,17 +62,20 @@ def _whole_lines(partial: Path) -> set[str]:
     return ids
 
 
-def _private(path: str, flags: int) -> int:
+def _opened(path: Path, mode: str) -> IO[bytes]:
     """Answers may be private: only the owner reads the file."""
-    return os.open(path, flags, 0o600)
+    return open(path, mode, opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
 def _finish(partial: Path, path: Path) -> None:
     if path.suffix == ".gz":
         packed = path.with_name(path.name + ".new")
-        with open(packed, "wb", opener=_private) as raw, gzip.GzipFile(path.stem, "wb", 5, raw) as file:
-            with partial.open("rb") as lines:
-                shutil.copyfileobj(lines, file, 2**20)
+        with (
+            partial.open("rb") as lines,
+            _opened(packed, "wb") as raw,
+            gzip.GzipFile("", "wb", 5, raw) as file,
+        ):
+            shutil.copyfileobj(lines, file, 2**20)
         packed.replace(path)
         partial.unlink()
     else:
