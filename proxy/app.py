@@ -45,7 +45,7 @@ from proxy.tasks import Tasks
 from proxy.upstream import Deadlines, Upstream
 from storage.base import Documents, StorageError
 from storage.buffered import BufferedDocuments
-from storage.codec import read_key
+from storage.keys import read_key
 from storage.opening import open_documents
 from storage.rebuild import rebuild
 

@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from policies.errors import ConfigError, Problem
 from policies.located import Lines, check, nearest, read
 from policies.values import seconds
-from storage.codec import read_key
+from storage.keys import read_key
 
 PREFIX = "NEARHIT_"
 DEFAULT_FILE = Path("nearhit.yaml")

@@ -7,8 +7,6 @@ they are part of: a sealed value that is moved to another entry does not open.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 import os
 import struct
@@ -25,7 +23,6 @@ RAW, ZLIB, SEALED = 0, 1, 2
 COMPRESS_ABOVE = 1024
 """Bytes; smaller bodies gain little."""
 LEVEL = 1
-KEY_BYTES = 32
 NEEDS_KEYS = (
     "open: the document store holds sealed answers: set NEARHIT_DOCUMENTS__KEYS, or name another store"
 )
@@ -92,17 +89,6 @@ class Codec:
         except Exception as error:  # InvalidTag, which cannot be named where the package may be missing
             raise ValueError("damaged seal") from error
         return plain
-
-
-def read_key(text: str) -> bytes:
-    """32 bytes in base64, either alphabet. Raises ValueError without repeating the text."""
-    try:
-        key = base64.b64decode(text.strip().translate(str.maketrans("-_", "+/")), validate=True)
-    except (binascii.Error, ValueError):
-        key = b""
-    if len(key) != KEY_BYTES:
-        raise ValueError("a key is 32 bytes in base64, as `openssl rand -base64 32` prints")
-    return key
 
 
 def _name(key: bytes) -> bytes:

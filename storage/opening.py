@@ -22,7 +22,7 @@ async def open_documents(url: str, deadline: float = DEADLINE, keys: Sequence[by
     """`memory`, `sqlite+aiosqlite:///path`, `postgresql+asyncpg://user:password@host/database` or
     `redis://:password@host/number` (`rediss` with TLS).
 
-    With `keys` (`codec.read_key`) texts, vectors and bodies are sealed with the first of them. Raises
+    With `keys` (`keys.read_key`) texts, vectors and bodies are sealed with the first of them. Raises
     ValueError for a URL that names no store of ours, StorageError when the store cannot be opened.
     """
     if url == "memory":

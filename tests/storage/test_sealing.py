@@ -15,7 +15,8 @@ from redis_server import RedisServer
 from stored import everything, make_document, unit
 
 from storage.base import Documents, StorageError
-from storage.codec import Codec, Locked, pack, read_key
+from storage.codec import Codec, Locked, pack
+from storage.keys import read_key
 from storage.opening import open_documents
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))
