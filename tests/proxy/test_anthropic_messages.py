@@ -25,7 +25,7 @@ BODY: dict[str, Any] = {
 REWORDED = {**BODY, "messages": [{"role": "user", "content": "how are you my friend"}]}
 MARK = {"cache_control": {"type": "ephemeral"}}
 
-texts = st.text(max_size=200)
+texts = st.text(max_size=200) | st.lists(st.text(max_size=5), max_size=30).map(" ".join)
 names = st.text(min_size=1, max_size=8)
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,

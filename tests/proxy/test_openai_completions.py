@@ -21,6 +21,7 @@ REWORDED = {**BODY, "prompt": "how are you my friend"}
 WITH_USAGE = {"stream": True, "stream_options": {"include_usage": True}}
 USAGE = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
 
+texts = st.text(max_size=200) | st.lists(st.text(max_size=5), max_size=30).map(" ".join)
 tokens = st.lists(st.text(max_size=5), max_size=4)
 logprobs = st.none() | st.fixed_dictionaries(
     {
@@ -35,7 +36,7 @@ logprobs = st.none() | st.fixed_dictionaries(
 choices = st.lists(
     st.fixed_dictionaries(
         {
-            "text": st.text(max_size=200),
+            "text": texts,
             "logprobs": logprobs,
             "finish_reason": st.sampled_from(["stop", "length"]),
         }

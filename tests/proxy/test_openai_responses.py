@@ -19,7 +19,7 @@ PATH = "/v1/responses"
 BODY: dict[str, Any] = {"model": "demo-chat", "input": "how are you today my friend"}
 REWORDED = {**BODY, "input": "how are you my friend"}
 
-texts = st.text(max_size=200)
+texts = st.text(max_size=200) | st.lists(st.text(max_size=5), max_size=30).map(" ".join)
 names = st.text(min_size=1, max_size=8)
 cited = st.fixed_dictionaries({"type": st.just("url_citation"), "url": texts})
 said = st.fixed_dictionaries(

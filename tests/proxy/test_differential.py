@@ -1,0 +1,164 @@
+"""Generated calls of every dialect, through nearhit and straight to the upstream: a miss is the upstream's
+answer byte for byte, and a hit says what the miss said, in the form that is asked for."""
+
+from __future__ import annotations
+
+import json
+import re
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from streams import gathered
+from world import Answer, World
+
+from proxy.dialects import anthropic_messages, openai_chat, openai_completions, openai_responses
+from proxy.upstream import HOP_BY_HOP
+
+EXAMPLES = 125
+"""Of each come four calls through nearhit and two straight to the upstream."""
+
+texts = st.text(max_size=60)
+names = st.sampled_from(["f", "weather"])
+models = st.sampled_from([*["demo-chat"] * 9, "unknown-model"])
+values = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.floats(-9, 9) | texts,
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=4,
+)
+schema = st.fixed_dictionaries(
+    {"type": st.just("object"), "properties": st.just({"a": {"type": "string"}, "b": {"type": "integer"}})}
+)
+extras = st.dictionaries(st.sampled_from(["user", "seed", "metadata", "new_member"]), values, max_size=2)
+
+
+def turns(text_part: str, image: dict[str, Any]) -> Any:
+    part = st.fixed_dictionaries({"type": st.just(text_part), "text": texts})
+    content = texts | st.lists(part | st.just(image), min_size=1, max_size=3)
+    turn = st.fixed_dictionaries({"role": st.sampled_from(["user", "user", "assistant"]), "content": content})
+    return st.lists(turn, min_size=1, max_size=3)
+
+
+def body(needed: dict[str, Any], optional: dict[str, Any]) -> Any:
+    made = st.fixed_dictionaries({"model": models, **needed}, optional=optional)
+    return st.tuples(extras, made).map(lambda both: {**both[0], **both[1]})
+
+
+limits = st.sampled_from([500, 500, 500, 3, 0])
+chat_tool = st.fixed_dictionaries({"name": names, "parameters": schema}).map(
+    lambda function: {"type": "function", "function": function}
+)
+chats = body(
+    {"messages": turns("text", {"type": "image_url", "image_url": {"url": "u"}})},
+    {
+        "n": st.integers(1, 3), "max_tokens": limits, "tools": st.lists(chat_tool, max_size=2),
+        "tool_choice": st.sampled_from(["auto", "required", {"type": "function", "function": {"name": "f"}}]),
+        "response_format": st.sampled_from([{"type": "text"}, {"type": "json_object"}]),
+        "stream_options": st.sampled_from([None, {}, {"include_usage": True}, {"include_usage": False}]),
+        "logprobs": st.booleans(), "temperature": st.floats(0, 2),
+    },
+)  # fmt: skip
+completions = body(
+    {"prompt": texts | texts | st.lists(texts, max_size=2) | st.lists(st.integers(0, 9), max_size=3)},
+    {
+        "n": st.integers(1, 3), "max_tokens": limits, "suffix": texts, "echo": st.booleans(),
+        "stream_options": st.sampled_from([None, {"include_usage": True}]), "logprobs": st.integers(0, 2),
+    },
+)  # fmt: skip
+response_tool = st.fixed_dictionaries({"type": st.just("function"), "name": names, "parameters": schema})
+responses = body(
+    {"input": texts | turns("input_text", {"type": "input_image", "image_url": "u"})},
+    {
+        "instructions": texts, "max_output_tokens": limits, "tools": st.lists(response_tool, max_size=2),
+        "tool_choice": st.sampled_from(["auto", "required", {"type": "function", "name": "f"}]),
+        "store": st.booleans(), "previous_response_id": st.none() | texts, "background": st.booleans(),
+        "text": st.sampled_from([{"format": {"type": "text"}}, {"format": {"type": "json_schema"}}]),
+    },
+)  # fmt: skip
+anthropic_tool = st.fixed_dictionaries({"name": names, "input_schema": schema})
+messages = body(
+    {"messages": turns("text", {"type": "image", "source": {"type": "url"}}), "max_tokens": limits},
+    {
+        "system": texts, "tools": st.lists(anthropic_tool, max_size=2),
+        "tool_choice": st.sampled_from([{"type": "auto"}, {"type": "any"}, {"type": "tool", "name": "f"}]),
+        "thinking": st.sampled_from([{"type": "disabled"}, {"type": "enabled", "budget_tokens": 1024}]),
+    },
+)  # fmt: skip
+CASES = {
+    "/v1/chat/completions": (openai_chat, chats),
+    "/v1/completions": (openai_completions, completions),
+    "/v1/responses": (openai_responses, responses),
+    "/v1/messages": (anthropic_messages, messages),
+}
+_NUMBER = re.compile(rb"\d+")
+_ALSO = {"date", "content-length", "cache-status", "age"}
+_namespaces = count()
+
+
+def unnumbered(body: bytes) -> bytes:
+    """Without what tells two calls of the demo upstream apart."""
+    return _NUMBER.sub(b"0", body)
+
+
+def told(headers: Any) -> dict[str, str]:
+    lower = {name.lower(): value for name, value in headers.items()}
+    ours = {name for name in lower if name.startswith("x-cache")}
+    return {name: value for name, value in lower.items() if name not in HOP_BY_HOP | _ALSO | ours}
+
+
+async def straight(world: World, path: str, asked: dict[str, Any]) -> Answer:
+    url = world.upstream_url + path
+    headers = {"x-api-key": "one", "Content-Type": "application/json"}
+    async with world.session.post(url, data=json.dumps(asked).encode(), headers=headers) as response:
+        return Answer(response.status, response.headers, await response.read())
+
+
+async def misses_and_hits(world: World, path: str, asked: dict[str, Any], stream: bool) -> None:
+    dialect = CASES[path][0]
+    asked = {**asked, "stream": stream}
+    namespace = {"X-Nearhit-Namespace": f"n{next(_namespaces)}"}
+    miss, direct = await world.send(path, asked, **namespace), await straight(world, path, asked)
+    await world.settled()
+    assert miss.status == direct.status < 500
+    assert unnumbered(miss.body) == unnumbered(direct.body)
+    assert told(miss.headers) == told(direct.headers)
+    assert miss.headers["X-Cache"] in ("MISS", "BYPASS")
+
+    hit = await world.send(path, asked, **namespace)
+    if hit.headers["X-Cache"] != "HIT":
+        return
+    assert said(dialect, hit.body, stream) == said(dialect, miss.body, stream)
+    turned = {**asked, "stream": not stream}
+    other = await world.send(path, turned, **namespace)
+    assert other.cache == "HIT exact"
+    assert said(dialect, other.body, not stream) == said(dialect, miss.body, stream)
+
+
+def said(dialect: Any, body: bytes, stream: bool) -> Any:
+    """The answer as one object, without the usage, which is in a stream only for those who ask."""
+    if not stream:
+        answer = json.loads(body)
+    elif dialect in (openai_chat, openai_completions) and b'"choices":[]' not in body:
+        told_usage = b'data: {"choices":[],"usage":{}}\n\ndata: [DONE]'
+        answer = gathered(dialect, body.replace(b"data: [DONE]", told_usage))
+    else:
+        answer = gathered(dialect, body)
+    assert answer is not None
+    if dialect in (openai_chat, openai_completions):
+        answer.pop("usage")
+    for choice in answer.get("choices", ()):
+        # Only the document says that there was no refusal.
+        if choice.get("message", {}).get("refusal", "") is None:
+            del choice["message"]["refusal"]
+    return answer
+
+
+@pytest.mark.parametrize("path", CASES)
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), stream=st.booleans())
+async def test_nearhit_makes_no_difference(
+    world: World, path: str, data: st.DataObject, stream: bool
+) -> None:
+    await misses_and_hits(world, path, data.draw(CASES[path][1]), stream)
