@@ -9,6 +9,7 @@ import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -198,7 +199,8 @@ def choice_for(body: Body, question: str, number: int, index: int) -> Choice:
         arguments = json.dumps(example(tool["parameters"], question))
         return Choice(pieces_of(arguments), "stop" if names_tool(body) else "tool_calls", tool["name"])
     pieces = pieces_of(answer_text(body, question, number, index))
-    limit = first_given(body, "max_completion_tokens", "max_output_tokens", "max_tokens")
+    named = first_given(body, "max_completion_tokens", "max_output_tokens", "max_tokens")
+    limit = (body.get("options") or {}).get("num_predict") if named is None else named
     if limit is not None and limit < len(pieces):
         return Choice(pieces[:limit], "length")
     return Choice(pieces, "stop")
@@ -611,6 +613,54 @@ def counted_tokens(reply: Reply) -> Body:
     return {"input_tokens": reply.prompt_tokens}
 
 
+# ----------------------------------------------------------------------------------------------------- ollama
+
+
+def ollama_streams(body: Body) -> bool:
+    return body.get("stream") is not False
+
+
+def ollama_chat_document(reply: Reply) -> Body:
+    return ollama_head(reply) | {"message": ollama_message(reply)} | ollama_end(reply)
+
+
+def ollama_chat_events(reply: Reply) -> Iterator[bytes]:
+    choice, empty = reply.choices[0], {"role": "assistant", "content": ""}
+    said = [{**empty, "content": piece} for piece in choice.pieces]
+    for message in [ollama_message(reply)] if choice.tool else said:
+        yield dumps(ollama_head(reply) | {"message": message, "done": False}) + b"\n"
+    yield dumps(ollama_head(reply) | {"message": empty} | ollama_end(reply)) + b"\n"
+
+
+def ollama_message(reply: Reply) -> Body:
+    choice = reply.choices[0]
+    if choice.tool is None:
+        return {"role": "assistant", "content": choice.text}
+    function = {"name": choice.tool, "arguments": json.loads(choice.text)}
+    return {"role": "assistant", "content": "", "tool_calls": [{"function": function}]}
+
+
+def ollama_text_document(reply: Reply) -> Body:
+    return ollama_head(reply) | {"response": reply.choices[0].text} | ollama_end(reply)
+
+
+def ollama_text_events(reply: Reply) -> Iterator[bytes]:
+    for piece in reply.choices[0].pieces:
+        yield dumps(ollama_head(reply) | {"response": piece, "done": False}) + b"\n"
+    yield dumps(ollama_head(reply) | {"response": ""} | ollama_end(reply)) + b"\n"
+
+
+def ollama_head(reply: Reply) -> Body:
+    made = datetime.fromtimestamp(reply.created, UTC)
+    return {"model": reply.model, "created_at": made.isoformat().replace("+00:00", "Z")}
+
+
+def ollama_end(reply: Reply) -> Body:
+    cut = reply.choices[0].finish == "length"
+    counts = {"prompt_eval_count": reply.prompt_tokens, "eval_count": reply.completion_tokens}
+    return {"done": True, "done_reason": "length" if cut else "stop"} | counts
+
+
 # ----------------------------------------------------------------------------------------------------- errors
 
 
@@ -622,6 +672,10 @@ def openai_error(refusal: Refusal) -> Body:
         kind = "server_error"
     fields = {"message": refusal.message, "type": kind, "param": refusal.param, "code": refusal.code}
     return {"error": fields}
+
+
+def ollama_error(refusal: Refusal) -> Body:
+    return {"error": refusal.message}
 
 
 ANTHROPIC_ERRORS = {

@@ -1,4 +1,4 @@
-"""The demo upstream: an API in OpenAI's and Anthropic's shapes with no model behind it.
+"""The demo upstream: an API in OpenAI's, Anthropic's and Ollama's shapes with no model behind it.
 
 For the first try without an API key, for tests, benchmarks and overload experiments. Every answer says that
 it is simulated and carries `Server: nearhit-demo-upstream`. What it says follows from the question alone, but
@@ -44,6 +44,12 @@ from proxy.demo_answers import (
     embedding_document,
     message_document,
     message_events,
+    ollama_chat_document,
+    ollama_chat_events,
+    ollama_error,
+    ollama_streams,
+    ollama_text_document,
+    ollama_text_events,
     openai_error,
     question_for_claude,
     question_in_input,
@@ -175,6 +181,10 @@ class Demo:
         }
 
 
+def asks_for_stream(body: Body) -> bool:
+    return bool(body.get("stream"))
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     path: str
@@ -183,8 +193,11 @@ class Endpoint:
     document: Callable[[Reply], Body]
     events: Callable[[Reply], Iterator[bytes]] | None = None
     error: Callable[[Refusal], Body] = openai_error
+    streams: Callable[[Body], bool] = asks_for_stream
+    content_type: str = "text/event-stream; charset=utf-8"
 
 
+LINES = "application/x-ndjson"
 ENDPOINTS = (
     Endpoint("/v1/chat/completions", question_in_messages, chat_document, chat_events),
     Endpoint("/v1/completions", question_in_prompt, completion_document, completion_events),
@@ -192,7 +205,15 @@ ENDPOINTS = (
     Endpoint("/v1/responses", question_in_input, response_document, response_events),
     Endpoint("/v1/messages", question_for_claude, message_document, message_events, anthropic_error),
     Endpoint("/v1/messages/count_tokens", question_in_messages, counted_tokens, error=anthropic_error),
-)
+    Endpoint(
+        "/api/chat", question_in_messages, ollama_chat_document, ollama_chat_events, ollama_error,
+        ollama_streams, LINES,
+    ),
+    Endpoint(
+        "/api/generate", question_in_prompt, ollama_text_document, ollama_text_events, ollama_error,
+        ollama_streams, LINES,
+    ),
+)  # fmt: skip
 DEMO = web.AppKey("demo", Demo)
 
 
@@ -205,8 +226,9 @@ def serve(endpoint: Endpoint) -> Handler:
             async with demo.place() as number:
                 await demo.first_token(steering)
                 reply = reply_to(body, question, number, int(demo.now()))
-                if body.get("stream") and endpoint.events:
-                    return await send_events(request, steering, endpoint.events(reply))
+                if endpoint.events and endpoint.streams(body):
+                    events = endpoint.events(reply)
+                    return await send_events(request, steering, events, endpoint.content_type)
                 if endpoint.events:
                     await demo.tokens(reply.completion_tokens, asyncio.get_running_loop().time())
                 return await send_document(request, steering, endpoint.document(reply))
@@ -239,9 +261,9 @@ async def send_document(request: web.Request, steering: Steering, document: Body
 
 
 async def send_events(
-    request: web.Request, steering: Steering, events: Iterator[bytes]
+    request: web.Request, steering: Steering, events: Iterator[bytes], content_type: str
 ) -> web.StreamResponse:
-    headers = {"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-cache"}
+    headers = {"Content-Type": content_type, "Cache-Control": "no-cache"}
     response = web.StreamResponse(headers=headers)
     await response.prepare(request)
     since = asyncio.get_running_loop().time()

@@ -314,7 +314,7 @@ class Exchange:
             return web.Response(body=body, headers=self._headers(trip, "application/json"))
         events = trip.call.dialect.scatter(json.loads(body), trip.call.fields)
         return web.Response(
-            body=b"".join(events), headers=self._headers(trip, "text/event-stream; charset=utf-8")
+            body=b"".join(events), headers=self._headers(trip, trip.call.dialect.framing.content_type)
         )
 
     def _headers(self, trip: Trip, content_type: str) -> CIMultiDict[str]:

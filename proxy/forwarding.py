@@ -20,7 +20,6 @@ from proxy.flights import Flight, Flights, Question, Rider
 from proxy.limits import Admission, Place
 from proxy.load import Load, Track
 from proxy.messages import Call
-from proxy.sse import Splitter
 from proxy.tasks import Tasks
 from proxy.upstream import Answer, Head, Read, Upstream, forwarded
 
@@ -236,7 +235,7 @@ class Forwarder:
         if not call.reading.stream:
             return _object(body)
         gatherer = call.dialect.gatherer()
-        splitter = Splitter()
+        splitter = call.dialect.framing.splitter()
         events = [*splitter.feed(body), splitter.rest()]
         for number, event in enumerate(events):
             gatherer.feed(event)

@@ -14,7 +14,7 @@ from proxy.sse import Splitter, payload
 def gathered(dialect: Dialect, stream: bytes, at: Sequence[int] = ()) -> dict[str, Any] | None:
     """What the dialect makes of a stream that arrives cut at the given places."""
     places = [0, *sorted({place % (len(stream) + 1) for place in at}), len(stream)]
-    splitter, gatherer = Splitter(), dialect.gatherer()
+    splitter, gatherer = dialect.framing.splitter(), dialect.gatherer()
     for a, b in itertools.pairwise(places):
         for event in splitter.feed(stream[a:b]):
             gatherer.feed(event)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from proxy.dialects import (
     anthropic_messages,
+    ollama,
     openai_chat,
     openai_common,
     openai_completions,
@@ -18,6 +19,8 @@ _CACHED: dict[tuple[str, str], Dialect] = {
     ("POST", "/v1/responses"): openai_responses,
     ("POST", "/v1/embeddings"): openai_embeddings,
     ("POST", "/v1/messages"): anthropic_messages,
+    ("POST", "/api/chat"): ollama.chat,
+    ("POST", "/api/generate"): ollama.generate,
 }
 
 
@@ -35,6 +38,8 @@ def error(path: str, status: int, code: str, message: str) -> bytes:
     """An error of our own in the shape that callers of `path` expect."""
     if path.startswith("/v1/messages"):
         return anthropic_messages.error(status, code, message)
+    if path.startswith("/api/"):
+        return ollama.chat.error(status, code, message)
     return openai_common.error(status, code, message)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from policies.storable import Ending
 from proxy import sse
 from proxy.dialects.base import (
+    EVENTS,
     JsonObject,
     Reading,
     Unchanged,
@@ -22,6 +23,7 @@ from proxy.dialects.base import (
 from proxy.dialects.turns import span
 
 name = "anthropic-messages"
+framing = EVENTS
 
 enrich, offended, unenriched = nothing_to_add, nothing_offends, Unchanged
 

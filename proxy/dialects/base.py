@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeGuard
 
 from policies.storable import Ending
+from proxy import ndjson, sse
 
 JsonObject = dict[str, Any]
 
@@ -126,8 +127,29 @@ def pieces(text: Any) -> Iterator[Any]:
         yield piece
 
 
+class Splitter(Protocol):
+    def feed(self, data: bytes) -> list[bytes]:
+        """The whole events that `data` completes."""
+
+    def rest(self) -> bytes:
+        """What is left when the stream ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How a stream is cut into events."""
+
+    content_type: str
+    splitter: Callable[[], Splitter]
+
+
+EVENTS = Framing("text/event-stream; charset=utf-8", sse.Splitter)
+LINES = Framing("application/x-ndjson", ndjson.Splitter)
+
+
 class Dialect(Protocol):
     name: str
+    framing: Framing
 
     def read(self, body: JsonObject) -> Reading | None:
         """None: not a request that this API would answer; the upstream shall say so itself."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from policies.storable import Ending
-from proxy.dialects.base import JsonObject, Reading, is_text, pieces
+from proxy.dialects.base import EVENTS, JsonObject, Reading, is_text, pieces
 from proxy.dialects.openai_chunks import Gatherer, scattered
 from proxy.dialects.openai_chunks import enrich as enrich
 from proxy.dialects.openai_chunks import offended as offended
@@ -17,6 +17,7 @@ from proxy.dialects.openai_common import hosted_tools
 from proxy.dialects.turns import span
 
 name = "openai-chat"
+framing = EVENTS
 
 _TRANSPORT = ("stream", "stream_options")
 

@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from policies.storable import Ending
-from proxy.dialects.base import JsonObject, Reading, is_text, pieces
+from proxy.dialects.base import EVENTS, JsonObject, Reading, is_text, pieces
 from proxy.dialects.openai_chunks import Gatherer, scattered
 from proxy.dialects.openai_chunks import enrich as enrich
 from proxy.dialects.openai_chunks import offended as offended
 from proxy.dialects.openai_chunks import unenriched as unenriched
 from proxy.dialects.openai_chunks import usage as usage
 from proxy.dialects.openai_common import error as error
+from proxy.dialects.turns import Span, prompt_span
 
 name = "openai-completions"
+framing = EVENTS
 
 _TRANSPORT = ("stream", "stream_options")
 
@@ -28,28 +30,12 @@ def read(body: JsonObject) -> Reading | None:
         return None
     if not isinstance(body.get("stream_options"), dict | None):
         return None
-    opaque = _opaque(body)
+    verbatim = body.get("suffix") or body.get("echo")
+    asked = Span(None, "verbatim", []) if verbatim else prompt_span(body["prompt"])
     identity = {k: v for k, v in body.items() if k not in _TRANSPORT}
-    if opaque:
-        return Reading(model, bool(stream), None, opaque, identity)
-    return Reading(model, bool(stream), body["prompt"], "", identity | {"prompt": None})
-
-
-def _opaque(body: JsonObject) -> str:
-    """Why the prompt may not be said in other words, or "".
-
-    Lines are the turns or the examples of a template, of which only the last may differ; and what is to be
-    filled in or repeated is wanted as it stands."""
-    prompt = body["prompt"]
-    if not isinstance(prompt, str):
-        return "several-prompts"
-    if not is_text(prompt):
-        return "not-unicode"
-    if not prompt.strip():
-        return "empty"
-    if body.get("suffix") or body.get("echo"):
-        return "verbatim"
-    return "lines" if len(prompt.strip().splitlines()) > 1 else ""
+    if asked.text is not None:
+        identity["prompt"] = asked.rest
+    return Reading(model, bool(stream), asked.text, asked.opaque, identity)
 
 
 # Streams to objects

@@ -16,6 +16,7 @@ from typing import Any
 
 from policies.storable import Ending
 from proxy.dialects.base import (
+    EVENTS,
     JsonObject,
     NoStream,
     Reading,
@@ -29,6 +30,7 @@ from proxy.dialects.base import (
 from proxy.dialects.openai_common import error as error
 
 name = "openai-embeddings"
+framing = EVENTS
 
 enrich, offended, unenriched, gatherer = nothing_to_add, nothing_offends, Unchanged, NoStream
 

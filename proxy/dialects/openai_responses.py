@@ -14,6 +14,7 @@ from typing import Any
 from policies.storable import Ending
 from proxy import sse
 from proxy.dialects.base import (
+    EVENTS,
     JsonObject,
     Reading,
     Unchanged,
@@ -29,6 +30,7 @@ from proxy.dialects.openai_common import hosted_tools
 from proxy.dialects.turns import Span, span
 
 name = "openai-responses"
+framing = EVENTS
 
 enrich, offended, unenriched = nothing_to_add, nothing_offends, Unchanged
 

@@ -19,7 +19,7 @@ class Span:
     opaque: str
     """Why there is none; "" when there is one."""
     rest: list[JsonObject]
-    """The turns without that text."""
+    """The turns without that text; none, where there are no turns but a prompt."""
 
     @property
     def tied(self) -> bool:
@@ -33,6 +33,19 @@ def span(turns: list[JsonObject]) -> Span:
         return Span(None, "media", turns)
     text, opaque, last = _last(turns[-1])
     return Span(text, opaque, [*turns[:-1], last])
+
+
+def prompt_span(prompt: Any) -> Span:
+    """Of a prompt that is no conversation: fuzzy if it is one line. Several are the turns or the examples of
+    a template, of which only the last may differ, and nobody can tell which that is."""
+    if not isinstance(prompt, str):
+        return Span(None, "several-prompts", [])
+    if not is_text(prompt):
+        return Span(None, "not-unicode", [])
+    lines = prompt.strip().splitlines()
+    if len(lines) != 1:
+        return Span(None, "lines" if lines else "empty", [])
+    return Span(prompt, "", [])
 
 
 def _last(turn: JsonObject) -> tuple[str | None, str, JsonObject]:

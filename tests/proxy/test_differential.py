@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from streams import gathered
 from world import Answer, World
 
-from proxy.dialects import anthropic_messages, openai_chat, openai_completions, openai_responses
+from proxy.dialects import anthropic_messages, ollama, openai_chat, openai_completions, openai_responses
 from proxy.upstream import HOP_BY_HOP
 
 EXAMPLES = 125
@@ -86,11 +86,28 @@ messages = body(
         "thinking": st.sampled_from([{"type": "disabled"}, {"type": "enabled", "budget_tokens": 1024}]),
     },
 )  # fmt: skip
+turns_with_images = st.lists(
+    st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant"]), "content": texts},
+                          optional={"images": st.just(["AAAA"])}), min_size=1, max_size=3,
+)  # fmt: skip
+options = st.fixed_dictionaries(
+    {}, optional={"num_predict": st.sampled_from([500, 3]), "temperature": values}
+)
+ollama_chats = body(
+    {"messages": turns_with_images},
+    {"options": options, "tools": st.lists(chat_tool, max_size=2), "tool_choice": st.just("required")},
+)
+ollama_texts = body(
+    {"prompt": texts},
+    {"options": options, "system": texts, "raw": st.booleans(), "keep_alive": st.just("5m")},
+)
 CASES = {
     "/v1/chat/completions": (openai_chat, chats),
     "/v1/completions": (openai_completions, completions),
     "/v1/responses": (openai_responses, responses),
     "/v1/messages": (anthropic_messages, messages),
+    "/api/chat": (ollama.chat, ollama_chats),
+    "/api/generate": (ollama.generate, ollama_texts),
 }
 _NUMBER = re.compile(rb"\d+")
 _ALSO = {"date", "content-length", "cache-status", "age"}
