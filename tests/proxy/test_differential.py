@@ -179,3 +179,44 @@ async def test_nearhit_makes_no_difference(
     world: World, path: str, data: st.DataObject, stream: bool
 ) -> None:
     await misses_and_hits(world, path, data.draw(CASES[path][1]), stream)
+
+
+ODD = (
+    "messages", "input", "prompt", "system", "tools", "tool_choice", "options", "container", "store", "text",
+    "conversation", "background", "include", "images", "echo", "thinking", "stream", "max_tokens",
+    "plugins", "cache_control", "dimensions",
+)  # fmt: skip
+VALID = {"/v1/embeddings": {"model": "demo-chat", "input": "x"}} | {
+    path: {"model": "demo-chat", "max_tokens": 500, "messages": [{"role": "user", "content": "x"}],
+           "prompt": "x", **({"input": "x"} if path == "/v1/responses" else {})}
+    for path in CASES
+}  # fmt: skip
+shaped = st.recursive(
+    values,
+    lambda inner: (
+        st.lists(inner, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(
+                ["type", "role", "content", "text", "name", "function", "images", "cache_control"]
+            ),
+            inner | st.sampled_from(["user", "text", "tool_result", "message", "function"]),
+            max_size=4,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@pytest.mark.parametrize("path", VALID)
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(odd=st.dictionaries(st.sampled_from(ODD), shaped | st.lists(shaped, max_size=2), max_size=3))
+async def test_whatever_the_members_the_upstream_judges_them(
+    world: World, path: str, odd: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = VALID[path] | odd
+    through, direct = await world.send(path, asked), await straight(world, path, asked)
+    assert through.status == direct.status
+    again = await world.send(path, asked)
+    assert again.status == direct.status
+    await world.settled()
+    assert not [record for record in caplog.records if record.exc_info and record.name.startswith("nearhit")]
