@@ -62,14 +62,16 @@ class Batches:
     # What is known
 
     async def _known(self, trip: Trip, items: Sequence[Call]) -> dict[int, tuple[Found, Part]]:
-        """By place in the call."""
+        """By place in the call. Nothing, where the category only tries the cache."""
         found: dict[int, Found] = {}
         for place, item in enumerate(items):
             fresh = self._cache.exact(item, trip.now).fresh
             if fresh is not None and fresh.verdict.freshness == "fresh":
                 found[place] = fresh
         if any(each.shadowed for each in found.values()):
-            trip.report.shadowed()
+            if len(found) == len(items):
+                trip.report.found(found[0], trip.now)
+                trip.report.shadowed()
             return {}
         loaded = await asyncio.gather(*(self._cache.load(each.entry, trip.now) for each in found.values()))
         known = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -105,11 +106,23 @@ async def test_controls(world: World) -> None:
     assert (await embed(world, "c")).cache == "MISS"
 
 
-async def test_categories_that_are_not_cached_and_those_that_are_tried(world: World) -> None:
+async def test_a_category_that_is_not_cached(world: World) -> None:
     for _ in range(2):
         answer = await embed(world, "a", headers={"X-Nearhit-Category": "never"})
         assert answer.cache == "BYPASS"
     assert len(world.app.cache.entries) == 0
+
+
+async def test_a_category_that_is_only_tried(make_world: MakeWorld, categories: Path) -> None:
+    (categories / "trial.yaml").write_text("{name: trial, threshold: 0.8, ttl: 1h, mode: shadow}")
+    world, trial = await make_world(), {"headers": {"X-Nearhit-Category": "trial"}}
+    assert known(await embed(world, ["a", "b"], **trial)) == ("MISS", "0/2")
+    for _ in range(2):
+        tried = await embed(world, ["b", "a"], **trial)
+        assert known(tried) == ("SHADOW exact", "0/2")
+        assert "Age" not in tried.headers
+    assert known(await embed(world, ["a", "c"], **trial)) == ("MISS", "0/2")
+    assert await world.upstream_calls() == 4
 
 
 async def test_a_shared_category_shares_vectors(world: World) -> None:
