@@ -64,6 +64,7 @@ class Ledger:
         """`readers` are told of every call too: metrics, log."""
         self.tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self.recent: deque[Report] = deque(maxlen=RECENT)
+        self.published = 0
         self._readers = readers
 
     def forget(self, meant: Callable[[Report], bool]) -> None:
@@ -73,5 +74,6 @@ class Ledger:
     def publish(self, report: Report) -> None:
         self.tallies[report.category or "none"].add(report)
         self.recent.append(report)
+        self.published += 1
         for read in self._readers:
             read(report)

@@ -7,6 +7,7 @@ import hmac
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
@@ -15,7 +16,7 @@ from aiohttp.typedefs import Middleware
 
 from proxy.admin.errors import Forbidden, Refusal, Unauthorized, Unavailable
 from proxy.admin.inputs import understood
-from proxy.admin.page import PAGE
+from proxy.admin.live import Live
 from proxy.admin.routes import API, ROUTES, Route
 from proxy.app import App
 from proxy.metrics import State
@@ -28,7 +29,19 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ANSWER_S = 30.0
 _READING = ("GET", "HEAD", "OPTIONS")
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-_PAGE_HEADERS = {**_HEADERS, "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+_DASHBOARD = Path(__file__).parents[1] / "dashboard"
+_POLICY = "; ".join(
+    (
+        "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self'", "connect-src 'self'",
+        "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
+    )
+)  # fmt: skip
+_PAGE_HEADERS = {
+    "Cache-Control": "no-cache",
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": _POLICY,
+    "Referrer-Policy": "no-referrer",
+}
 
 
 def admin_app(app: App) -> web.Application:
@@ -36,8 +49,11 @@ def admin_app(app: App) -> web.Application:
     app.metrics.registry.register(State(app))
     for route in ROUTES:
         plane.router.add_route(route.method, route.path, _handler(route, app))
+    plane.router.add_get(f"{API}/live", Live(app).listen)
     plane.router.add_get("/metrics", _metrics(app))
     plane.router.add_get("/", _page)
+    plane.router.add_static("/dashboard/", _DASHBOARD)
+    plane.on_response_prepare.append(_protect)
     return plane
 
 
@@ -68,7 +84,13 @@ def _metrics(app: App) -> Handler:
 
 
 async def _page(request: web.Request) -> web.StreamResponse:
-    return web.Response(text=PAGE, content_type="text/html", headers=_PAGE_HEADERS)
+    return web.FileResponse(_DASHBOARD / "index.html")
+
+
+async def _protect(request: web.Request, response: web.StreamResponse) -> None:
+    """What a browser may do with the dashboard, which shows what callers wrote."""
+    if request.path == "/" or request.path.startswith("/dashboard/"):
+        response.headers.update(_PAGE_HEADERS)
 
 
 # Who may ask

@@ -1,0 +1,60 @@
+"""Decisions as they are made, as server-sent events: what the dashboard and `nearhit watch` listen to."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from itertools import islice
+
+from aiohttp import web
+
+from proxy.admin import shown
+from proxy.admin.errors import Unavailable
+from proxy.app import App
+
+EVERY_S = 1.0
+MOST_CALLS = 100
+"""Told at once; of more the newest."""
+MOST_LISTENERS = 32
+PATIENCE_S = 10.0
+"""For a listener to take an event; a tab that sleeps comes again."""
+
+
+class Live:
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._listeners = 0
+
+    async def listen(self, request: web.Request) -> web.StreamResponse:
+        """One event a second: the calls since the last one, oldest first, and the counts since the start."""
+        if self._listeners >= MOST_LISTENERS:
+            raise Unavailable(f"{MOST_LISTENERS} listeners are connected already; close some")
+        self._listeners += 1
+        try:
+            return await self._tell(request)
+        finally:
+            self._listeners -= 1
+
+    async def _tell(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(
+            headers={"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store"}
+        )
+        await response.prepare(request)
+        seen = self._app.ledger.published
+        while True:
+            told, seen = self._since(seen)
+            async with asyncio.timeout(PATIENCE_S):
+                await response.write(f"data: {json.dumps(told)}\n\n".encode())
+            await asyncio.sleep(EVERY_S)
+
+    def _since(self, seen: int) -> tuple[shown.Json, int]:
+        ledger = self._app.ledger
+        new = min(ledger.published - seen, MOST_CALLS)
+        calls = [shown.report(each) for each in islice(reversed(ledger.recent), new)]
+        told = {
+            "at": self._app.clock(),
+            "skipped": ledger.published - seen - new,
+            "overall": shown.total(list(ledger.tallies.values())),
+            "calls": calls[::-1],
+        }
+        return told, ledger.published

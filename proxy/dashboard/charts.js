@@ -1,0 +1,96 @@
+// Lines and stacked areas over time, and bars, with uPlot; colours from the style sheet.
+
+/* global uPlot */
+
+const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+
+function axes(format) {
+  const plain = { stroke: colour("dim"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line") } };
+  return [plain, { ...plain, size: 62, values: (_, values) => values.map((value) => (value == null ? "" : format(value))) }];
+}
+
+function drawn(room, tools, title, build) {
+  const place = document.createElement("div");
+  place.className = "chart";
+  place.setAttribute("role", "img");
+  place.setAttribute("aria-label", title);
+  room.append(place);
+  let plot;
+  const size = () => ({ width: Math.max(200, place.clientWidth), height: 205 });
+  const watch = new ResizeObserver(() => plot?.setSize(size()));
+  watch.observe(place);
+  tools.onLeave(() => { watch.disconnect(); plot?.destroy(); });
+  return (data) => {
+    if (plot) plot.setData(data);
+    else plot = new uPlot({ ...build(), ...size() }, data, place);
+  };
+}
+
+// series: [{name, colour, fill}], one line each. Gives a function that takes [times, values, ...].
+export function lines(room, tools, title, series, format, range) {
+  return drawn(room, tools, title, () => ({
+    scales: { y: { range: range ?? ((_, low, high) => [0, high > 0 ? high * 1.1 : 1]) } },
+    axes: axes(format),
+    series: [{}, ...series.map((each) => ({
+      label: each.name, stroke: colour(each.colour), width: 1.5, fill: each.fill ? `${colour(each.colour)}33` : undefined,
+      points: { show: false }, value: (_, value) => (value == null ? "–" : format(value)), spanGaps: false,
+    }))],
+  }));
+}
+
+// Parts of a whole upon each other: takes [times, part, ...], shows their sums and says the parts.
+export function stacked(room, tools, title, series, format, range) {
+  let parts = [];
+  const put = drawn(room, tools, title, () => ({
+    scales: { y: { range: range ?? ((_, low, high) => [0, high > 0 ? high * 1.1 : 1]) } },
+    axes: axes(format),
+    series: [{}, ...series.map((each, i) => ({
+      label: each.name, stroke: colour(each.colour), width: 1, points: { show: false },
+      fill: i === 0 ? `${colour(each.colour)}88` : undefined,
+      value: (_, value, __, at) => (at == null || parts[i]?.[at] == null ? "–" : format(parts[i][at])),
+    }))],
+    bands: series.map((each, i) => ({ series: [i + 1, i], fill: `${colour(each.colour)}88` })).slice(1),
+  }));
+  return ([times, ...given]) => {
+    parts = given;
+    const sums = given.map((_, i) => times.map((_, at) =>
+      given[0][at] == null ? null : given.slice(0, i + 1).reduce((sum, part) => sum + (part[at] ?? 0), 0)));
+    put([times, ...sums]);
+  };
+}
+
+// Counts by similarity, with a line at the threshold. groups: [{name, colour, values}].
+export function histogram(room, tools, title, groups, threshold, from = 0.5) {
+  const bins = 50;
+  const step = (1 - from) / bins;
+  const xs = Array.from({ length: bins }, (_, i) => from + (i + 0.5) * step);
+  const counts = groups.map(({ values }) => {
+    const row = new Array(bins).fill(0);
+    for (const value of values) row[Math.min(bins - 1, Math.max(0, Math.floor((value - from) / step)))] += 1;
+    return row;
+  });
+  const mark = (plot) => {
+    const x = plot.valToPos(threshold(), "x", true);
+    plot.ctx.save();
+    plot.ctx.strokeStyle = colour("bad");
+    plot.ctx.setLineDash([6, 4]);
+    plot.ctx.lineWidth = 2;
+    plot.ctx.beginPath();
+    plot.ctx.moveTo(x, plot.bbox.top);
+    plot.ctx.lineTo(x, plot.bbox.top + plot.bbox.height);
+    plot.ctx.stroke();
+    plot.ctx.restore();
+  };
+  let shown;
+  const put = drawn(room, tools, title, () => ({
+    scales: { x: { time: false, range: [from, 1] }, y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] } },
+    axes: axes((value) => String(value)),
+    series: [{ label: "similarity", value: (_, value) => value?.toFixed(3) ?? "–" }, ...groups.map((each) => ({
+      label: each.name, stroke: colour(each.colour), fill: `${colour(each.colour)}66`,
+      paths: uPlot.paths.bars({ size: [0.9] }), points: { show: false },
+    }))],
+    hooks: { draw: [(plot) => { shown = plot; mark(plot); }] },
+  }));
+  put([xs, ...counts]);
+  return () => shown?.redraw(false);
+}

@@ -1,0 +1,35 @@
+// Elements and their texts. Everything that callers wrote goes in as text, never as markup.
+
+export function h(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value != null) element.setAttribute(name, value);
+  }
+  element.append(...children.flat().filter((child) => child != null));
+  return element;
+}
+
+export function table(caption, columns, rows, empty = "nothing yet") {
+  const head = columns.map(([name, options = {}]) => h("th", { scope: "col", class: options.class }, name));
+  const body = rows.map((cells) =>
+    h("tr", {}, cells.map((cell, i) => h("td", { class: columns[i][1]?.class }, cell ?? "–"))));
+  const none = h("tr", {}, h("td", { colspan: columns.length, class: "note" }, empty));
+  return h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": caption },
+    h("table", {}, h("caption", {}, caption), h("thead", {}, h("tr", {}, head)),
+      h("tbody", {}, rows.length ? body : none)));
+}
+
+export const card = (title, ...children) => h("section", { class: "card" }, h("h2", {}, title), ...children);
+
+export const tile = (name, value, beside = "") =>
+  h("dl", { class: "tile" }, h("dt", {}, name), h("dd", {}, value), h("dd", {}, beside));
+
+export const pairs = (entries) =>
+  h("dl", { class: "pairs" }, entries.filter(([, value]) => value != null && value !== "")
+    .flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+
+export const field = (name, control) => h("label", {}, name, control);
+
+export const options = (names, chosen) => names.map((name) => h("option", { value: name, selected: name === chosen }, name || "all"));

@@ -1,0 +1,91 @@
+// Policies side by side with what they achieve, and one of them in detail.
+
+import { get } from "/dashboard/api.js";
+import { histogram, lines } from "/dashboard/charts.js";
+import { card, h, pairs, table } from "/dashboard/dom.js";
+import * as f from "/dashboard/format.js";
+import { looked, series } from "/dashboard/history.js";
+
+export const title = "Categories";
+
+export const show = (room, tools, [name]) => (name ? one(room, tools, name) : all(room, tools));
+
+async function all(room, tools) {
+  const place = h("div", { class: "card" });
+  room.append(place);
+  const right = { class: "n" };
+  const columns = [["category"], ["calls", right], ["hit rate", right], ["break-even", right], ["wrong hits"],
+    ["threshold", right], ["in force", right], ["ttl", right], ["in force", right], ["entries", right],
+    ["guaranteed", right], ["saved per hour", right], ["mode"]];
+  await tools.every(5, async () => {
+    const [{ categories }, stats, economics] = await Promise.all([get("categories"), get("stats"), get("economics")]);
+    place.replaceChildren(table("Policy and result, by category", columns, categories.map((each) => {
+      const money = economics.categories[each.name] ?? {};
+      const moved = Math.abs(each.in_force.threshold - each.threshold) > 1e-9;
+      return [
+        h("a", { href: `#/categories/${each.name}` }, each.name), f.count(each.tally.requests),
+        f.percent(each.tally.requests ? each.tally.hit_rate : null), f.percent(money.break_even_hit_rate ?? money.break_even),
+        f.interval(each.audit), f.cosine(each.threshold),
+        moved ? h("strong", {}, f.cosine(each.in_force.threshold)) : f.cosine(each.in_force.threshold),
+        f.duration(each.ttl), f.duration(each.in_force.ttl), f.count(each.usage?.entries ?? 0),
+        each.quota ? `${f.count(each.quota * stats.capacity)}` : "–",
+        f.money(money.saved_cost_per_hour ?? money.cost_per_hour, economics.prices.currency), money.mode ?? each.mode,
+      ];
+    })));
+  });
+}
+
+async function one(room, tools, name) {
+  const [category, economics, past, recent] = await Promise.all([
+    get(`categories/${encodeURIComponent(name)}`), get("economics"), get("stats/history", { window: "24h" }),
+    get("recent", { limit: 1000 })]);
+  room.querySelector("h1").textContent = name;
+  const calls = recent.calls.filter((call) => call.category === name && call.similarity !== null && call.tier !== "exact");
+  room.append(h("p", { class: "note" }, category.description));
+  await preview(room, tools, category, calls);
+
+  const rate = card("Hit rate over the last day");
+  const policy = card("Policy", pairs([
+    ["threshold", `${f.cosine(category.threshold)}, in force ${f.cosine(category.in_force.threshold)}`],
+    ["ttl", `${f.duration(category.ttl)}, in force ${f.duration(category.in_force.ttl)}`],
+    ["stale", `while revalidating ${f.duration(category.stale.while_revalidate)}, on errors ${f.duration(category.stale.if_error)}`],
+    ["scope", category.scope], ["mode", category.mode], ["guards", category.guards.join(", ") || "none"],
+    ["guaranteed share", f.percent(category.quota, 0)], ["priority", String(category.priority)],
+    ["examples", f.count(category.example_count)], ["wrong hits", f.interval(category.audit)],
+    ["target", f.percent(category.target_wrong_rate)],
+  ]));
+  const known = Object.entries(economics.categories[name] ?? {})
+    .filter(([, value]) => value !== null && value !== "" && typeof value !== "object");
+  room.append(rate, h("div", { class: "two" }, policy, card("Economy", pairs(known.map(([key, value]) =>
+    [key.replaceAll("_", " "), typeof value === "number" ? value.toPrecision(4).replace(/\.?0+$/, "") : String(value)])))));
+  const points = series(past, name);
+  lines(rate, tools, "Hit rate", [{ name: "hit rate", colour: "accent", fill: true }], (v) => f.percent(v, 0), [0, 1])([
+    points.map((p) => p.start),
+    points.map((p) => (looked(p) ? (p.exact + p.semantic + p.inflight + p.stale) / looked(p) : null))]);
+}
+
+// What another threshold would have done to the calls that are remembered.
+async function preview(room, tools, category, calls) {
+  const asked = h("input", { type: "range", min: "0.5", max: "1", step: "0.005", value: String(category.in_force.threshold) });
+  const said = h("p", { role: "status" });
+  const hit = (call, threshold) => call.similarity >= threshold && (!call.reason || call.reason === "threshold");
+  const place = card("Similarity of the nearest entry",
+    h("p", { class: "note" }, `${f.count(calls.length)} calls that were not exact repeats, among the last 1,000`),
+    h("label", {}, "Try a threshold", asked), said);
+  room.append(place);
+  const served = calls.filter((call) => call.outcome === "HIT");
+  const others = calls.filter((call) => call.outcome !== "HIT");
+  const redraw = histogram(place, tools, "Similarities", [
+    { name: "misses", colour: "miss", values: others.map((call) => call.similarity) },
+    { name: "hits", colour: "semantic", values: served.map((call) => call.similarity) },
+  ], () => Number(asked.value));
+  const tell = () => {
+    const threshold = Number(asked.value);
+    const [now, then] = [category.in_force.threshold, threshold].map((t) => calls.filter((call) => hit(call, t)).length);
+    said.textContent = `At ${f.cosine(threshold)} you would have had ${f.count(then)} hits of these instead of ${f.count(now)}. `
+      + "How many of them would have been wrong, nearhit tune tells from labelled pairs or audits.";
+    redraw();
+  };
+  asked.addEventListener("input", tell);
+  tell();
+}
