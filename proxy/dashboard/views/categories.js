@@ -14,7 +14,7 @@ async function all(room, tools) {
   const place = h("div", { class: "card" });
   room.append(place);
   const right = { class: "n" };
-  const columns = [["category"], ["calls", right], ["hit rate", right], ["break-even", right], ["wrong hits"],
+  const columns = [["category"], ["calls", right], ["hit rate", right], ["break-even", right], ["wrong hits", { class: "whole" }],
     ["threshold", right], ["in force", right], ["ttl", right], ["in force", right], ["entries", right],
     ["guaranteed", right], ["saved per hour", right], ["mode"]];
   await tools.every(5, async () => {
@@ -24,12 +24,12 @@ async function all(room, tools) {
       const moved = Math.abs(each.in_force.threshold - each.threshold) > 1e-9;
       return [
         h("a", { href: `#/categories/${each.name}` }, each.name), f.count(each.tally.requests),
-        f.percent(each.tally.requests ? each.tally.hit_rate : null), f.percent(money.break_even_hit_rate ?? money.break_even),
+        f.percent(each.tally.requests ? each.tally.hit_rate : null), money.break_even > 1 ? "never" : f.percent(money.break_even),
         f.interval(each.audit), f.cosine(each.threshold),
         moved ? h("strong", {}, f.cosine(each.in_force.threshold)) : f.cosine(each.in_force.threshold),
         f.duration(each.ttl), f.duration(each.in_force.ttl), f.count(each.usage?.entries ?? 0),
         each.quota ? `${f.count(each.quota * stats.capacity)}` : "–",
-        f.money(money.saved_cost_per_hour ?? money.cost_per_hour, economics.prices.currency), money.mode ?? each.mode,
+        f.money(money.cost_per_hour, economics.prices.currency), money.mode ?? each.mode,
       ];
     })));
   });
