@@ -7,13 +7,13 @@ import hmac
 import json
 import logging
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from proxy.admin import dashboard
 from proxy.admin.errors import Forbidden, Refusal, Unauthorized, Unavailable
 from proxy.admin.inputs import understood
 from proxy.admin.live import Live
@@ -29,19 +29,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 ANSWER_S = 30.0
 _READING = ("GET", "HEAD", "OPTIONS")
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-_DASHBOARD = Path(__file__).parents[1] / "dashboard"
-_POLICY = "; ".join(
-    (
-        "default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self'", "connect-src 'self'",
-        "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'",
-    )
-)  # fmt: skip
-_PAGE_HEADERS = {
-    "Cache-Control": "no-cache",
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": _POLICY,
-    "Referrer-Policy": "no-referrer",
-}
 
 
 def admin_app(app: App) -> web.Application:
@@ -51,9 +38,8 @@ def admin_app(app: App) -> web.Application:
         plane.router.add_route(route.method, route.path, _handler(route, app))
     plane.router.add_get(f"{API}/live", Live(app).listen)
     plane.router.add_get("/metrics", _metrics(app))
-    plane.router.add_get("/", _page)
-    plane.router.add_static("/dashboard/", _DASHBOARD)
-    plane.on_response_prepare.append(_protect)
+    plane.router.add_get("/", dashboard.page)
+    plane.router.add_get("/dashboard/{path:.+}", dashboard.file)
     return plane
 
 
@@ -81,16 +67,6 @@ def _metrics(app: App) -> Handler:
         return web.Response(body=app.metrics.render(), headers={"Content-Type": content_type})
 
     return handle
-
-
-async def _page(request: web.Request) -> web.StreamResponse:
-    return web.FileResponse(_DASHBOARD / "index.html")
-
-
-async def _protect(request: web.Request, response: web.StreamResponse) -> None:
-    """What a browser may do with the dashboard, which shows what callers wrote."""
-    if request.path == "/" or request.path.startswith("/dashboard/"):
-        response.headers.update(_PAGE_HEADERS)
 
 
 # Who may ask

@@ -5,61 +5,21 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 from doubles import Clock, WordEmbedder
-from world import Answer, MakeWorld, World
+from planes import API, Plane, loaded, plane_of
+from world import MakeWorld
 
-from proxy.admin import admin_app, purging, walk
 from proxy.admin import plane as admin_plane
+from proxy.admin import purging, walk
 from proxy.admin.routes import ROUTES
 from storage.base import Entry, StorageError
 
 ROOT = Path(__file__).parents[2]
-API = "/api/v1"
-
-
-@dataclass
-class Plane:
-    world: World
-    url: str
-
-    async def call(self, method: str, path: str, **options: Any) -> Answer:
-        async with self.world.session.request(method, self.url + path, **options) as response:
-            return Answer(response.status, response.headers, await response.read())
-
-    async def get(self, path: str, **options: Any) -> Any:
-        answer = await self.call("GET", path, **options)
-        assert answer.status == 200, answer.body
-        return answer.json
-
-    async def post(self, path: str, body: Any = None, **options: Any) -> Any:
-        answer = await self.call("POST", API + path, json=body, **options)
-        assert answer.status == 200, answer.body
-        return answer.json
-
-    async def refused(self, method: str, path: str, **options: Any) -> tuple[int, str]:
-        answer = await self.call(method, path, **options)
-        return answer.status, answer.json["error"]["message"]
-
-    async def store(self, *texts: str, **options: Any) -> None:
-        for text in texts:
-            assert (await self.world.ask(text, **options)).cache == "MISS"
-        await self.world.settled()
-
-
-@asynccontextmanager
-async def plane_of(world: World) -> AsyncIterator[Plane]:
-    runner = web.AppRunner(admin_app(world.app), access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield Plane(world, f"http://127.0.0.1:{runner.addresses[0][1]}")
-    await runner.cleanup()
 
 
 MakePlane = Callable[..., Any]
@@ -80,11 +40,6 @@ async def make_plane(make_world: MakeWorld) -> AsyncIterator[MakePlane]:
 @pytest.fixture
 async def plane(make_plane: MakePlane) -> Plane:
     return await make_plane()
-
-
-async def loaded(plane: Plane) -> None:
-    while not plane.world.app.progress.done:
-        await asyncio.sleep(0.01)
 
 
 # Who may ask
@@ -585,11 +540,3 @@ async def test_every_route_and_metric_stands_in_the_docs(plane: Plane) -> None:
     families = [family.name for family in plane.world.app.metrics.registry.collect()]
     missing += [name for name in families if f"`{name}" not in text]
     assert missing == []
-
-
-async def test_the_page_links_what_there_is(plane: Plane) -> None:
-    answer = await plane.call("GET", "/")
-    assert answer.headers["Content-Type"].startswith("text/html")
-    for path in ("/readyz", "/metrics", f"{API}/stats"):
-        assert f'href="{path}"' in answer.body.decode()
-        assert (await plane.call("GET", path)).status == 200
