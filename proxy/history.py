@@ -134,6 +134,7 @@ class History:
     async def since(self, now: float, window: float) -> tuple[int, list[tuple[int, Bucket]]]:
         """Seconds of a bucket, and (start, sums by category) of those with calls, oldest first."""
         self.roll(now)
+        self._note_verdicts()
         level = next((each for each in self.levels if each.width * each.count >= window), self.levels[-1])
         step = level.width * max(1, ceil(window / level.width / MOST_POINTS))
         found = Level(step, MOST_POINTS + 1)

@@ -4,9 +4,18 @@
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
-function axes(format) {
+// Hours and minutes within two days, else the day.
+function clock(plot, splits) {
+  const step = splits[1] - splits[0];
+  const day = { day: "numeric", month: "short" };
+  const time = { hour: "2-digit", minute: "2-digit", ...(step < 60 ? { second: "2-digit" } : {}) };
+  const wanted = plot.scales.x.max - plot.scales.x.min > 2 * 86400 ? day : time;
+  return splits.map((at) => new Date(at * 1000).toLocaleString("en-GB", wanted));
+}
+
+function axes(format, across = clock) {
   const plain = { stroke: colour("dim"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line") } };
-  return [plain, { ...plain, size: 62, values: (_, values) => values.map((value) => (value == null ? "" : format(value))) }];
+  return [{ ...plain, space: 80, values: across }, { ...plain, size: 62, values: (_, values) => values.map((value) => (value == null ? "" : format(value))) }];
 }
 
 function drawn(room, tools, title, build) {
@@ -26,26 +35,31 @@ function drawn(room, tools, title, build) {
   };
 }
 
-// series: [{name, colour, fill}], one line each. Gives a function that takes [times, values, ...].
-export function lines(room, tools, title, series, format, range) {
+// From so many seconds ago until now, however little of it has data.
+const lately = (seconds) => ({ time: true, range: () => [Date.now() / 1000 - seconds(), Date.now() / 1000] });
+const dots = { show: (plot) => plot.data[0].length < 3, size: 5 };
+
+// series: [{name, colour, fill}], one line each; `seconds()` is the window. Gives a function that takes
+// [times, values, ...].
+export function lines(room, tools, title, seconds, series, format, range) {
   return drawn(room, tools, title, () => ({
-    scales: { y: { range: range ?? ((_, low, high) => [0, high > 0 ? high * 1.1 : 1]) } },
+    scales: { x: lately(seconds), y: { range: range ?? ((_, low, high) => [0, high > 0 ? high * 1.1 : 1]) } },
     axes: axes(format),
     series: [{}, ...series.map((each) => ({
       label: each.name, stroke: colour(each.colour), width: 1.5, fill: each.fill ? `${colour(each.colour)}33` : undefined,
-      points: { show: false }, value: (_, value) => (value == null ? "–" : format(value)), spanGaps: false,
+      points: dots, value: (_, value) => (value == null ? "–" : format(value)), spanGaps: false,
     }))],
   }));
 }
 
 // Parts of a whole upon each other: takes [times, part, ...], shows their sums and says the parts.
-export function stacked(room, tools, title, series, format, range) {
+export function stacked(room, tools, title, seconds, series, format, range) {
   let parts = [];
   const put = drawn(room, tools, title, () => ({
-    scales: { y: { range: range ?? ((_, low, high) => [0, high > 0 ? high * 1.1 : 1]) } },
+    scales: { x: lately(seconds), y: { range: range ?? ((_, low, high) => [0, high > 0 ? high * 1.1 : 1]) } },
     axes: axes(format),
     series: [{}, ...series.map((each, i) => ({
-      label: each.name, stroke: colour(each.colour), width: 1, points: { show: false },
+      label: each.name, stroke: colour(each.colour), width: 1, points: dots,
       fill: i === 0 ? `${colour(each.colour)}88` : undefined,
       value: (_, value, __, at) => (at == null || parts[i]?.[at] == null ? "–" : format(parts[i][at])),
     }))],
@@ -84,7 +98,7 @@ export function histogram(room, tools, title, groups, threshold, from = 0.5) {
   let shown;
   const put = drawn(room, tools, title, () => ({
     scales: { x: { time: false, range: [from, 1] }, y: { range: (_, low, high) => [0, Math.max(1, high * 1.1)] } },
-    axes: axes((value) => String(value)),
+    axes: axes((value) => String(value), (_, splits) => splits.map((value) => value.toFixed(2))),
     series: [{ label: "similarity", value: (_, value) => value?.toFixed(3) ?? "–" }, ...groups.map((each) => ({
       label: each.name, stroke: colour(each.colour), fill: `${colour(each.colour)}66`,
       paths: uPlot.paths.bars({ size: [0.9] }), points: { show: false },

@@ -59,7 +59,7 @@ async function one(room, tools, name) {
   room.append(rate, h("div", { class: "two" }, policy, card("Economy", pairs(known.map(([key, value]) =>
     [key.replaceAll("_", " "), typeof value === "number" ? value.toPrecision(4).replace(/\.?0+$/, "") : String(value)])))));
   const points = series(past, name);
-  lines(rate, tools, "Hit rate", [{ name: "hit rate", colour: "accent", fill: true }], (v) => f.percent(v, 0), [0, 1])([
+  lines(rate, tools, "Hit rate", () => 86400, [{ name: "hit rate", colour: "accent", fill: true }], (v) => f.percent(v, 0), [0, 1])([
     points.map((p) => p.start),
     points.map((p) => (looked(p) ? (p.exact + p.semantic + p.inflight + p.stale) / looked(p) : null))]);
 }

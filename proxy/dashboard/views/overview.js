@@ -8,7 +8,7 @@ import { looked, series, sumOver } from "/dashboard/history.js";
 
 export const title = "Overview";
 
-const WINDOWS = { "15 minutes": "15m", hour: "1h", day: "24h", week: "7d", month: "30d" };
+const WINDOWS = { "15 minutes": 900, hour: 3600, day: 86400, week: 7 * 86400, month: 30 * 86400 };
 const TIERS = [
   { name: "exact", colour: "exact" }, { name: "semantic", colour: "semantic" },
   { name: "inflight", colour: "inflight" }, { name: "stale", colour: "stale" },
@@ -16,7 +16,7 @@ const TIERS = [
 
 export async function show(room, tools) {
   const chosen = h("select", {}, Object.entries(WINDOWS).map(([name, value]) =>
-    h("option", { value, selected: value === "1h" }, `last ${name}`)));
+    h("option", { value, selected: value === 3600 }, `last ${name}`)));
   const tiles = h("div", { class: "tiles" });
   const hits = card("Answered from memory");
   const traffic = card("Calls per second");
@@ -25,12 +25,13 @@ export async function show(room, tools) {
   room.append(h("div", { class: "bar" }, h("label", {}, "Time", chosen)), tiles, hits,
     h("div", { class: "two" }, traffic, load, saved));
 
+  const seconds = () => Number(chosen.value);
   const share = (value) => f.percent(value, 0);
   const draw = {
-    hits: stacked(hits, tools, "Share of calls answered from memory, by tier", TIERS, share, [0, 1]),
-    traffic: lines(traffic, tools, "Calls per second", [{ name: "calls", colour: "accent", fill: true }], f.rate),
-    load: lines(load, tools, "Pressure", [{ name: "pressure", colour: "bad", fill: true }], (v) => v.toFixed(2), [0, 1]),
-    saved: lines(saved, tools, "Seconds saved", [{ name: "saved", colour: "good", fill: true }], f.rate),
+    hits: stacked(hits, tools, "Share of calls answered from memory, by tier", seconds, TIERS, share, [0, 1]),
+    traffic: lines(traffic, tools, "Calls per second", seconds, [{ name: "calls", colour: "accent", fill: true }], f.rate),
+    load: lines(load, tools, "Pressure", seconds, [{ name: "pressure", colour: "bad", fill: true }], (v) => v.toFixed(2), [0, 1]),
+    saved: lines(saved, tools, "Seconds saved", seconds, [{ name: "saved", colour: "good", fill: true }], f.rate),
   };
 
   const refresh = async () => {
@@ -60,19 +61,20 @@ function figures(stats, sum, past) {
     tile("Calls", f.count(sum.requests), `${f.count(stats.in_flight)} being answered`),
     tile("Money saved", f.money(sum.cost_saved, past.currency), `${f.count(sum.tokens_saved)} tokens`),
     tile("Time saved", f.duration(sum.saved_ms / 1000), "of the upstream's"),
-    tile("A hit takes", quantile(sum.hit_ms, past.latency_edges_ms, 0.5),
-      `95 % within ${quantile(sum.hit_ms, past.latency_edges_ms, 0.95)}`),
-    tile("A miss takes", quantile(sum.other_ms, past.latency_edges_ms, 0.5),
-      `95 % within ${quantile(sum.other_ms, past.latency_edges_ms, 0.95)}`),
+    tile("A hit takes", `≤ ${within(sum.hit_ms, past.latency_edges_ms, 0.5)}`,
+      `95 % within ${within(sum.hit_ms, past.latency_edges_ms, 0.95)}`),
+    tile("A miss takes", `≤ ${within(sum.other_ms, past.latency_edges_ms, 0.5)}`,
+      `95 % within ${within(sum.other_ms, past.latency_edges_ms, 0.95)}`),
     tile("Entries", f.count(stats.entries),
       `${f.percent(stats.entries / stats.capacity, 0)} of ${f.count(stats.capacity)}, ${f.bytes(stats.bytes)}`),
   ];
 }
 
-function quantile(counts, edges, share) {
+// The upper bound of the bin in which the quantile lies.
+function within(counts, edges, share) {
   const all = counts.reduce((sum, n) => sum + n, 0);
   if (!all) return "–";
   let seen = 0;
   const bin = counts.findIndex((n) => (seen += n) >= share * all);
-  return bin < edges.length ? `≤ ${f.milliseconds(edges[bin])}` : `> ${f.milliseconds(edges.at(-1))}`;
+  return bin < edges.length ? f.milliseconds(edges[bin]) : `more than ${f.milliseconds(edges.at(-1))}`;
 }
