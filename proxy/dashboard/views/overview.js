@@ -35,7 +35,7 @@ export async function show(room, tools) {
   };
 
   const refresh = async () => {
-    const [stats, past] = await Promise.all([get("stats"), get("stats/history", { window: chosen.value })]);
+    const [stats, past] = await Promise.all([get("stats"), get("stats/history", { window: `${chosen.value}s` })]);
     const points = series(past);
     const part = (name) => points.map((p) => (looked(p) ? p[name] / looked(p) : null));
     const times = points.map((p) => p.start);
