@@ -1,7 +1,8 @@
 """Pictures of the dashboard for the docs: `python tools/screenshots.py`.
 
 Starts the proxy with the demo upstream, sends it the first calls of the labelled stream (NEARHIT_DATA or
-../shared/data) for a minute and a half, and writes docs/images/dashboard-*.png. Needs playwright and Chromium.
+../shared/data) for a minute and a half, and writes docs/images/dashboard-*.png.
+Needs playwright and Chromium.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ async def take(chromium: str) -> None:
             )
             page = await context.new_page()
             await page.goto(f"http://127.0.0.1:{ADMIN_PORT}/#/{view}")
+            if view == "overview":
+                await page.get_by_label("Time").select_option("900")
             await page.wait_for_timeout(2500)
             size = "-phone" if width < 600 else ""
             await page.screenshot(path=IMAGES / f"dashboard-{view.replace('/', '-')}-{scheme}{size}.png")
