@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from policies.eviction import most_over
+from policies.eviction import over
 from storage.base import Entry
 from storage.entries import Entries
 
@@ -59,7 +59,7 @@ def main() -> None:
 
 def measure(rows: Rows, size: int) -> dict[str, Any]:
     queries, fresh, stored = split(rows, size)
-    entries = Entries(rows.shape[1], size, worth=lambda entry, now: 0.0, guaranteed=dict, most_over=most_over)
+    entries = Entries(rows.shape[1], size, worth=lambda entry, now: 0.0, guaranteed=dict, over=over)
     made = [make_entry(number) for number in range(size)]
     before = resident_bytes()
     insert = timed(lambda number: entries.add(made[number], stored[number], 0.0), size)

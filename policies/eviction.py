@@ -1,33 +1,35 @@
-"""Which entry leaves a full memory: out of the category furthest above its guaranteed share, the least
-valuable."""
+"""Which entry leaves a full memory: the least valuable of the categories that hold more than their guaranteed
+share."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 
-NEVER_HIT = 0.1
-"""Stands for log(1 + hits) where that is 0, about a seventh of one hit: entries that were never hit still
-differ by priority, cost and age, and a costly new answer outlives a worn out one."""
+ON_TRIAL = 1e-3
+"""Worth of a new entry that was never hit; below whatever was hit and still lives."""
 
 
 def worth(priority: float, hits: int, cost_ms: float, age: float, ttl: float) -> float:
     """priority · log(1 + hits) · cost saved · max(0, 1 − age/ttl); `age` and `ttl` in seconds.
 
-    An entry of unknown cost counts as one that saves a millisecond.
+    What was never hit is on trial, and leaves first, the oldest before the others whatever it cost: most
+    questions come once, and nothing else tells which will not (tools/study_eviction.py). An entry of unknown
+    cost counts as one that saves a millisecond.
     """
     if age >= ttl:
         return 0.0
-    demand = max(NEVER_HIT, math.log1p(hits))
-    return priority * demand * max(1.0, cost_ms) * (1.0 - max(0.0, age) / ttl)
+    if not hits:
+        return ON_TRIAL / (1.0 + max(0.0, age))
+    return ON_TRIAL + priority * math.log1p(hits) * max(1.0, cost_ms) * (1.0 - max(0.0, age) / ttl)
 
 
-def most_over(usage: Mapping[str, int], guaranteed: Mapping[str, float], capacity: int) -> str:
-    """The category with the most above its guaranteed share (0 to 1) of `capacity`, in whatever unit
+def over(usage: Mapping[str, int], guaranteed: Mapping[str, float], capacity: int) -> list[str]:
+    """The categories that have more than their guaranteed share (0 to 1) of `capacity`, in whatever unit
     `usage` has.
 
     Shares that add up to more than the whole are scaled down to it, so while usage exceeds capacity, some
-    category is above its share and no other can be named. Ties go to the first in `usage`.
+    category is above its share.
     """
     scale = capacity / max(1.0, sum(guaranteed.values()))
-    return max(usage, key=lambda name: usage[name] - guaranteed.get(name, 0.0) * scale)
+    return [name for name, used in usage.items() if used > guaranteed.get(name, 0.0) * scale * (1 + 1e-9)]

@@ -101,7 +101,7 @@ class Cache:
             capacity_bytes,
             worth=self._worth,
             guaranteed=self._guaranteed,
-            most_over=eviction.most_over,
+            over=eviction.over,
         )
         self.generation = 0
         """Raised by every purge: a call that began before it is not stored."""

@@ -5,15 +5,16 @@ Everything here is synchronous and owned by one thread, the event loop's; no met
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import accumulate, chain
 from random import Random
 from typing import TypedDict
 
 from storage.base import Entry, Vector
 from storage.partitions import Partitions
 
-SAMPLE = 16
+SAMPLE = 64
 """Entries compared to find one to evict."""
 MOST_EVICTIONS = 64
 """Entries that one new one may push out, so that no single answer holds up the loop."""
@@ -64,7 +65,7 @@ class Entries:
     """Bounded by `capacity` entries and, if given, `capacity_bytes` (bodies, vectors and texts).
 
     `worth(entry, now)` is an entry's eviction value; `guaranteed()` names the share, 0 to 1, that belongs
-    to a category; both are asked at each eviction, so that a change takes effect. `most_over(usage,
+    to a category; both are asked at each eviction, so that a change takes effect. `over(usage,
     guaranteed, capacity)` names the category that gives up an entry (`policies.eviction`).
     """
 
@@ -76,7 +77,7 @@ class Entries:
         *,
         worth: Callable[[Entry, float], float],
         guaranteed: Callable[[], Mapping[str, float]],
-        most_over: Callable[[Mapping[str, int], Mapping[str, float], int], str],
+        over: Callable[[Mapping[str, int], Mapping[str, float], int], list[str]],
         random: Random = _RANDOM,
     ) -> None:
         if capacity < 1:
@@ -87,7 +88,7 @@ class Entries:
         self.partitions = Partitions(dimensions)
         self._worth = worth
         self._guaranteed = guaranteed
-        self._most_over = most_over
+        self._over = over
         self._random = random
         self._next_key = self._cursor = self._bytes = 0
         self.clear()
@@ -202,8 +203,8 @@ class Entries:
         return room and len(self) < self.capacity
 
     def _victim(self, coming: _Held, now: float) -> _Held | None:
-        """The least worth of a sample in the category that is furthest above its share, with the coming entry
-        counted; None when that category has nothing left to give."""
+        """The least worth of a sample of the categories that are above their shares, with the coming entry
+        counted; None when these have nothing left to give."""
         if self.capacity_bytes is not None and coming.bytes > self.capacity_bytes:
             return None
         if len(self) >= self.capacity:
@@ -211,13 +212,17 @@ class Entries:
         else:
             usage, more, whole = self._bytes_by_category(), coming.bytes, self.capacity_bytes or 0
         usage[coming.entry.category] = usage.get(coming.entry.category, 0) + more
-        share = self._shares.get(self._most_over(usage, self._guaranteed(), whole))
-        if share is None:
-            return None
-        sample = share.held
-        if len(sample) > SAMPLE:
-            sample = [self._random.choice(share.held) for _ in range(SAMPLE)]
-        return min(sample, key=lambda held: self._worth(held.entry, now))
+        names = self._over(usage, self._guaranteed(), whole)
+        givers = [share.held for name in names if (share := self._shares.get(name))]
+        return min(self._sample(givers), key=lambda held: self._worth(held.entry, now), default=None)
+
+    def _sample(self, pools: list[list[_Held]]) -> Iterable[_Held]:
+        """Each of all with the same chance; all of them where they are few."""
+        sizes = [len(pool) for pool in pools]
+        if sum(sizes) <= SAMPLE:
+            return chain.from_iterable(pools)
+        chosen = self._random.choices(pools, cum_weights=list(accumulate(sizes)), k=SAMPLE)
+        return map(self._random.choice, chosen)
 
     def _entries_by_category(self) -> dict[str, int]:
         return {name: len(share.held) for name, share in self._shares.items()}

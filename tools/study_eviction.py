@@ -3,8 +3,8 @@
     python tools/study_eviction.py --trace FILE [--share 0.1] [--way lru --way value ...]
 
 Capacities are shares of the entries that the stream fills when there is room for all. Each way is the real
-cache, policies and index of `nearhit simulate` with another choice of victim. The bound knows the groups and the
-future: it keeps what is asked for again soonest (Belady), and hits whatever it has of a fresh group.
+cache, policies and index of `nearhit simulate` with another choice of victim. The bound knows the groups and
+the future: it keeps what is asked for again soonest (Belady), and hits whatever it has of a fresh group.
 """
 
 from __future__ import annotations
@@ -24,31 +24,19 @@ from proxy.simulation import replay as replaying
 from proxy.simulation.replay import Conditions, Policy, replay
 from proxy.simulation.trace import Request, is_fresh, read_trace
 from storage.base import Entry
-from storage.entries import Entries, _Held
+from storage.entries import Entries
 
-SAMPLE = 64
 Worth = Callable[[Entry, float], float]
 
+ORIGINAL = replaying.Player
 WAYS: dict[str, Worth | None] = {
     "shipped": None,
     "lru": lambda entry, now: entry.last_hit or entry.created,
     "lfu": lambda entry, now: entry.hits + 1e-9 * max(entry.created, entry.last_hit) / max(1.0, now),
-    "rate": lambda entry, now: (entry.hits + 0.5) / (60.0 + now - entry.created),
     "recent-rate": lambda entry, now: (
         (entry.hits + 0.3) * math.exp(-(now - max(entry.created, entry.last_hit)) / 1800.0)
     ),
 }
-
-
-class OnePool(Entries):
-    """All categories compete, by one worth."""
-
-    way: Worth
-
-    def _victim(self, coming: _Held, now: float) -> _Held | None:
-        many = self._turns
-        sample = many if len(many) <= SAMPLE else [self._random.choice(many) for _ in range(SAMPLE)]
-        return min(sample, key=lambda held: self.way(held.entry, now))
 
 
 async def right_hits(
@@ -57,15 +45,12 @@ async def right_hits(
     """Right hits, wrong hits, entries in the end."""
     players = []
 
-    class Player(replaying.Player):
+    class Player(ORIGINAL):
         def __init__(self, *arguments: object) -> None:
             super().__init__(*arguments)  # type: ignore[arg-type]
             players.append(self)
             if way is not None:
-                pool = OnePool(
-                    vectors.dimensions, capacity, worth=lambda e, now: 0.0, guaranteed=dict, most_over=eviction.most_over
-                )
-                pool.way = way  # type: ignore[method-assign]
+                pool = Entries(vectors.dimensions, capacity, worth=way, guaranteed=dict, over=eviction.over)
                 self.cache.entries = pool
 
     replaying.Player = Player  # type: ignore[misc]
@@ -113,7 +98,9 @@ async def study(path: Path, shares: Sequence[float], ways: Sequence[str]) -> Non
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--trace", type=Path, required=True)
     parser.add_argument("--share", type=float, action="append")
     parser.add_argument("--way", choices=WAYS, action="append")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from stored import DIMENSIONS, digest, make_entry, unit
 
-from policies.eviction import most_over
+from policies.eviction import over
 from storage.base import Entry
 from storage.entries import MOST_EVICTIONS, Entries
 
@@ -24,7 +24,7 @@ def make_entries(capacity: int, capacity_bytes: int | None = None, **shares: flo
         capacity_bytes,
         worth=lambda entry, now: entry.hits,
         guaranteed=lambda: shares,
-        most_over=most_over,
+        over=over,
         random=Random(0),
     )
 
@@ -83,10 +83,13 @@ def test_idle_share_is_borrowed_and_given_back() -> None:
     assert entries.usage()["categories"]["news"]["borrowed"] == 100
     for number in range(50):
         assert add(entries, f"code-{number}", category="code")[0].startswith("news")
-    for number in range(50, 100):  # both are above their shares now, and the one further above gives
-        add(entries, f"code-{number}", category="code")
+    for number in range(50, 150):  # both are above their shares now, and the least worth gives
+        add(entries, f"code-{number}", category="code", hits=1)
+    assert entries.usage()["categories"].keys() == {"code"}
+    for number in range(100):  # a share is kept whatever its entries are worth
+        add(entries, f"news-{number}", category="news", hits=9)
     held = entries.usage()["categories"]
-    assert (held["code"]["entries"], held["news"]["entries"]) == (75, 25)
+    assert (held["code"]["entries"], held["news"]["entries"]) == (50, 50)
 
 
 def test_where_all_room_is_guaranteed_a_stranger_is_turned_away() -> None:
@@ -124,9 +127,7 @@ def test_one_answer_pushes_out_a_bounded_number() -> None:
 
 def test_a_change_of_shares_takes_effect_at_once() -> None:
     shares = {"code": 1.0}
-    entries = Entries(
-        DIMENSIONS, 10, worth=lambda entry, now: 0.0, guaranteed=lambda: shares, most_over=most_over
-    )
+    entries = Entries(DIMENSIONS, 10, worth=lambda entry, now: 0.0, guaranteed=lambda: shares, over=over)
     for number in range(10):
         add(entries, f"code-{number}")
     shares["code"], shares["news"] = 0.0, 1.0

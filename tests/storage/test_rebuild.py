@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from stored import DIMENSIONS, digest, everything, make_document, make_entry, unit
 
-from policies.eviction import most_over
+from policies.eviction import over
 from storage.base import Document
 from storage.buffered import BufferedDocuments
 from storage.documents_memory import MemoryDocuments
@@ -32,7 +32,7 @@ def make_entries(capacity: int = 10_000) -> Entries:
         capacity,
         worth=lambda entry, now: entry.created,
         guaranteed=dict,
-        most_over=most_over,
+        over=over,
     )
 
 
