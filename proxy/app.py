@@ -42,6 +42,7 @@ from proxy.server import DataPlane, Limits
 from proxy.settings import Settings
 from proxy.settings import Upstream as UpstreamSettings
 from proxy.tasks import Tasks
+from proxy.tracing import Kinds, open_tracing
 from proxy.upstream import Deadlines, Upstream
 from storage.base import Documents, StorageError
 from storage.buffered import BufferedDocuments
@@ -125,6 +126,7 @@ async def open_app(
     """Everything but the listening sockets. Raises `ConfigError`, `StorageError`, and what `open_embedder`
     raises."""
     async with AsyncExitStack() as stack:
+        kinds = await stack.enter_async_context(open_tracing(settings.tracing.endpoint))
         if embedder is None:
             embedder = await asyncio.to_thread(_open_embedder, settings)
         stack.push_async_callback(embedder.close)
@@ -133,10 +135,10 @@ async def open_app(
         store = await open_store(settings)
         documents = BufferedDocuments(store, hot_bytes=settings.documents.hot_bytes)
         stack.push_async_callback(documents.close)
-        cache = Cache(rules, embedder, documents, settings.capacity.entries, settings.capacity.bytes)
+        cache = kinds.cache(rules, embedder, documents, settings.capacity.entries, settings.capacity.bytes)
         documents.on_lost = cache.lost
         deadlines = settings.upstream
-        upstream = Upstream(
+        upstream = kinds.upstream(
             upstream_url,
             Deadlines(deadlines.connect_timeout, deadlines.first_byte_timeout, deadlines.idle_timeout),
         )
@@ -147,7 +149,7 @@ async def open_app(
         # Entered last, so closed first: calls on their way still want to be stored.
         tasks = Tasks()
         stack.push_async_callback(tasks.close)
-        app = _assemble(settings, cache, upstream, tasks, clock, judge, prices)
+        app = _assemble(settings, cache, upstream, tasks, clock, judge, prices, kinds)
         await app.history.load(clock())
         background = [tasks.spawn(work, name) for name, work in _background(app, upstream_url).items()]
         try:
@@ -173,7 +175,7 @@ def _open_embedder(settings: Settings) -> Embedder:
 
 def _assemble(
     settings: Settings, cache: Cache, upstream: Upstream, tasks: Tasks, clock: Clock, judge: Judge | None,
-    prices: Prices,
+    prices: Prices, kinds: Kinds,
 ) -> App:  # fmt: skip
     metrics, economy = Metrics(), Economy(cache, prices)
     history = History(lambda: cache.audits.verdicts, clock(), _history_file(settings))
@@ -187,10 +189,11 @@ def _assemble(
         cache, forwarder, auditor, renewals, settings.expose_scores, settings.upstream.stale_after
     )
     batches = Batches(cache, forwarder, tasks, settings.limits.answer_bytes, settings.expose_scores)
-    ledger = Ledger(metrics.observe, log_call, economy.observe, history.observe)
+    readers = [metrics.observe, log_call, economy.observe, history.observe]
+    ledger = Ledger(*readers, *kinds.notes)
     recorder = Recorder(settings.log.trace, cache.entries.get) if settings.log.trace else None
     bounds = settings.limits
-    data_plane = DataPlane(
+    data_plane = kinds.data_plane(
         exchange,
         batches,
         cache,

@@ -69,6 +69,18 @@ def _origin(url: str) -> str:
     return url.rstrip("/")
 
 
+def _collector(url: str) -> str:
+    """Without the slash at its end. Raises `ValueError`."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        raise ValueError(
+            "should be such as http://collector:4318; its keys go into OTEL_EXPORTER_OTLP_HEADERS"
+        )
+    if parts.path.rstrip("/").endswith("/v1/traces"):
+        raise ValueError("should end before /v1/traces, which is added")
+    return url.rstrip("/")
+
+
 def _metrics(url: str) -> str:
     if not url.startswith("/") and urlsplit(url).scheme not in ("http", "https"):
         raise ValueError("should be a path such as /metrics, or an http URL")
@@ -279,6 +291,14 @@ class Log(_Section):
     )
 
 
+class Tracing(_Section):
+    endpoint: Annotated[str, AfterValidator(_collector)] | None = Field(
+        default=None,
+        description="Collector of OpenTelemetry traces over HTTP, e.g. `http://collector:4318` "
+        "(needs the `otel` extra). None: no traces.",
+    )
+
+
 class Settings(_Section):
     upstream: Upstream = Upstream()
     listen: Listen = Listen()
@@ -306,6 +326,7 @@ class Settings(_Section):
     audit: Audit = Audit()
     judge: Judge = Judge()
     log: Log = Log()
+    tracing: Tracing = Tracing()
 
     @model_validator(mode="before")
     @classmethod
