@@ -24,6 +24,7 @@ from policies.prices import Prices
 from proxy.auditing import Auditor
 from proxy.batches import Batches
 from proxy.cache import Cache, Rules
+from proxy.controls import Permits
 from proxy.economy import Economy
 from proxy.exchange import Exchange
 from proxy.forwarding import Forwarder
@@ -204,6 +205,7 @@ def _assemble(
         clock,
         ledger.publish,
         recorder.note if recorder else None,
+        Permits(settings.controls.allow, settings.controls.trusted),
     )
     return App(
         settings,

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 from multidict import CIMultiDictProxy
 
@@ -22,6 +22,31 @@ _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
 Change = Callable[[Controls, str], Controls]
+
+Name = Literal[
+    "no-cache", "no-store", "only-if-cached", "max-age", "max-stale", "stale-if-error", "category",
+    "namespace", "ttl", "threshold", "tags", "debug",
+]  # fmt: skip
+"""What may be asked, whatever it is called in a header."""
+NAMES: tuple[Name, ...] = get_args(Name)
+_MEMBERS = {"no-cache": "read", "no-store": "write"}
+
+
+@dataclass(frozen=True, slots=True)
+class Permits:
+    """Who may ask for what."""
+
+    allowed: tuple[Name, ...] | None = None
+    """None: everything."""
+    trusted: tuple[str, ...] = ()
+    """Starts of the digests of tenants who may ask for everything."""
+
+    def of(self, controls: Controls, tenant: str) -> Controls:
+        """What is left of what this tenant asks for."""
+        if self.allowed is None or (tenant and tenant.startswith(self.trusted)):
+            return controls
+        members = [_MEMBERS.get(name) or name.replace("-", "_") for name in self.allowed]
+        return replace(_NOTHING, **{member: getattr(controls, member) for member in members})
 
 
 def _clean(value: str) -> str:
@@ -65,6 +90,13 @@ def _ttl(controls: Controls, value: str) -> Controls:
 def _threshold(controls: Controls, value: str) -> Controls:
     asked = _fraction(value)
     return controls if asked is None else replace(controls, threshold=max(asked, controls.threshold or 0.0))
+
+
+def _exactly(word: str) -> Change:
+    """`word` wants the same question only, not one that is alike."""
+    return lambda controls, value: (
+        replace(controls, threshold=1.0) if value.strip().lower() == word else controls
+    )
 
 
 def _namespace(controls: Controls, value: str) -> Controls:
@@ -120,9 +152,14 @@ _ALIASES: dict[str, Change] = {
     "x-cache-control": _directives,
     "cf-aig-skip-cache": _if_true(read=False, write=False),
     "cf-aig-cache-ttl": _ttl,
+    "cf-aig-cache-key": _namespace,
+    "x-portkey-cache": _exactly("simple"),
     "x-portkey-cache-force-refresh": _if_true(read=False),
     "x-portkey-cache-namespace": _namespace,
     "helicone-cache-enabled": _if_false(read=False, write=False),
+    "helicone-cache-seed": _namespace,
+    "x-bf-cache-key": _namespace,
+    "x-bf-cache-type": _exactly("direct"),
     "x-bf-cache-ttl": _ttl,
     "x-bf-cache-threshold": _threshold,
     "x-bf-cache-no-store": _if_true(write=False),
@@ -132,6 +169,7 @@ _HEADERS: dict[str, Change] = {"cache-control": _directives, **_ALIASES, **_OURS
 """In the order in which they act: what is said in our own words wins."""
 
 _NOTHING = Controls()
+EVERYTHING = Permits()
 
 REMOVED = frozenset({*_ALIASES, *_OURS})
 """Headers, in lower case, that are not forwarded."""

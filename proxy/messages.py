@@ -18,6 +18,7 @@ from multidict import CIMultiDictProxy
 
 from policies.decision import Controls
 from proxy import controls as request_controls
+from proxy.controls import EVERYTHING, Permits
 from proxy.dialects import Dialect
 from proxy.dialects.base import JsonObject, Reading, dump
 from proxy.errors import BadRequest
@@ -79,20 +80,32 @@ class Call:
 
 
 def read_call(
-    dialect: Dialect, target: str, headers: CIMultiDictProxy[str], body: bytes, tenant: str, generation: int
+    dialect: Dialect,
+    target: str,
+    headers: CIMultiDictProxy[str],
+    body: bytes,
+    tenant: str,
+    generation: int,
+    permits: Permits = EVERYTHING,
 ) -> Call | None:
     """None: JSON, but not this API's; the upstream shall answer it.
 
     Raises `BadRequest` for what is not JSON and `Ambiguous` for what nobody should cache.
     """
     try:
-        return _read(dialect, target, headers, body, tenant, generation)
+        return _read(dialect, target, headers, body, tenant, generation, permits)
     except RecursionError as error:
         raise Ambiguous("nested too deeply for us to compare") from error
 
 
 def _read(
-    dialect: Dialect, target: str, headers: CIMultiDictProxy[str], body: bytes, tenant: str, generation: int
+    dialect: Dialect,
+    target: str,
+    headers: CIMultiDictProxy[str],
+    body: bytes,
+    tenant: str,
+    generation: int,
+    permits: Permits,
 ) -> Call | None:
     understand = _understood if len(body) <= REMEMBERED_BYTES else _understood.__wrapped__
     understood = understand(dialect, target, tenant, body)  # type: ignore[arg-type]  # a module, which can be hashed
@@ -103,6 +116,7 @@ def _read(
     if asked_in_body is not None:
         asked = request_controls.from_litellm(asked, asked_in_body)
         body = dump(fields)
+    asked = permits.of(asked, tenant)
     chosen = _identity_headers(headers)
     if chosen or asked.namespace:
         identity = _digest(identity, _canonical([chosen, asked.namespace]))

@@ -16,6 +16,7 @@ from proxy import dialects, websockets
 from proxy import report as reports
 from proxy.batches import Batches
 from proxy.cache import Cache
+from proxy.controls import EVERYTHING, Permits
 from proxy.dialects import Dialect
 from proxy.errors import Busy, CallError, NotAllowed, NotCached
 from proxy.exchange import Exchange, Trip
@@ -51,6 +52,7 @@ class DataPlane:
         clock: Callable[[], float],
         publish: Callable[[Report], None],
         record: Callable[[Call, Report], None] | None = None,
+        permits: Permits = EVERYTHING,
     ) -> None:
         self._exchange = exchange
         self._batches = batches
@@ -62,6 +64,7 @@ class DataPlane:
         self._clock = clock
         self._publish = publish
         self._record = record
+        self._permits = permits
         self.in_flight = 0
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -102,17 +105,25 @@ class DataPlane:
     ) -> web.StreamResponse:
         tenant = self._tenant(request.headers)
         if reason := self._not_read(request, tenant):
-            return await self._bypass(request, report, reason)
+            return await self._bypass(request, report, reason, tenant)
         body = await read_body(request, self._limits.body_bytes)
         if len(body) > self._limits.parse_bytes:
-            return await self._bypass(request, report, "large-body", body)
+            return await self._bypass(request, report, "large-body", tenant, body)
         try:
             target = request.rel_url.raw_path_qs
-            call = read_call(dialect, target, request.headers, body, tenant or "", self._cache.generation)
+            call = read_call(
+                dialect,
+                target,
+                request.headers,
+                body,
+                tenant or "",
+                self._cache.generation,
+                self._permits,
+            )
         except Ambiguous:
-            return await self._bypass(request, report, "ambiguous-json", body)
+            return await self._bypass(request, report, "ambiguous-json", tenant, body)
         if call is None:
-            return await self._bypass(request, report, "not-understood", body)
+            return await self._bypass(request, report, "not-understood", tenant, body)
         report.tenant, report.model, report.stream = call.tenant[:12], call.reading.model, call.reading.stream
         report.query = shown(call.text or "")
         path = self._batches if dialects.batched(dialect) else self._exchange
@@ -141,10 +152,16 @@ class DataPlane:
         return "encoded-body" if "Content-Encoding" in request.headers else ""
 
     async def _bypass(
-        self, request: web.BaseRequest, report: Report, reason: str, body: bytes | None = None
+        self,
+        request: web.BaseRequest,
+        report: Report,
+        reason: str,
+        tenant: str | None,
+        body: bytes | None = None,
     ) -> web.StreamResponse:
         report.bypassed(reason)
-        if request_controls.from_headers(request.headers).only_if_cached:
+        asked = self._permits.of(request_controls.from_headers(request.headers), tenant or "")
+        if asked.only_if_cached:
             raise NotCached("This answer is not in the cache, and the request asked for a cached one only")
         report.forwarded = True
         return await pass_through(request, self._upstream, body, reports.headers(report, debug=False))

@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from policies.errors import ConfigError, Problem
 from policies.located import Lines, check, nearest, read
 from policies.values import seconds
+from proxy.controls import NAMES, Name
 from storage.keys import read_key
 
 PREFIX = "NEARHIT_"
@@ -95,7 +96,7 @@ def _document_store(url: str) -> str:
     return url
 
 
-def _keys(value: Any) -> Any:
+def _listed(value: Any) -> Any:
     """Separated by commas, as the environment has them."""
     return (
         tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -129,6 +130,7 @@ Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 Count = Annotated[int, BeforeValidator(_whole), Field(gt=0)]
 Port = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=65535)]
 Host = Annotated[str, Field(min_length=1)]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{8,32}$")]
 
 
 class _Section(BaseModel):
@@ -222,7 +224,7 @@ class Documents(_Section):
         "`postgresql+asyncpg://USER:PASSWORD@HOST/DATABASE` (needs the driver asyncpg), "
         "`redis://:PASSWORD@HOST/NUMBER` or `rediss://` with TLS (needs the driver redis), or `memory`.",
     )
-    keys: Annotated[tuple[SecretStr, ...], BeforeValidator(_keys), AfterValidator(_sealing_keys)] = Field(
+    keys: Annotated[tuple[SecretStr, ...], BeforeValidator(_listed), AfterValidator(_sealing_keys)] = Field(
         default=(),
         description="From the environment only: keys of 32 bytes in base64, separated by commas, that seal "
         "questions, vectors and answers at rest. The first seals, all open (needs the package cryptography).",
@@ -248,6 +250,19 @@ class Tenancy(_Section):
     anonymous: Literal["bypass", "share"] = Field(
         default="bypass",
         description="Callers without that header: `bypass` the cache, or `share` one among themselves.",
+    )
+
+
+class Controls(_Section):
+    allow: Annotated[tuple[Name, ...] | None, BeforeValidator(_listed)] = Field(
+        default=None,
+        description="What callers may ask of the cache, whatever their header calls it; the rest is ignored. "
+        f"None: everything, which is {', '.join(f'`{name}`' for name in NAMES)}.",
+    )
+    trusted: Annotated[tuple[Digest, ...], BeforeValidator(_listed)] = Field(
+        default=(),
+        description="Callers who may ask for everything all the same: the starts of their digests (8 to 32 "
+        "characters), which the log shows as `tenant`.",
     )
 
 
@@ -319,6 +334,7 @@ class Settings(_Section):
     replication: Replication = Replication()
     capacity: Capacity = Capacity()
     tenancy: Tenancy = Tenancy()
+    controls: Controls = Controls()
     limits: Limits = Limits()
     expose_scores: bool = Field(
         default=False, description="Similarity and threshold in every answer, not only on debug."

@@ -105,7 +105,7 @@ class Upstream:
         trace = aiohttp.TraceConfig()
         trace.on_connection_reuseconn.append(_note_reuse)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=_Pool(limit=0),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=deadlines.connect),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -167,6 +167,19 @@ class Upstream:
 
     async def close(self) -> None:
         await self._session.close()
+
+
+class _Pool(aiohttp.TCPConnector):
+    """Hands out no connection on which something has come that nobody asked for: aiohttp would take it for
+    the answer to the next request, and we would store it."""
+
+    async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
+        for _ in range(ATTEMPTS):
+            connection = await super().connect(req, traces, timeout)
+            if connection.protocol is not None and not connection.protocol.should_close:
+                return connection
+            connection.close()
+        raise aiohttp.ServerDisconnectedError
 
 
 def _proxy_of(origin: URL) -> str | None:

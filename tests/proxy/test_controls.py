@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from policies.decision import Controls
-from proxy.controls import REMOVED, from_headers, from_litellm
+from proxy.controls import NAMES, REMOVED, Name, Permits, from_headers, from_litellm
 
 
 def read(*headers: tuple[str, str]) -> Controls:
@@ -73,3 +76,49 @@ def test_litellm_body_object() -> None:
 def test_cache_control_goes_on_and_ours_do_not() -> None:
     assert "cache-control" not in REMOVED
     assert {"x-nearhit-category", "helicone-cache-enabled"} <= REMOVED
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "expected"),
+    [
+        ("cf-aig-cache-key", "user-7", Controls(namespace="user-7")),
+        ("Helicone-Cache-Seed", "user-7", Controls(namespace="user-7")),
+        ("x-bf-cache-key", "session-7", Controls(namespace="session-7")),
+        ("x-bf-cache-type", "direct", Controls(threshold=1.0)),
+        ("x-bf-cache-type", "semantic", Controls()),
+        ("x-portkey-cache", "simple", Controls(threshold=1.0)),
+        ("x-portkey-cache", "semantic", Controls()),
+    ],
+)
+def test_what_keeps_answers_apart_elsewhere_keeps_them_apart_here(
+    header: str, value: str, expected: Controls
+) -> None:
+    assert read((header, value)) == expected
+
+
+ASKED_FOR_ALL = Controls(
+    read=False, write=False, only_if_cached=True, max_age=1, max_stale=2, stale_if_error=3, ttl=4,
+    threshold=0.99, category="code", namespace="n", tags=("a",), debug=True,
+)  # fmt: skip
+
+
+def test_everything_may_be_asked_unless_it_is_said_otherwise() -> None:
+    assert Permits().of(ASKED_FOR_ALL, "t") == ASKED_FOR_ALL
+    assert Permits(NAMES).of(ASKED_FOR_ALL, "t") == ASKED_FOR_ALL
+    assert Permits(()).of(ASKED_FOR_ALL, "t") == Controls()
+
+
+@given(st.sets(st.sampled_from(NAMES)))
+def test_what_may_not_be_asked_is_as_if_it_were_not(allowed: set[Name]) -> None:
+    left = asdict(Permits(tuple(allowed)).of(ASKED_FOR_ALL, "t"))
+    changed = {member for member, value in asdict(Controls()).items() if left[member] != value}
+    words = {"no-cache": "read", "no-store": "write"}
+    assert changed == {words.get(name) or name.replace("-", "_") for name in allowed}
+
+
+def test_who_is_trusted_may_ask_for_everything() -> None:
+    permits = Permits((), ("12345678", "abcdef0123"))
+    assert permits.of(ASKED_FOR_ALL, "abcdef0123456") == ASKED_FOR_ALL
+    assert permits.of(ASKED_FOR_ALL, "1234567") == Controls()
+    assert permits.of(ASKED_FOR_ALL, "") == Controls()
+    assert Permits((), ()).of(ASKED_FOR_ALL, "abcdef0123456") == Controls()

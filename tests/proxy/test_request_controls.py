@@ -8,6 +8,8 @@ import pytest
 from doubles import Clock
 from world import Answer, MakeWorld, World
 
+from proxy.messages import tenant_digest
+
 ASKED = "how are you today my friend"
 REWORDED = "how are you my friend"
 
@@ -182,3 +184,49 @@ async def test_a_fresh_answer_is_preferred_to_a_nearer_stale_one(make_world: Mak
     fresh = await ask(world, "brief me about most of it right now please", Cache_Control="no-cache")
     answer = await ask(world, "brief me about all of it right now please do")
     assert (answer.cache, answer.text) == ("HIT semantic", fresh.text)
+
+
+async def test_what_callers_may_not_ask_for_is_ignored(make_world: MakeWorld) -> None:
+    world = await make_world(controls={"allow": ["max-age", "debug"]})
+    await ask(world)
+    answer = await ask(
+        world, REWORDED, Cache_Control="no-cache, only-if-cached", X_Nearhit_Namespace="blue",
+        X_Nearhit_Debug="1",
+    )  # fmt: skip
+    assert answer.cache == "HIT semantic"
+    assert "X-Cache-Similarity" in answer.headers
+    anonymous = await world.ask(headers={"Authorization": "", "Cache-Control": "only-if-cached"})
+    assert anonymous.status == 200
+
+
+async def test_litellms_members_are_bounded_too(make_world: MakeWorld) -> None:
+    world = await make_world(controls={"allow": []})
+    await ask(world)
+    answer = await world.ask(ASKED, cache={"no-cache": True, "namespace": "mine"})
+    assert answer.cache == "HIT exact"
+
+
+async def test_trusted_callers_may(make_world: MakeWorld) -> None:
+    trusted = tenant_digest("Authorization: Bearer operator")[:12]
+    world = await make_world(controls={"allow": [], "trusted": [trusted]})
+    for key, expected in (("operator", "BYPASS"), ("one", "HIT exact")):
+        await world.ask(ASKED, key)
+        await world.settled()
+        assert (await world.ask(ASKED, key, headers={"Cache-Control": "no-cache"})).cache == expected
+
+
+async def test_a_cache_key_of_another_gateway_keeps_answers_apart(world: World) -> None:
+    await ask(world, x_bf_cache_key="session-1")
+    assert (await ask(world, x_bf_cache_key="session-2")).cache == "MISS"
+    assert (await ask(world, REWORDED, x_bf_cache_key="session-1")).cache == "HIT semantic"
+    assert (
+        await ask(world, REWORDED + " and", x_bf_cache_key="session-1", x_bf_cache_type="direct")
+    ).cache == "MISS"
+
+
+async def test_a_ttl_may_not_go_beyond_the_category(make_world: MakeWorld) -> None:
+    clock = Clock()
+    world = await make_world(clock=clock)
+    await ask(world, cf_aig_cache_ttl="31536000")
+    clock.now += 3601
+    assert (await ask(world)).cache == "MISS"

@@ -1,0 +1,275 @@
+"""HTTP/1.1 on the wire: raw bytes in, and what comes back on the same connection."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+from world import MakeWorld, World
+
+CHAT = "/v1/chat/completions"
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@asynccontextmanager
+async def connected(world: World) -> AsyncIterator[Streams]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(world.url.rsplit(":", 1)[1]))
+    try:
+        async with asyncio.timeout(20):
+            yield reader, writer
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+def asking(text: str, *headers: str, stream: bool = False) -> bytes:
+    body = json.dumps(
+        {"model": "demo-chat", "messages": [{"role": "user", "content": text}], "stream": stream}
+    )
+    return request(f"POST {CHAT}", body.encode(), "Authorization: Bearer one", *headers)
+
+
+def request(line: str, body: bytes = b"", *headers: str) -> bytes:
+    lines = [f"{line} HTTP/1.1", "Host: nearhit", f"Content-Length: {len(body)}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[int, dict[str, str], bytes]:
+    """The next one on this connection, and not a byte more."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:-2])}
+    if headers.get("transfer-encoding") == "chunked":
+        body = await unchunked(reader)
+    else:
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
+    return int(head[0].split()[1]), headers, body
+
+
+async def unchunked(reader: asyncio.StreamReader) -> bytes:
+    body = b""
+    while size := int(await reader.readline(), 16):
+        body += await reader.readexactly(size)
+        await reader.readexactly(2)
+    await reader.readexactly(2)
+    return body
+
+
+async def test_a_connection_serves_hits_misses_streams_and_errors_in_turn(world: World) -> None:
+    key = "Authorization: Bearer one"
+    asked = (
+        asking("how are you"),
+        asking("how are you", stream=True),
+        asking("and you", stream=True),
+        request(f"POST {CHAT}", b"{", key),
+        request("GET /v1/models", b"", key),
+        asking("how are you"),
+    )
+    async with connected(world) as (reader, writer):
+        told = []
+        for each in asked:
+            writer.write(each)
+            status, headers, body = await answer(reader)
+            assert body
+            told.append((status, headers.get("x-cache")))
+            await world.settled()
+    assert told == [(200, "MISS"), (200, "HIT"), (200, "MISS"), (400, None), (200, None), (200, "HIT")]
+
+
+async def test_pipelined_requests_are_answered_in_their_order(world: World) -> None:
+    """The first is slow and the others are not: order is all that tells whose answer it is."""
+    await world.ask("how are you")
+    await world.settled()
+    async with connected(world) as (reader, writer):
+        slow = asking("who is the slowest of them all", "X-Demo-Latency: 0.3")
+        writer.write(slow + asking("how are you") + request("GET /echo/last?of=them"))
+        first, second, third = [await answer(reader) for _ in range(3)]
+    assert (first[1]["x-cache"], second[1]["x-cache"]) == ("MISS", "HIT")
+    assert "slowest" in first[2].decode()
+    assert json.loads(third[2])["query"] == "of=them"
+
+
+async def test_pipelined_streams_do_not_mix(world: World) -> None:
+    async with connected(world) as (reader, writer):
+        writer.write(
+            asking("where does the sun go", stream=True) + asking("is the moon made of cheese", stream=True)
+        )
+        first, second = [await answer(reader) for _ in range(2)]
+    for (_, _, body), word, other in ((first, b"sun", b"moon"), (second, b"moon", b"sun")):
+        assert word in body
+        assert other not in body
+        assert body.rstrip().endswith(b"[DONE]")
+
+
+async def test_what_an_upstream_says_unasked_answers_nobody(make_world: MakeWorld) -> None:
+    """It comes while the connection is idle; the next request on it would take it for its answer."""
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        world = await make_world(upstream_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        for _ in range(3):
+            assert (await world.call("GET", "/anything")).body == b"ok"
+            await asyncio.sleep(0.2)
+    assert connections == 3
+
+
+async def test_connections_to_the_upstream_are_used_again(make_world: MakeWorld) -> None:
+    connections = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with_body = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+        with suppress(asyncio.IncompleteReadError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(with_body)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        world = await make_world(upstream_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        for _ in range(5):
+            assert (await world.call("GET", "/anything")).body == b"ok"
+        await world.app.data_plane._upstream.close()
+    assert connections == 1
+
+
+async def test_a_chunked_body_is_a_body_like_any_other(world: World) -> None:
+    await world.ask("how are you")
+    await world.settled()
+    body = asking("how are you").partition(b"\r\n\r\n")[2]
+    pieces = b"".join(f"{len(body[i:i + 7]):x};ext=1\r\n".encode() + body[i : i + 7] + b"\r\n"
+                      for i in range(0, len(body), 7))  # fmt: skip
+    head = (
+        f"POST {CHAT} HTTP/1.1\r\nHost: n\r\nAuthorization: Bearer one\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    async with connected(world) as (reader, writer):
+        writer.write(head.encode() + pieces + b"0\r\n\r\n" + asking("how are you"))
+        assert [(await answer(reader))[1]["x-cache"] for _ in range(2)] == ["HIT", "HIT"]
+
+
+@pytest.mark.parametrize("path", [CHAT, "/echo"])
+async def test_expect_continue_is_told_before_the_body_is_sent(world: World, path: str) -> None:
+    body = asking("how are you").partition(b"\r\n\r\n")[2]
+    head = request(f"POST {path}", body, "Authorization: Bearer one", "Expect: 100-continue")
+    async with connected(world) as (reader, writer):
+        writer.write(head.removesuffix(body))
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+        writer.write(body)
+        assert (await answer(reader))[0] == 200
+
+
+async def test_a_refused_body_is_not_asked_for(make_world: MakeWorld) -> None:
+    world = await make_world(limits={"body_bytes": 1000})
+    head = f"POST {CHAT} HTTP/1.1\r\nHost: n\r\nAuthorization: Bearer one\r\nContent-Length: 5000\r\n"
+    async with connected(world) as (reader, writer):
+        writer.write(head.encode() + b"Expect: 100-continue\r\n\r\n")
+        assert b" 413 " in await reader.readline()
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ("Content-Length: 5", "Transfer-Encoding: chunked"),
+        ("Content-Length: 5", "Content-Length: 6"),
+        ("Transfer-Encoding: chunked, identity",),
+        ("Content-Length: +5",),
+    ],
+)
+async def test_a_body_whose_end_is_in_doubt_is_refused(world: World, headers: tuple[str, ...]) -> None:
+    """Who reads it another way than we do would take its rest for somebody's request."""
+    async with connected(world) as (reader, writer):
+        writer.write("\r\n".join([f"POST {CHAT} HTTP/1.1", "Host: n", *headers, "", "hello"]).encode())
+        assert b" 400 " in await reader.readline()
+    assert await world.upstream_calls() == 0
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/echo/", "/echo//a", "/echo/a/../b", "/echo/%2e%2e", "/echo?", "/echo?a=b&&c=+%2B", "/echo/;x=1"],
+)  # fmt: skip
+async def test_targets_go_up_as_they_came(world: World, target: str) -> None:
+    async with connected(world) as (reader, writer):
+        writer.write(request(f"GET {target}"))
+        status, _, body = await answer(reader)
+    assert status == 200
+    got = json.loads(body)
+    path, _, query = target.partition("?")
+    assert (got["path"], got["query"]) == (path, query)
+
+
+async def test_a_slash_more_is_another_path(world: World) -> None:
+    """It passes through, as it is not for us to say that it means the same."""
+    async with connected(world) as (reader, writer):
+        writer.write(asking("how are you").replace(b"completions HTTP", b"completions/ HTTP"))
+        status, headers, _ = await answer(reader)
+    assert status == 404
+    assert "x-cache" not in headers
+
+
+async def test_a_query_is_part_of_what_is_asked(world: World) -> None:
+    body: dict[str, Any] = {"model": "demo-chat", "messages": [{"role": "user", "content": "how are you"}]}
+    for target, expected in (
+        ("?api-version=1", "MISS"),
+        ("?api-version=2", "MISS"),
+        ("?api-version=1", "HIT exact"),
+    ):
+        told = await world.send(CHAT + target, body)
+        assert told.cache == expected
+        await world.settled()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "X-Forwarded-For: 203.0.113.7, 198.51.100.2",
+        "X-Forwarded-Proto: https",
+        "X-Forwarded-Host: api.example.org",
+        "Forwarded: for=203.0.113.7;proto=https",
+        "tracestate: vendor=1",
+        "X-Request-Id: 7",
+        "User-Agent: mine/1",
+    ],
+)
+async def test_who_is_before_us_stays_who_it_is(world: World, header: str) -> None:
+    async with connected(world) as (reader, writer):
+        writer.write(request("GET /echo", b"", header))
+        _, _, body = await answer(reader)
+    name, _, value = header.partition(": ")
+    sent = {name.lower(): value for name, value in json.loads(body)["headers"]}
+    assert sent[name.lower()] == value
+    assert sent.keys() <= {"host", "content-length", name.lower()}
+
+
+async def test_traces_go_on(world: World) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    async with connected(world) as (reader, writer):
+        writer.write(request("GET /echo", b"", f"traceparent: 00-{trace}-00f067aa0ba902b7-01"))
+        _, _, body = await answer(reader)
+    (sent,) = [value for name, value in json.loads(body)["headers"] if name.lower() == "traceparent"]
+    assert sent.startswith(f"00-{trace}-")
+
+
+async def test_http_1_0_gets_its_answer_and_its_end(world: World) -> None:
+    async with connected(world) as (reader, writer):
+        writer.write(asking("how are you", stream=True).replace(b"HTTP/1.1", b"HTTP/1.0", 1))
+        whole = await reader.read()
+    head, _, body = whole.partition(b"\r\n\r\n")
+    assert b"chunked" not in head.lower()
+    assert body.rstrip().endswith(b"data: [DONE]")
