@@ -69,7 +69,7 @@ def stats(config: Path | None, url: str | None, admin_port: int | None, as_json:
     console.print(_economics(answer))
 
 
-_COLUMNS = ("calls", "hits", "exact", "semantic", "inflight", "shadow", "stored", "saved ms")
+_COLUMNS = ("calls", "hits", "wrong", "exact", "semantic", "inflight", "shadow", "stored", "saved ms")
 
 
 def _table(answer: Json) -> Table:
@@ -93,13 +93,15 @@ def _title(answer: Json) -> str:
 
 
 def _cells(row: Json) -> list[str]:
-    """Hits, their tiers, and what would have been hits, as shares of the calls."""
+    """Hits, their tiers, and what would have been hits, as shares of the calls; wrong ones of the hits that
+    were checked."""
     calls = row["requests"]
-    shares = [
-        row[name] / calls if calls else 0.0 for name in ("hits", "exact", "semantic", "inflight", "shadow")
-    ]
-    counts = [row["stored"], round(row["saved_ms"])]
-    return [str(calls), *(f"{share:.0%}" for share in shares), *map(str, counts)]
+    hits, *tiers = (
+        f"{row[name] / calls if calls else 0.0:.0%}"
+        for name in ("hits", "exact", "semantic", "inflight", "shadow")
+    )
+    wrong = _maybe(row.get("audit", {}).get("wrong_rate"), ".1%")
+    return [str(calls), hits, wrong, *tiers, str(row["stored"]), str(round(row["saved_ms"]))]
 
 
 _MONEY_COLUMNS = ("h", "h*", "net ms", "ms/h", "tokens/h")
