@@ -75,6 +75,12 @@ def logging_to(descriptor: int, settings: Log) -> Iterator[Background]:
         handler.close()
 
 
+def dropped_lines() -> int:
+    """Of what this process logs now."""
+    handlers = logging.getLogger(ROOT).handlers
+    return sum(each.dropped for each in handlers if isinstance(each, Background))
+
+
 def _without_bytes(record: logging.LogRecord) -> bool:
     """aiohttp repeats the bytes that it could not parse, and they may be somebody's key."""
     error = record.exc_info[1] if record.exc_info else None

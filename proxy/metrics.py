@@ -5,15 +5,24 @@ Every label has a bounded set of values: names of categories, and words of our o
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from proxy.logs import refusal
+from proxy.logs import dropped_lines, refusal
 from proxy.report import Report
 
 if TYPE_CHECKING:
@@ -21,11 +30,36 @@ if TYPE_CHECKING:
 
 Family = GaugeMetricFamily | CounterMetricFamily
 
-_CALL_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+_CALL_S = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1,
+    2.5,
+    5,
+    10,
+    30,
+    60,
+    120,
+)
 _EMBED_S = (0.0001, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
-_BYTES = tuple(2.0**exponent for exponent in range(8, 24, 2))
 MOST_LABELS = 1024
 """Combinations of labels that are remembered per metric, and that a category's reloads may bring."""
+
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, of no use beside the process's start
+_VERSION = version("nearhit")
+_process = CollectorRegistry()
+ProcessCollector(registry=_process)
 
 
 class Metrics:
@@ -102,8 +136,9 @@ class Metrics:
         if kind := upstream_error(report):
             of(self._upstream_errors, kind).inc()
 
-    def render(self) -> bytes:
-        return generate_latest(self.registry)
+    async def render(self) -> bytes:
+        # What the process uses is read from files.
+        return generate_latest(self.registry) + await asyncio.to_thread(generate_latest, _process)
 
 
 def _child(metric: Any, *labels: str) -> Any:
@@ -123,6 +158,8 @@ class State(Collector):
 
     def __init__(self, app: App) -> None:
         self._app = app
+        self._build = GaugeMetricFamily("nearhit_build_info", "Always 1", labels=["version"])
+        self._build.add_metric([_VERSION], 1)
 
     def collect(self) -> Iterator[Family]:
         app = self._app
@@ -136,6 +173,17 @@ class State(Collector):
         yield _gauge("nearhit_capacity_entries", "Most entries in memory", usage["capacity"])
         yield _gauge("nearhit_partitions", "Partitions with vectors", len(app.cache.entries.partitions))
         yield _gauge("nearhit_in_flight", "Calls being answered", app.data_plane.in_flight)
+        yield _gauge("nearhit_in_flight_limit", "Most calls at once", app.settings.limits.in_flight)
+        yield CounterMetricFamily(
+            "nearhit_turned_away",
+            "Calls refused at the door as too many were served",
+            app.data_plane.turned_away,
+        )
+        yield CounterMetricFamily("nearhit_log_lines_dropped", "Log lines not written", dropped_lines())
+        if app.recorder is not None:
+            yield CounterMetricFamily(
+                "nearhit_trace_lines_dropped", "Calls that log.trace lacks", app.recorder.dropped
+            )
         yield _gauge("nearhit_documents_pending", "Answers not yet written", documents["pending"])
         yield _gauge("nearhit_documents_breaker_open", "1: the store failed", documents["breaker"] == "open")
         for name in ("dropped", "lost", "failures"):
@@ -152,6 +200,7 @@ class State(Collector):
         yield _gauge(
             "nearhit_categories_current", "1: the categories on disk are in force", not app.reload_error
         )
+        yield self._build
         yield _gauge("nearhit_start_time_seconds", "Unix time of the start", app.started)
 
     def _upstream(self) -> Iterator[Family]:
@@ -189,6 +238,9 @@ class State(Collector):
         for (name, verdict), count in cache.audits.verdicts.items():
             verdicts.add_metric([name, verdict], count)
         thresholds = GaugeMetricFamily("nearhit_threshold", "Threshold in force", labels=["category"])
+        targets = GaugeMetricFamily(
+            "nearhit_wrong_rate_target", "Share of wrong hits that is aimed at", labels=["category"]
+        )
         lifetimes = GaugeMetricFamily("nearhit_ttl_seconds", "Lifetime in force", labels=["category"])
         rates = [
             GaugeMetricFamily(f"nearhit_wrong_rate{end}", f"Share of wrong hits{what}", labels=["category"])
@@ -198,11 +250,12 @@ class State(Collector):
             policy = cache.policy(name, cache.pressure(""))
             thresholds.add_metric([name], policy.threshold)
             lifetimes.add_metric([name], policy.ttl)
+            _add(targets, name, category.target_wrong_rate)
             share = cache.audits.estimate(category).wrong
             if share.whole:
                 for family, value in zip(rates, (share.value, share.low, share.high), strict=True):
                     family.add_metric([name], value)
-        return [verdicts, thresholds, lifetimes, *rates]
+        return [verdicts, thresholds, lifetimes, targets, *rates]
 
     def _economics(self) -> list[Family]:
         app, now = self._app, self._app.clock()

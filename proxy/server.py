@@ -66,9 +66,11 @@ class DataPlane:
         self._record = record
         self._permits = permits
         self.in_flight = 0
+        self.turned_away = 0
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if self.in_flight >= self._limits.in_flight:
+            self.turned_away += 1
             return _refusal(request, Busy("nearhit serves as many calls as it may; try again in a moment"))
         self.in_flight += 1
         try:

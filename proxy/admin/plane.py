@@ -64,7 +64,7 @@ async def _input(request: web.Request) -> Any:
 def _metrics(app: App) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         content_type = "text/plain; version=0.0.4; charset=utf-8"
-        return web.Response(body=app.metrics.render(), headers={"Content-Type": content_type})
+        return web.Response(body=await app.metrics.render(), headers={"Content-Type": content_type})
 
     return handle
 

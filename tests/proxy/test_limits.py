@@ -256,7 +256,7 @@ async def test_it_shows_in_the_metrics(tight: World) -> None:
         "limit": 1, "adapts": False, "in_use": 0, "waiting": 0, "refused": {"full": 1}
     }  # fmt: skip
     assert not shown["down"]
-    text = tight.app.metrics.render().decode()
+    text = (await tight.app.metrics.render()).decode()
     assert "nearhit_upstream_limit 1.0" in text
     assert 'nearhit_upstream_refused_total{reason="full"} 1.0' in text
     assert "nearhit_upstream_wait_seconds_count 1.0" in text

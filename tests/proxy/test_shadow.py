@@ -93,7 +93,7 @@ async def test_what_would_have_been_hits_is_counted_apart(world: World) -> None:
     await world.settled()
     tally = world.app.ledger.tallies["trial"]
     assert (tally.requests, tally.misses, tally.shadow, tally.hits, tally.saved_ms) == (3, 1, 2, 0, 0.0)
-    told = world.app.metrics.render().decode()
+    told = (await world.app.metrics.render()).decode()
     assert 'nearhit_requests_total{category="trial",outcome="SHADOW",tier="semantic"} 1.0' in told
     assert 'nearhit_saved_seconds_total{category="trial"}' not in told
 
