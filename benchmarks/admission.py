@@ -26,7 +26,7 @@ from multidict import CIMultiDict
 from policies.admission import MOST, Limit
 from proxy.demo_upstream import Behaviour, run_demo_upstream
 from proxy.limits import Admission
-from proxy.load import Load
+from proxy.load import Load, Upstream
 from proxy.serving import serving
 from proxy.settings import Settings
 from proxy.upstream import Head
@@ -59,7 +59,7 @@ def main(callers: int, seconds: float, limits: tuple[str, ...]) -> None:
 async def cost() -> None:
     """Of pressure and place per call, in a loop of its own; the best of five rounds."""
     for what, places, callers in (("a place that is free", MOST, 1), ("a wait in line", 1, 200)):
-        admission, load = Admission(Limit(places, places), callers, 60.0), Load()
+        admission, load = Admission(Limit(places, places), callers, 60.0), Load(Upstream("upstream"))
         bare = await best(lambda: asyncio.sleep(0), callers)
         took = await best(partial(pass_by, load, admission), callers) - bare
         click.echo(f"pressure and {what}: {took * 1e6:.0f} us a call")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from embeddings.opening import open_embedder
 from policies.admission import Limit
 from policies.book import Book
 from policies.classifier import Classifier
-from policies.errors import ConfigError
+from policies.errors import ConfigError, Problem
 from policies.prices import Prices
 from proxy.auditing import Auditor
 from proxy.batches import Batches
@@ -27,12 +28,14 @@ from proxy.cache import Cache, Rules
 from proxy.controls import Permits
 from proxy.economy import Economy
 from proxy.exchange import Exchange
+from proxy.fleet import Backend, Fleet
 from proxy.forwarding import Forwarder
 from proxy.history import History, HistoryFile
 from proxy.judge import Judge
 from proxy.ledger import Ledger
 from proxy.limits import Admission
 from proxy.load import Load
+from proxy.load import Upstream as LoadOfOne
 from proxy.load_scraper import Names, Scraper
 from proxy.logs import log_call
 from proxy.metrics import Metrics
@@ -40,11 +43,10 @@ from proxy.recording import Recorder
 from proxy.reembedding import reembed
 from proxy.renewals import Renewals
 from proxy.server import DataPlane, Limits
-from proxy.settings import Settings
-from proxy.settings import Upstream as UpstreamSettings
+from proxy.settings import NamedUpstream, Settings
 from proxy.tasks import Tasks
 from proxy.tracing import Kinds, open_tracing
-from proxy.upstream import Deadlines, Upstream
+from proxy.upstream import Deadlines, Retry, Upstream
 from storage.base import Documents, StorageError
 from storage.buffered import BufferedDocuments
 from storage.keys import read_key
@@ -79,6 +81,8 @@ class Progress:
 class App:
     settings: Settings
     cache: Cache
+    fleet: Fleet
+    load: Load
     forwarder: Forwarder
     auditor: Auditor
     renewals: Renewals
@@ -138,21 +142,21 @@ async def open_app(
         stack.push_async_callback(documents.close)
         cache = kinds.cache(rules, embedder, documents, settings.capacity.entries, settings.capacity.bytes)
         documents.on_lost = cache.lost
-        deadlines = settings.upstream
-        upstream = kinds.upstream(
-            upstream_url,
-            Deadlines(deadlines.connect_timeout, deadlines.first_byte_timeout, deadlines.idle_timeout),
-        )
-        stack.push_async_callback(upstream.close)
+        metrics = Metrics()
+        fleet = make_fleet(settings.fleet(upstream_url), os.environ, metrics.waited, kinds.upstream)
+        stack.push_async_callback(fleet.close)
         judge = await asyncio.to_thread(Judge, settings.judge) if settings.judge.url else None
         if judge is not None:
             stack.push_async_callback(judge.close)
         # Entered last, so closed first: calls on their way still want to be stored.
         tasks = Tasks()
         stack.push_async_callback(tasks.close)
-        app = _assemble(settings, cache, upstream, tasks, clock, judge, prices, kinds)
+        app = _assemble(settings, cache, fleet, tasks, clock, judge, prices, metrics, kinds)
         await app.history.load(clock())
-        background = [tasks.spawn(work, name) for name, work in _background(app, upstream_url).items()]
+        background = [
+            tasks.spawn(work, name)
+            for name, work in (_background(app) | _scrapers(app, upstream_url)).items()
+        ]
         try:
             yield app
         finally:
@@ -175,15 +179,14 @@ def _open_embedder(settings: Settings) -> Embedder:
 
 
 def _assemble(
-    settings: Settings, cache: Cache, upstream: Upstream, tasks: Tasks, clock: Clock, judge: Judge | None,
-    prices: Prices, kinds: Kinds,
+    settings: Settings, cache: Cache, fleet: Fleet, tasks: Tasks, clock: Clock, judge: Judge | None,
+    prices: Prices, metrics: Metrics, kinds: Kinds,
 ) -> App:  # fmt: skip
-    metrics, economy = Metrics(), Economy(cache, prices)
+    economy = Economy(cache, prices)
     history = History(lambda: cache.audits.verdicts, clock(), _history_file(settings))
-    admission = _admission(settings.upstream, metrics.waited)
-    load = Load(settings.upstream.capacity)
+    load = Load(*(backend.load for backend in fleet.backends.values()), of=fleet.load_of)
     cache.pressure = load.level
-    forwarder = Forwarder(cache, upstream, tasks, clock, settings.limits.answer_bytes, load, admission)
+    forwarder = Forwarder(cache, fleet, tasks, clock, settings.limits.answer_bytes)
     auditor = Auditor(cache, forwarder, tasks, clock, judge, settings.audit.pairs)
     renewals = Renewals(cache, forwarder, tasks)
     exchange = Exchange(
@@ -198,7 +201,7 @@ def _assemble(
         exchange,
         batches,
         cache,
-        upstream,
+        fleet,
         Limits(bounds.in_flight, bounds.body_bytes, bounds.parse_bytes),
         settings.tenancy.header,
         settings.tenancy.anonymous == "share",
@@ -210,6 +213,8 @@ def _assemble(
     return App(
         settings,
         cache,
+        fleet,
+        load,
         forwarder,
         auditor,
         renewals,
@@ -225,7 +230,47 @@ def _assemble(
     )
 
 
-def _admission(chosen: UpstreamSettings, waited: Callable[[float], None]) -> Admission | None:
+def make_fleet(
+    chosen: Sequence[NamedUpstream],
+    environ: Mapping[str, str],
+    waited: Callable[[str], Callable[[float], None]],
+    kind: type[Upstream] = Upstream,
+) -> Fleet:
+    """`waited`: by upstream, who is told how long a caller waited for a place. Raises `ConfigError`."""
+    keys = {each.name: _key(each, environ) for each in chosen}
+    backends = {each.name: _backend(each, keys[each.name], waited(each.name), kind) for each in chosen}
+    for each in chosen:
+        backends[each.name].fallback = tuple(backends[name] for name in each.fallback)
+    return Fleet(list(backends.values()))
+
+
+def _backend(
+    chosen: NamedUpstream, key: str | None, waited: Callable[[float], None], kind: type[Upstream]
+) -> Backend:
+    deadlines = Deadlines(chosen.connect_timeout, chosen.first_byte_timeout, chosen.idle_timeout)
+    return Backend(
+        chosen.name,
+        kind(chosen.url, deadlines, Retry(chosen.retries, frozenset(chosen.retry_on))),
+        LoadOfOne(chosen.name, chosen.capacity),
+        chosen.models,
+        chosen.aliases,
+        key,
+        chosen.key_header,
+        _admission(chosen, waited),
+    )
+
+
+def _key(chosen: NamedUpstream, environ: Mapping[str, str]) -> str | None:
+    if chosen.key_env is None:
+        return None
+    if not (key := environ.get(chosen.key_env, "").strip()):
+        message = "the environment has no such variable, or it is empty; set it to this upstream's key"
+        raise ConfigError([Problem(f"upstreams, {chosen.name}, key_env", message)])
+    log.warning("upstream %s is called with our own key for every caller who brings credentials", chosen.name)
+    return key
+
+
+def _admission(chosen: NamedUpstream, waited: Callable[[float], None]) -> Admission | None:
     if chosen.limit == "off":
         return None
     limit = Limit() if chosen.limit == "auto" else Limit(chosen.limit, chosen.limit)
@@ -246,9 +291,9 @@ def _history_file(settings: Settings) -> HistoryFile | None:
 # What goes on beside the calls
 
 
-def _background(app: App, upstream_url: str) -> dict[str, Coroutine[Any, Any, None]]:
+def _background(app: App) -> dict[str, Coroutine[Any, Any, None]]:
     works = {
-        "tend-load": app.forwarder.load.tend(),
+        "tend-load": app.load.tend(),
         "warm-up": _warm_up(app),
         "sweep": _sweep(app),
         "keep-history": app.history.keep(app.clock),
@@ -257,18 +302,17 @@ def _background(app: App, upstream_url: str) -> dict[str, Coroutine[Any, Any, No
     }
     if app.recorder is not None:
         works["record-calls"] = app.recorder.run()
-    if (scraper := _scraper(app, upstream_url)) is not None:
-        works["scrape-load"] = scraper.run()
     return works
 
 
-def _scraper(app: App, upstream_url: str) -> Scraper | None:
-    chosen = app.settings.upstream
-    if chosen.metrics_url is None:
-        return None
-    url = urljoin(upstream_url, chosen.metrics_url)
-    names = Names(chosen.metrics_waiting, chosen.metrics_running, chosen.metrics_cache)
-    return Scraper(url, names, app.forwarder.load.of(""))
+def _scrapers(app: App, upstream_url: str) -> dict[str, Coroutine[Any, Any, None]]:
+    works = {}
+    for chosen in app.settings.fleet(upstream_url):
+        if chosen.metrics_url is not None:
+            names = Names(chosen.metrics_waiting, chosen.metrics_running, chosen.metrics_cache)
+            url, load = urljoin(chosen.url, chosen.metrics_url), app.load.upstreams[chosen.name]
+            works[f"scrape-load-{chosen.name}"] = Scraper(url, names, load).run()
+    return works
 
 
 async def _warm_up(app: App) -> None:

@@ -28,7 +28,7 @@ from proxy.forwarding import SLICE, Forwarder, decoded
 from proxy.messages import Call, shown
 from proxy.relay import relay
 from proxy.tasks import Tasks
-from proxy.upstream import Answer, Head
+from proxy.upstream import Answer, Head, Read
 
 
 class Batches:
@@ -119,6 +119,8 @@ class Batches:
                 return await relay(trip.request, head, answer.chunks())
             async for _ in self._noted(answer, pieces):
                 pass
+        if not self._same_answers(trip):
+            return await self._up(trip, items)  # vectors of two models are not to be mixed
         trip.report.stored = self._may_store(trip, answer.head)
         fresh = await self._stored(trip, [items[place] for place in missing], answer.head, pieces)
         if fresh is None:
@@ -131,7 +133,7 @@ class Batches:
         return web.Response(body=whole, headers=head.headers)
 
     @asynccontextmanager
-    async def _sent(self, trip: Trip, body: bytes) -> AsyncIterator[Answer]:
+    async def _sent(self, trip: Trip, body: bytes) -> AsyncIterator[Answer | Read]:
         call, report, started = trip.call, trip.report, perf_counter()
         if call.controls.only_if_cached:
             raise NotCached(
@@ -139,12 +141,12 @@ class Batches:
             )
         report.forwarded = True
         priority = self._cache.rules.book.get(report.category).priority
-        async with self._forwarder.visit(call, body, priority) as answer:
+        async with self._forwarder.visit(call, body, priority) as (backend, answer):
             report.upstream_ms = (perf_counter() - started) * 1000
-            report.status = answer.head.status
+            report.status, report.upstream = answer.head.status, backend.name
             yield answer
 
-    async def _noted(self, answer: Answer, pieces: list[bytes]) -> AsyncIterator[bytes]:
+    async def _noted(self, answer: Answer | Read, pieces: list[bytes]) -> AsyncIterator[bytes]:
         """The chunks as they come; `pieces` has them all, or none when they are too much to take apart."""
         size = 0
         async for chunk in answer.chunks():
@@ -157,11 +159,17 @@ class Batches:
     # Keeping
 
     def _may_store(self, trip: Trip, head: Head) -> bool:
-        """Not across a purge, and not what is only tried: it must not look fresher than it would be."""
+        """Not across a purge, not what is only tried: it must not look fresher than it would be; and not
+        what another model said in place of the one that was asked."""
         call, report = trip.call, trip.report
         barred = self._cache.rules.book.get(report.category).barred
         allowed = call.controls.write and not barred and report.outcome != "SHADOW"
+        allowed = allowed and self._same_answers(trip)
         return allowed and head.status == 200 and call.generation == self._cache.generation
+
+    def _same_answers(self, trip: Trip) -> bool:
+        fleet = self._forwarder.fleet
+        return fleet.same_answers(trip.call.reading.model, fleet.backends[trip.report.upstream])
 
     async def _stored(
         self, trip: Trip, items: Sequence[Call], head: Head, pieces: list[bytes]

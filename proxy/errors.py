@@ -2,6 +2,7 @@
 
     CallError
     ├── BadRequest     400   not JSON
+    ├── Unidentified   401   brings no credentials, and would use ours
     ├── NotAllowed     405   CONNECT
     ├── TooLarge       413   body over `limits.body_bytes`
     ├── Busy           429   the door is full
@@ -34,6 +35,11 @@ class CallError(Exception):
 class BadRequest(CallError):
     status = 400
     code = "invalid_request_error"
+
+
+class Unidentified(CallError):
+    status = 401
+    code = "unauthenticated"
 
 
 class NotAllowed(CallError):

@@ -187,15 +187,15 @@ class Exchange:
         """The stale answer at once, while there is no use in asking or the category would rather not."""
         if trip.stale is None:
             return None
-        if not self._forwarder.outage.down:
-            return await self._instead(trip, 0) if self._overloaded(trip.stale.policy) else None
+        if not self._forwarder.fleet.down(trip.call.reading.model):
+            return await self._instead(trip, 0) if self._overloaded(trip, trip.stale.policy) else None
         if reply := await self._instead(trip, 0):
             self._renewals.start(trip.call, trip.stale)
         return reply
 
-    def _overloaded(self, policy: InForce) -> bool:
-        bound, admission = policy.category.load.stale_at, self._forwarder.admission
-        crowded = admission is not None and not admission.free
+    def _overloaded(self, trip: Trip, policy: InForce) -> bool:
+        bound = policy.category.load.stale_at
+        crowded = self._forwarder.fleet.at(trip.call.reading.model).crowded
         return bound is not None and (crowded or policy.pressure >= bound)
 
     async def _join(self, trip: Trip, flight: Flight, similarity: float) -> Reply | None:
@@ -250,7 +250,8 @@ class Exchange:
                 return await self._stand_in(trip, error)
             if head.status in OVERLOADED and (reply := await self._instead(trip, head.status)):
                 return reply
-            report.stored = head.status == 200 and not flight.private
+            report.stored = head.status == 200 and flight.keeps
+            report.upstream = flight.sent_to.name if flight.sent_to else ""
             if report.outcome != "SHADOW":
                 report.entry_id = flight.entry_id if report.stored else ""
             reply = await self._relay(trip, head, rider, chunks)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from embeddings.base import Vector
 from policies.model import InForce
 from proxy.errors import CallError
+from proxy.fleet import Backend
 from proxy.messages import Call
 from proxy.upstream import Head
 
@@ -54,8 +55,10 @@ class Flight:
     private: bool = False
     background: bool = False
     """Nobody waits for it: it is the first to be given up where places are scarce."""
-    sent: bool = False
-    """It is on its way, and does not wait for a place."""
+    sent_to: Backend | None = None
+    """Who was asked last; None while it waits for its first place."""
+    stands_in: bool = False
+    """The answer is that of another model than the one that was asked for."""
     overdue: bool = False
     """Somebody has waited for its first byte for too long."""
     has_usage: bool = False
@@ -85,6 +88,11 @@ class Flight:
     def whole(self) -> list[bytes] | None:
         """All that arrived so far; None once it outgrew `capacity`."""
         return self._chunks if self._size <= self.capacity else None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether an answer that ends well is stored."""
+        return not self.private and not self.stands_in
 
     def joinable(self, generation: int) -> bool:
         current = self.question.call.generation == generation

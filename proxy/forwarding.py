@@ -8,20 +8,18 @@ import logging
 import secrets
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from policies import storable
-from policies.outage import Outage
 from policies.storable import Ending
 from proxy.cache import Cache
 from proxy.dialects.base import JsonObject, dump
 from proxy.errors import CallError, Unreachable
+from proxy.fleet import Backend, Fleet, first_to_answer
 from proxy.flights import Flight, Flights, Question, Rider
-from proxy.limits import Admission, Place
-from proxy.load import Load, Track
 from proxy.messages import Call
 from proxy.tasks import Tasks
-from proxy.upstream import Answer, Head, Read, Upstream, forwarded
+from proxy.upstream import Answer, Head, Read
 
 log = logging.getLogger("nearhit.forwarding")
 
@@ -36,146 +34,79 @@ class Forwarder:
     """Starts flights and sees them through."""
 
     def __init__(
-        self,
-        cache: Cache,
-        upstream: Upstream,
-        tasks: Tasks,
-        clock: Callable[[], float],
-        answer_bytes: int,
-        load: Load,
-        admission: Admission | None = None,
+        self, cache: Cache, fleet: Fleet, tasks: Tasks, clock: Callable[[], float], answer_bytes: int
     ) -> None:
-        """`load` is told of every call. `admission`: None lets every call go up at once."""
-        self.load = load
+        self.fleet = fleet
         self.flights = Flights()
-        self.outage = Outage()
-        self.admission = admission
         self.under_way = 0
         """Calls on their way up, private ones too."""
         self._cache = cache
-        self._upstream = upstream
         self._tasks = tasks
         self._clock = clock
         self._answer_bytes = answer_bytes
-        self._knows_usage = True
-        """Whether the upstream accepts being asked for a stream's usage; unlearnt when it does not."""
 
     def start(self, question: Question, private: bool = False, background: bool = False) -> Flight:
         """`private`: neither joined by others nor stored. `background`: nobody waits for it. The flight has
         no riders yet: board it before the next await."""
         private = private or not question.call.controls.write
-        reading = question.call.reading
-        track = self.load.of(reading.model).began(reading.model, reading.stream)
         flight = Flight(
             question, secrets.token_hex(12), self._clock(), self._answer_bytes, private, background
         )
         if not private:
             self.flights.add(flight)
         self.under_way += 1
-        flight.task = self._tasks.spawn(self._fly(flight, track), name=f"flight-{flight.entry_id}")
+        flight.task = self._tasks.spawn(self._fly(flight), name=f"flight-{flight.entry_id}")
         # Not in a `finally` of the task's: a task that is cancelled before its first step has none.
-        flight.task.add_done_callback(lambda _: self._over(flight, track))
+        flight.task.add_done_callback(lambda _: self._over(flight))
         return flight
 
-    def _over(self, flight: Flight, track: Track) -> None:
+    def _over(self, flight: Flight) -> None:
         self.under_way -= 1
         self.flights.remove(flight)
-        track.given_up()
         if not flight.landed:
             flight.fail(Unreachable("the call was given up"))
         flight.conclude(None)
 
-    async def _fly(self, flight: Flight, track: Track) -> None:
-        call, priority = flight.question.call, flight.question.policy.category.priority
+    async def _fly(self, flight: Flight) -> None:
         try:
-            async with self._place(call, priority, flight.background) as place:
-                head = await self._travel(flight, track, place)
+            head = await self._travel(flight)
         except CallError as error:
-            track.failed(error)
             flight.fail(error)
         else:
             await self._keep(flight, head)
 
-    @asynccontextmanager
-    async def visit(self, call: Call, body: bytes, priority: int) -> AsyncIterator[Answer]:
-        """A way up of its own: nobody rides along, and nothing is stored. Raises `CallError`."""
-        track = self.load.of(call.reading.model).began(call.reading.model, call.reading.stream)
-        self.under_way += 1
-        try:
-            async with (
-                self._place(call, priority) as place,
-                self._visited(call, body, track, place) as answer,
-            ):
-                yield answer
-            track.landed(int(answer.head.headers.get("Content-Length", 0)))
-        except CallError as error:
-            track.failed(error)
-            raise
-        finally:
-            track.given_up()
-            self.under_way -= 1
+    async def _travel(self, flight: Flight) -> Head:
+        call, priority = flight.question.call, flight.question.policy.category.priority
 
-    @asynccontextmanager
-    async def _visited(
-        self, call: Call, body: bytes, track: Track, place: Place | None
-    ) -> AsyncIterator[Answer]:
-        answered = False
-        try:
-            async with self._send(call, body) as answer:
-                answered = True
-                track.answered(answer.head)
-                self._reached(answer.head, place)
-                yield answer
-        except CallError as error:
-            if not answered:
-                self.outage.failed()
-                self._missed(error, place)
-            raise
+        def ask(backend: Backend) -> AbstractAsyncContextManager[Answer | Read]:
+            opened = self._open(backend, flight)
+            return backend.ask(call, priority, opened, flight.background, lambda: flight.overdue)
 
-    @asynccontextmanager
-    async def _place(
-        self, call: Call, priority: int, background: bool = False
-    ) -> AsyncIterator[Place | None]:
-        if self.admission is None:
-            yield None
-            return
-        kind = call.reading.model, call.reading.stream
-        async with self.admission.place(kind, priority, call.tenant, background) as place:
-            yield place
-
-    async def _travel(self, flight: Flight, track: Track, place: Place | None) -> Head:
-        flight.sent = True
-        try:
-            async with self._open(flight) as answer:
-                track.answered(answer.head)
-                self._answered(flight, answer.head, place)
+        with self.fleet.route(call.reading.model, flight.background) as route:
+            async with first_to_answer(route, ask) as (backend, answer):
+                flight.stands_in = not self.fleet.same_answers(call.reading.model, backend)
+                flight.head.set_result(answer.head)
                 async for chunk in answer.chunks():
                     await flight.push(chunk)
-        except CallError as error:
-            if not flight.head.done():
-                self._unanswered(flight, error, place)
-            raise
-        track.landed(flight.size)
         flight.land()
         return answer.head
 
-    def _answered(self, flight: Flight, head: Head, place: Place | None) -> None:
-        flight.head.set_result(head)
-        self._reached(head, place)
+    @asynccontextmanager
+    async def visit(
+        self, call: Call, body: bytes, priority: int
+    ) -> AsyncIterator[tuple[Backend, Answer | Read]]:
+        """A way up of its own: nobody rides along, and nothing is stored. Raises `CallError`."""
 
-    def _reached(self, head: Head, place: Place | None) -> None:
-        self.outage.answered()
-        if self.admission is not None and place is not None:
-            self.admission.answered(place, head.status)
+        def ask(backend: Backend) -> AbstractAsyncContextManager[Answer | Read]:
+            return backend.ask(call, priority, backend.send(call, body))
 
-    def _unanswered(self, flight: Flight, error: CallError, place: Place | None) -> None:
-        if not flight.overdue:
-            self.outage.failed()
-        self._missed(error, place)
-
-    def _missed(self, error: CallError, place: Place | None) -> None:
-        if self.admission is not None and place is not None:
-            self.admission.failed(place, error)
+        self.under_way += 1
+        try:
+            with self.fleet.route(call.reading.model) as route:
+                async with first_to_answer(route, ask) as found:
+                    yield found
+        finally:
+            self.under_way -= 1
 
     def overdue(self, flight: Flight) -> None:
         """Somebody aboard has waited for long enough and takes a stale answer. The flight goes on, so that
@@ -183,20 +114,22 @@ class Forwarder:
         if flight.overdue:
             return
         flight.overdue = True
-        if flight.sent and not flight.head.done():
-            self.outage.failed()
+        if flight.sent_to is not None and not flight.head.done():
+            flight.sent_to.outage.failed()
+            flight.sent_to.errors["timeout"] += 1
         if not flight.private:
             rider = flight.board(waits=True)
             self._tasks.spawn(_see_through(rider), name=f"late-{flight.entry_id}")
 
     @asynccontextmanager
-    async def _open(self, flight: Flight) -> AsyncIterator[Answer | Read]:
+    async def _open(self, backend: Backend, flight: Flight) -> AsyncIterator[Answer | Read]:
         """With the stream's usage asked for, and without when the upstream takes offence at that."""
+        flight.sent_to = backend
         call = flight.question.call
         richer = call.dialect.enrich(call.fields)
         flight.has_usage = True
-        if richer is not None and self._knows_usage:
-            async with self._send(call, dump(richer)) as answer:
+        if richer is not None and backend.knows_usage:
+            async with backend.send(call, dump(richer)) as answer:
                 if answer.head.status not in REJECTED:
                     yield answer
                     return
@@ -204,17 +137,12 @@ class Forwarder:
             if not call.dialect.offended(read.body):
                 yield read
                 return
-            log.warning("the upstream does not know stream_options: its streams cannot be stored")
-            self._knows_usage = False
-        async with self._send(call, call.body) as answer:
+            log.warning(
+                "upstream %s does not know stream_options: its streams cannot be stored", backend.name
+            )
+            backend.knows_usage = False
+        async with backend.send(call, call.body) as answer:
             flight.has_usage = richer is None
-            yield answer
-
-    @asynccontextmanager
-    async def _send(self, call: Call, body: bytes) -> AsyncIterator[Answer]:
-        headers = forwarded(call.headers)
-        headers["Accept-Encoding"] = "identity"
-        async with self._upstream.send("POST", call.target, headers, body) as answer:
             yield answer
 
     async def _keep(self, flight: Flight, head: Head) -> None:
@@ -249,7 +177,7 @@ class Forwarder:
         newer = self._cache.entries.by_exact(question.exact)
         if newer is not None and newer.created > flight.started:
             return False
-        return not flight.private and question.call.generation == self._cache.generation
+        return flight.keeps and question.call.generation == self._cache.generation
 
     def _store(self, flight: Flight, body: bytes, whole: JsonObject, took_ms: float) -> None:
         question = flight.question

@@ -49,7 +49,9 @@ class Model:
 class Upstream:
     """What is known of the load of one upstream."""
 
-    def __init__(self, name: str, capacity: float | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, name: str, capacity: float | None = None, clock: Callable[[], float] = monotonic
+    ) -> None:
         self.name = name
         self.own = Model(Pressure(capacity))
         self.models: dict[str, Model] = {}
@@ -185,11 +187,10 @@ class Track:
 class Load:
     """The load of all upstreams, by name, and which of them a model is asked at."""
 
-    def __init__(self, capacity: float | None = None, clock: Callable[[], float] = monotonic) -> None:
-        self.upstreams = {"upstream": Upstream("upstream", capacity, clock)}
-
-    def of(self, model: str) -> Upstream:
-        return self.upstreams["upstream"]
+    def __init__(self, *upstreams: Upstream, of: Callable[[str], Upstream] | None = None) -> None:
+        """`of`: the upstream that a model is asked at; None: the first."""
+        self.upstreams = {upstream.name: upstream for upstream in upstreams}
+        self.of = of or (lambda model: upstreams[0])
 
     def level(self, model: str) -> float:
         """Pressure on a call for that model; of "", the highest anywhere."""
@@ -198,9 +199,6 @@ class Load:
     @property
     def highest(self) -> float:
         return max(each.highest for each in self.upstreams.values())
-
-    def shown(self) -> dict[str, Any]:
-        return {name: each.shown() for name, each in self.upstreams.items()}
 
     async def tend(self) -> None:
         """Until cancelled: lets pressure fall while nobody calls, and logs what changed."""

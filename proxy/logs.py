@@ -172,6 +172,7 @@ _FIELDS: tuple[tuple[str, str, Callable[[Any], Any] | None], ...] = (
     ("stored", "stored", None),
     ("collapsed", "collapsed", None),
     ("error", "error", None),
+    ("upstream", "upstream", None),
     ("upstream_status", "upstream_status", None),
     ("degraded", "degraded", None),
     ("embed_ms", "embed_ms", _rounded(2)),

@@ -90,10 +90,10 @@ class Metrics:
         self._waiting = Histogram(
             "nearhit_upstream_wait_seconds",
             "Of calls that waited for a place at the upstream",
+            ["upstream"],
             buckets=_CALL_S,
             registry=registry,
         )
-        self.waited: Callable[[float], None] = self._waiting.observe
         self._bypass = Counter(
             "nearhit_bypass", "Calls that went past the cache, by reason", ["reason"], registry=registry
         )
@@ -105,9 +105,6 @@ class Metrics:
         )
         self._degraded = Counter(
             "nearhit_degraded", "Calls answered although a part failed, by kind", ["kind"], registry=registry
-        )
-        self._upstream_errors = Counter(
-            "nearhit_upstream_errors", "Calls that the upstream failed", ["kind"], registry=registry
         )
         self._saved_seconds = Counter(
             "nearhit_saved_seconds", "Upstream time that hits saved", ["category"], registry=registry
@@ -133,8 +130,11 @@ class Metrics:
             of(self._bypass if outcome == "BYPASS" else self._refused, refusal(report.reason)).inc()
         if report.degraded:
             of(self._degraded, report.degraded).inc()
-        if kind := upstream_error(report):
-            of(self._upstream_errors, kind).inc()
+
+    def waited(self, upstream: str) -> Callable[[float], None]:
+        """Who is told how many seconds a caller waited for a place there."""
+        observe: Callable[[float], None] = self._waiting.labels(upstream).observe
+        return observe
 
     async def render(self) -> bytes:
         # What the process uses is read from files.
@@ -143,14 +143,6 @@ class Metrics:
 
 def _child(metric: Any, *labels: str) -> Any:
     return metric.labels(*labels)
-
-
-def upstream_error(report: Report) -> str:
-    """How the upstream failed this call: `timeout`, `unreachable`, `429`, `5xx`; "" when it did not."""
-    if report.error.startswith("upstream_"):
-        return report.error.removeprefix("upstream_")
-    status = report.upstream_status or (report.status if report.forwarded and not report.error else 0)
-    return "429" if status == 429 else "5xx" if status >= 500 else ""
 
 
 class State(Collector):
@@ -190,7 +182,7 @@ class State(Collector):
             yield CounterMetricFamily(
                 f"nearhit_documents_{name}", f"Of the document store: {name}", documents[name]
             )
-        yield from self._upstream()
+        yield from self._upstreams()
         yield from self._load()
         yield from self._audited()
         yield from self._economics()
@@ -203,30 +195,51 @@ class State(Collector):
         yield self._build
         yield _gauge("nearhit_start_time_seconds", "Unix time of the start", app.started)
 
-    def _upstream(self) -> Iterator[Family]:
-        forwarder = self._app.forwarder
-        yield _gauge("nearhit_upstream_down", "1: it has not answered lately", forwarder.outage.down)
+    def _upstreams(self) -> Iterator[Family]:
         yield CounterMetricFamily(
             "nearhit_renewals_held_back", "Stale answers not renewed", self._app.renewals.held_back
         )
-        if (admission := forwarder.admission) is None:
-            return
-        yield _gauge("nearhit_upstream_limit", "Calls that may be on their way", admission.limit.places)
-        yield _gauge("nearhit_upstream_in_use", "Calls on their way", admission.in_use)
-        yield _gauge("nearhit_upstream_queue", "Calls that wait for a place", admission.waiting)
-        refused = CounterMetricFamily(
-            "nearhit_upstream_refused", "Calls for which there was no place", labels=["reason"]
+        down = GaugeMetricFamily(
+            "nearhit_upstream_down", "1: it has not answered lately", labels=["upstream"]
         )
-        for reason, count in admission.refused.items():
-            refused.add_metric([reason], count)
-        yield refused
+        errors = CounterMetricFamily(
+            "nearhit_upstream_errors", "Calls that it failed", labels=["upstream", "kind"]
+        )
+        for name, backend in self._app.fleet.backends.items():
+            down.add_metric([name], backend.outage.down)
+            for kind, count in backend.errors.items():
+                errors.add_metric([name, kind], count)
+        yield from (down, errors)
+        yield from self._places()
+
+    def _places(self) -> Iterator[Family]:
+        limit, used, queue = (
+            GaugeMetricFamily(f"nearhit_upstream_{name}", text, labels=["upstream"])
+            for name, text in (
+                ("limit", "Calls that may be on their way"),
+                ("in_use", "Calls on their way"),
+                ("queue", "Calls that wait for a place"),
+            )
+        )
+        refused = CounterMetricFamily(
+            "nearhit_upstream_refused", "Calls for which there was no place", labels=["upstream", "reason"]
+        )
+        for name, backend in self._app.fleet.backends.items():
+            if (admission := backend.admission) is None:
+                continue
+            limit.add_metric([name], admission.limit.places)
+            used.add_metric([name], admission.in_use)
+            queue.add_metric([name], admission.waiting)
+            for reason, count in admission.refused.items():
+                refused.add_metric([name, reason], count)
+        yield from (limit, used, queue, refused)
 
     def _load(self) -> Iterator[Family]:
         pressures = GaugeMetricFamily("nearhit_pressure", "Load, 0 to 1", labels=["upstream"])
         parts = GaugeMetricFamily(
             "nearhit_pressure_signal", "What it is made of, 0 to 1", labels=["upstream", "signal"]
         )
-        for name, upstream in self._app.forwarder.load.upstreams.items():
+        for name, upstream in self._app.load.upstreams.items():
             pressures.add_metric([name], upstream.highest)
             for signal, value in upstream.signals().items():
                 parts.add_metric([name, signal], value)

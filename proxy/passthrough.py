@@ -3,44 +3,90 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from aiohttp import web
 from multidict import CIMultiDict
 
 from proxy import report as reports
-from proxy.errors import BadRequest, TooLarge
+from proxy.errors import BadRequest, TooLarge, Unidentified
+from proxy.fleet import Backend, Fleet, first_to_answer
 from proxy.relay import relay
-from proxy.upstream import Head, Upstream, forwarded
+from proxy.upstream import Answer, Head, forwarded
 
 READ_S = 60.0
 """Seconds that a caller may take for the next part of its body."""
 BUFFERED = 2**20
 """Bodies up to so many bytes are read before they are sent, so that a dropped connection can be tried
 again."""
+_IN_PATH = re.compile(r"/(?:models|deployments|engines)/([^/:]+)")
 
 
 async def pass_through(
     request: web.BaseRequest,
-    upstream: Upstream,
+    fleet: Fleet,
+    identified: bool,
+    json_bytes: int,
     body: bytes | None = None,
     extra: CIMultiDict[str] | None = None,
 ) -> web.StreamResponse:
-    """`body` where it was read already; `extra` are headers to add to the answer."""
-    headers = forwarded(request.headers)
+    """`identified`: the caller brings credentials. `json_bytes`: of JSON, the most that is read to see which
+    model it asks. `body` where it was read already; `extra` are headers to add to the answer."""
     content: bytes | AsyncIterator[bytes] | None = body
     if body is None and request.can_read_body:
-        if (request.content_length or BUFFERED + 1) <= BUFFERED:
-            content = await read_body(request, BUFFERED)
-        else:
-            content = _incoming(request)
-            if request.content_length is not None:
-                headers["Content-Length"] = str(request.content_length)
-    async with upstream.send(request.method, target_of(request), headers, content) as answer:
+        content = await _content(request, json_bytes if fleet.several else BUFFERED)
+    model = await _model(request, content) if fleet.several else ""
+    # Who has not named a model may want anything done, and that is not done twice.
+    route = fleet.standing(model) if model and not isinstance(content, AsyncIterator) else [fleet.of(model)]
+
+    @asynccontextmanager
+    async def send(backend: Backend) -> AsyncIterator[Answer]:
+        headers, sent = signed_headers(request, backend, identified), content
+        if isinstance(content, bytes):
+            sent = await asyncio.to_thread(backend.body, model, content) if model else content
+        elif content is not None and request.content_length is not None:
+            headers["Content-Length"] = str(request.content_length)
+        async with backend.upstream.send(request.method, target_of(request), headers, sent) as answer:
+            yield answer
+
+    async with first_to_answer(route, send) as (_, answer):
         told = answer.head.headers
         if extra is not None:
             reports.add(told, extra)
         return await relay(request, Head(answer.head.status, answer.head.reason, told), answer.chunks())
+
+
+def signed_headers(request: web.BaseRequest, backend: Backend, identified: bool) -> CIMultiDict[str]:
+    """Raises `Unidentified`."""
+    if backend.key is not None and not identified:
+        raise Unidentified("This call brings no key; send one, so that it is known whose call it is")
+    return backend.signed(forwarded(request.headers), request.path)
+
+
+async def _content(request: web.BaseRequest, json_bytes: int) -> bytes | AsyncIterator[bytes]:
+    """The body, read where it is small or may tell the model."""
+    json_typed = request.content_type == "application/json"
+    longest = json_bytes if json_typed else BUFFERED
+    if (request.content_length or BUFFERED + 1) <= longest:
+        return await read_body(request, longest)
+    return _incoming(request)
+
+
+async def _model(request: web.BaseRequest, content: bytes | AsyncIterator[bytes] | None) -> str:
+    """The model that a call is about, by its path or its JSON; "" when neither tells."""
+    if named := _IN_PATH.search(request.path):
+        return named[1]
+    if not isinstance(content, bytes) or "Content-Encoding" in request.headers:
+        return ""
+    try:
+        told = await asyncio.to_thread(json.loads, content)
+    except (ValueError, RecursionError):
+        return ""
+    model = told.get("model") if isinstance(told, dict) else None
+    return model if isinstance(model, str) else ""
 
 
 def target_of(request: web.BaseRequest) -> str:

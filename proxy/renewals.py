@@ -9,6 +9,7 @@ from time import monotonic
 
 from embeddings.base import EmbeddingError
 from proxy.cache import Cache, Found
+from proxy.fleet import Backend
 from proxy.forwarding import Forwarder
 from proxy.messages import Call
 from proxy.tasks import Tasks
@@ -33,26 +34,25 @@ class Renewals:
         self.held_back = 0
 
     def start(self, call: Call, found: Found) -> None:
-        entry, outage = found.entry, self._forwarder.outage
+        entry, backend = found.entry, self._forwarder.fleet.of(call.reading.model)
         if not call.controls.write or entry.id in self._under_way or len(self._under_way) >= AT_ONCE:
             return
-        probes = outage.down
-        if self._too_busy(found) if not probes else not outage.probe(self._clock()):
+        probes = backend.outage.down
+        if self._too_busy(found, backend) if not probes else not backend.outage.probe(self._clock()):
             self.held_back += 1
             return
         self._under_way.add(entry.id)
         task = self._tasks.spawn(self._renew(call, entry), name=f"renew-{entry.id}")
-        task.add_done_callback(lambda _: self._ended(entry.id, probes))
+        task.add_done_callback(lambda _: self._ended(entry.id, backend if probes else None))
 
-    def _too_busy(self, found: Found) -> bool:
-        policy, admission = found.policy, self._forwarder.admission
-        crowded = admission is not None and not admission.free
-        return crowded or policy.pressure >= policy.category.load.renew_below
+    def _too_busy(self, found: Found, backend: Backend) -> bool:
+        policy = found.policy
+        return backend.crowded or policy.pressure >= policy.category.load.renew_below
 
-    def _ended(self, id: str, probed: bool) -> None:
+    def _ended(self, id: str, probed: Backend | None) -> None:
         self._under_way.discard(id)
-        if probed:
-            self._forwarder.outage.probed()
+        if probed is not None:
+            probed.outage.probed()
 
     async def _renew(self, call: Call, entry: Entry) -> None:
         try:

@@ -45,6 +45,8 @@ class Report:
     collapsed: bool = False
     forwarded: bool = False
     status: int = 0
+    upstream: str = ""
+    """Name of the one that answered."""
     upstream_status: int = 0
     """Of the failure for which a stale answer stands in."""
     error: str = ""

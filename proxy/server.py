@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from aiohttp import web
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from proxy import controls as request_controls
 from proxy import dialects, websockets
@@ -20,10 +20,10 @@ from proxy.controls import EVERYTHING, Permits
 from proxy.dialects import Dialect
 from proxy.errors import Busy, CallError, NotAllowed, NotCached
 from proxy.exchange import Exchange, Trip
+from proxy.fleet import Fleet
 from proxy.messages import Ambiguous, Call, read_call, shown, tenant_digest
 from proxy.passthrough import pass_through, read_body
 from proxy.report import Report
-from proxy.upstream import Upstream
 
 log = logging.getLogger("nearhit.server")
 
@@ -45,7 +45,7 @@ class DataPlane:
         exchange: Exchange,
         batches: Batches,
         cache: Cache,
-        upstream: Upstream,
+        fleet: Fleet,
         limits: Limits,
         tenancy_header: str,
         share_anonymous: bool,
@@ -57,7 +57,7 @@ class DataPlane:
         self._exchange = exchange
         self._batches = batches
         self._cache = cache
-        self._upstream = upstream
+        self._fleet = fleet
         self._limits = limits
         self._credentials: Sequence[str] = _CREDENTIALS.get(tenancy_header.lower(), (tenancy_header,))
         self._share_anonymous = share_anonymous
@@ -85,9 +85,9 @@ class DataPlane:
         if request.method == "CONNECT":
             raise NotAllowed("nearhit is no tunnel; send the request to it as to the API itself")
         if websockets.wanted(request):
-            return await websockets.pass_on(request, self._upstream)
+            return await websockets.pass_on(request, self._fleet, self._identified(request))
         if dialect is None:
-            return await pass_through(request, self._upstream)
+            return await self._pass_through(request)
         report = Report(self._clock(), request.path, dialect.name)
         started = perf_counter()
         try:
@@ -166,7 +166,16 @@ class DataPlane:
         if asked.only_if_cached:
             raise NotCached("This answer is not in the cache, and the request asked for a cached one only")
         report.forwarded = True
-        return await pass_through(request, self._upstream, body, reports.headers(report, debug=False))
+        return await self._pass_through(request, body, reports.headers(report, debug=False))
+
+    async def _pass_through(
+        self, request: web.BaseRequest, body: bytes | None = None, extra: CIMultiDict[str] | None = None
+    ) -> web.StreamResponse:
+        identified, longest = self._identified(request), self._limits.body_bytes
+        return await pass_through(request, self._fleet, identified, longest, body, extra)
+
+    def _identified(self, request: web.BaseRequest) -> bool:
+        return self._tenant(request.headers) is not None
 
 
 def _is_empty(credentials: str) -> bool:

@@ -82,8 +82,8 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
 
 async def _upstream(settings: Settings, stack: AsyncExitStack) -> tuple[Settings, str]:
     """The origin; without one the demo upstream, which has nothing to protect from callers without a name."""
-    if settings.upstream.url is not None:
-        return settings, settings.upstream.url
+    if settings.upstreams or settings.upstream.url is not None:
+        return settings, settings.upstream.url or ""
     url = await stack.enter_async_context(run_demo_upstream("127.0.0.1", 0))
     if "anonymous" not in settings.tenancy.model_fields_set:
         tenancy = settings.tenancy.model_copy(update={"anonymous": "share"})
@@ -166,13 +166,13 @@ def _url(listener: socket.socket) -> str:
 
 
 def banner(settings: Settings, data: str, admin: str, upstream: str) -> str:
-    demo = settings.upstream.url is None
+    demo = settings.upstream.url is None and not settings.upstreams
     lines = [
         f"nearhit {version('nearhit')}",
         "",
         f"  data plane   {data}    base URL for an SDK: {data}/v1",
         f"  admin plane  {admin}",
-        f"  upstream     {mask(upstream)}{'    demo: a simulator with no model behind it' if demo else ''}",
+        *_upstreams(settings, upstream, demo),
         "",
         "Ask it something, and then the same in other words; look for X-Cache: HIT.",
         "",
@@ -182,6 +182,14 @@ def banner(settings: Settings, data: str, admin: str, upstream: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _upstreams(settings: Settings, upstream: str, demo: bool) -> Iterator[str]:
+    if not settings.upstreams:
+        note = "    demo: a simulator with no model behind it" if demo else ""
+        yield f"  upstream     {mask(upstream)}{note}"
+    for each in settings.upstreams:
+        yield f"  upstream     {mask(each.url)}    {each.name}: {', '.join(each.models)}"
 
 
 def _curl(data: str, question: str, demo: bool) -> str:

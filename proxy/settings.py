@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 
 from policies.errors import ConfigError, Problem
-from policies.located import Lines, check, nearest, read
+from policies.located import Keys, Lines, check, nearest, read
 from policies.values import seconds
 from proxy.controls import NAMES, Name
 from storage.keys import read_key
@@ -96,8 +96,8 @@ def _document_store(url: str) -> str:
     return url
 
 
-def _listed(value: Any) -> Any:
-    """Separated by commas, as the environment has them."""
+def _separated(value: Any) -> Any:
+    """By commas, as the environment has them."""
     return (
         tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
     )
@@ -107,6 +107,12 @@ def _sealing_keys(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
     for key in keys:
         read_key(key.get_secret_value())
     return keys
+
+
+def _variable_of_others(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name.startswith(PREFIX):
+        raise ValueError(f"should be the name of a variable that holds the key and begin other than {PREFIX}")
+    return name
 
 
 def _not_built(url: str) -> str:
@@ -132,6 +138,8 @@ Port = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=65535)]
 Host = Annotated[str, Field(min_length=1)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{8,32}$")]
 
+Keyring = Annotated[tuple[SecretStr, ...], BeforeValidator(_separated), AfterValidator(_sealing_keys)]
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
@@ -141,18 +149,22 @@ class _Section(BaseModel):
             yield name, mask(value) if isinstance(value, str) else value
 
 
-class Upstream(_Section):
-    url: Annotated[str, AfterValidator(_origin)] | None = Field(
-        default=None,
-        description="Origin of the API, without `/v1`. None: the demo upstream, started beside the proxy.",
-    )
+class _Origin(_Section):
+    """How to deal with an upstream, whichever it is."""
+
     connect_timeout: Duration = Field(default=5.0, description="Time to connect to the upstream.")
-    first_byte_timeout: Duration = Field(default=600.0, description="Time to the first byte of an answer.")
+    first_byte_timeout: Duration = Field(
+        default=600.0, description="Time to the first byte of an answer, retries included."
+    )
     idle_timeout: Duration = Field(default=600.0, description="Longest silence within an answer.")
-    stale_after: Duration = Field(
-        default=10.0,
-        description="Wait for an answer after which a stale one within `stale.if_error` is served, if there "
-        "is one; twice the time that one took, if that is longer.",
+    retries: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=10)] = Field(
+        default=1,
+        description="Further tries, ever longer apart, at an upstream that cannot be connected to.",
+    )
+    retry_on: Annotated[tuple[Literal["429", "5xx", "broken"], ...], BeforeValidator(_separated)] = Field(
+        default=(),
+        description="What else is tried again so often: `429`, `5xx`, `broken` (no answer on a connection "
+        "that was made). The upstream may have worked for the first try, and charge for it.",
     )
     limit: Annotated[Literal["off", "auto"] | Count, BeforeValidator(_off)] = Field(
         default="off",
@@ -179,6 +191,41 @@ class Upstream(_Section):
     metrics_cache: str = Field(
         default="vllm:kv_cache_usage_perc", description="Metric of the share of its cache in use, 0 to 1."
     )
+
+
+class Upstream(_Origin):
+    """The only upstream, or what holds for each of `upstreams` that does not say otherwise."""
+
+    url: Annotated[str, AfterValidator(_origin)] | None = Field(
+        default=None,
+        description="Origin of the API, without `/v1`. None: the demo upstream, started beside the proxy.",
+    )
+    stale_after: Duration = Field(
+        default=10.0,
+        description="Wait for an answer after which a stale one within `stale.if_error` is served, if there "
+        "is one; twice the time that one took, if that is longer.",
+    )
+
+
+class NamedUpstream(_Origin):
+    """One of several."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
+    url: Annotated[str, AfterValidator(_origin)]
+    models: Annotated[tuple[str, ...], BeforeValidator(_separated), Field(min_length=1)] = ("*",)
+    """Shell patterns."""
+    aliases: dict[str, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
+    """What a model is called there."""
+    fallback: Annotated[tuple[str, ...], BeforeValidator(_separated)] = ()
+    """Names of those who stand in for it."""
+    key_env: Annotated[str, AfterValidator(_variable_of_others)] | None = None
+    """Variable of the environment with a key that takes the place of every caller's."""
+    key_header: Literal["authorization", "x-api-key", "api-key", "x-goog-api-key"] | None = None
+    """None: as the caller's dialect has it."""
+
+
+ONLY = "upstream"
+"""Name of the upstream where there is but one."""
 
 
 class Listen(_Section):
@@ -224,7 +271,7 @@ class Documents(_Section):
         "`postgresql+asyncpg://USER:PASSWORD@HOST/DATABASE` (needs the driver asyncpg), "
         "`redis://:PASSWORD@HOST/NUMBER` or `rediss://` with TLS (needs the driver redis), or `memory`.",
     )
-    keys: Annotated[tuple[SecretStr, ...], BeforeValidator(_listed), AfterValidator(_sealing_keys)] = Field(
+    keys: Keyring = Field(
         default=(),
         description="From the environment only: keys of 32 bytes in base64, separated by commas, that seal "
         "questions, vectors and answers at rest. The first seals, all open (needs the package cryptography).",
@@ -254,12 +301,12 @@ class Tenancy(_Section):
 
 
 class Controls(_Section):
-    allow: Annotated[tuple[Name, ...] | None, BeforeValidator(_listed)] = Field(
+    allow: Annotated[tuple[Name, ...] | None, BeforeValidator(_separated)] = Field(
         default=None,
         description="What callers may ask of the cache, whatever their header calls it; the rest is ignored. "
         f"None: everything, which is {', '.join(f'`{name}`' for name in NAMES)}.",
     )
-    trusted: Annotated[tuple[Digest, ...], BeforeValidator(_listed)] = Field(
+    trusted: Annotated[tuple[Digest, ...], BeforeValidator(_separated)] = Field(
         default=(),
         description="Callers who may ask for everything all the same: the starts of their digests (8 to 32 "
         "characters), which the log shows as `tenant`.",
@@ -316,6 +363,11 @@ class Tracing(_Section):
 
 class Settings(_Section):
     upstream: Upstream = Upstream()
+    upstreams: tuple[NamedUpstream, ...] = Field(
+        default=(),
+        description="Several upstreams, in the file only: what may be said of each stands in "
+        "[upstreams.md](upstreams.md). What one leaves out is taken from `upstream`.",
+    )
     listen: Listen = Listen()
     admin: Admin = Admin()
     categories: Path | None = Field(
@@ -350,6 +402,16 @@ class Settings(_Section):
         """A section whose keys are all commented out is `None` in YAML."""
         return {k: v for k, v in data.items() if v is not None} if isinstance(data, dict) else data
 
+    def fleet(self, url: str) -> tuple[NamedUpstream, ...]:
+        """Every upstream with all that holds for it. `url`: of the only one, where the settings name none."""
+        common = {name: getattr(self.upstream, name) for name in _Origin.model_fields}
+        if not self.upstreams:
+            return (NamedUpstream(name=ONLY, url=url, **common),)
+        return tuple(
+            each.model_copy(update={n: v for n, v in common.items() if n not in each.model_fields_set})
+            for each in self.upstreams
+        )
+
     def masked(self) -> dict[str, Any]:
         """Plain values for printing, secrets as `***`."""
         shown: dict[str, Any] = _masked(self.model_dump(mode="json"))
@@ -373,9 +435,29 @@ def load_settings(config: Path | None, environ: Mapping[str, str], overrides: Ma
         for name, value, place in (*_from_environment(environ), *_from_flags(overrides)):
             _put(data, lines, name, value, place)
     try:
-        return check(Settings, data, lines)
+        settings = check(Settings, data, lines)
     except ConfigError as error:
         raise ConfigError(_without_secrets(error, data)) from None
+    if problems := [lines.problem(keys, message) for keys, message in _misfits(settings)]:
+        raise ConfigError(problems)
+    return settings
+
+
+def _misfits(settings: Settings) -> Iterator[tuple[Keys, str]]:
+    """What is wrong between several upstreams, and where."""
+    names = [each.name for each in settings.upstreams]
+    if names and settings.upstream.url is not None:
+        yield ("upstream", "url"), "upstream.url: stands beside upstreams; move it there as one of them"
+    for place, each in enumerate(settings.upstreams):
+        if each.name in names[:place]:
+            yield (
+                ("upstreams", place, "name"),
+                f"upstreams.{place}.name: {each.name!r} is taken; choose another",
+            )
+        others = [name for name in names if name != each.name]
+        for unknown in set(each.fallback) - set(others):
+            message = f"upstreams.{place}.fallback: no other upstream {unknown!r}; {nearest(unknown, others)}"
+            yield ("upstreams", place, "fallback"), message
 
 
 def _refuse_keys(data: Any, lines: Lines) -> None:
@@ -464,6 +546,8 @@ def _put(data: dict[Any, Any], lines: Lines, name: tuple[str, ...], value: Any, 
 def _masked(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _masked(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_masked(each) for each in value]
     return mask(value) if isinstance(value, str) else value
 
 
@@ -479,11 +563,14 @@ def _without_secrets(error: ConfigError, data: Any) -> Iterator[Problem]:
 
 def _secrets(data: Any, name: str = "") -> Iterator[tuple[Any, str]]:
     """(value, how it may be shown) of what must not be shown as it is."""
-    if name in ("token", "key", "keys"):
+    if name in ("token", "key", "keys", "key_env"):
         yield data, "***"
     elif isinstance(data, dict):
         for key, value in data.items():
             yield from _secrets(value, str(key))
+    elif isinstance(data, list):
+        for each in data:
+            yield from _secrets(each)
     elif isinstance(data, str) and mask(data) != data:
         yield data, mask(data)
 

@@ -127,7 +127,7 @@ def traced(tracer: Tracer) -> Kinds:
     class TracedUpstream(Upstream):
         @asynccontextmanager
         async def send(
-            self, method: str, target: str, headers: CIMultiDict[str], body: Body
+            self, method: str, target: str, headers: CIMultiDict[str], body: Body, retry: bool = False
         ) -> AsyncIterator[Answer]:
             # Not the current one: this generator may be closed in another context than it was started in.
             with tracer.start_span(
@@ -136,7 +136,7 @@ def traced(tracer: Tracer) -> Kinds:
                 span.set_attribute("http.request.method", method)
                 propagator.inject(headers, trace.set_span_in_context(span))
                 with failing(span):
-                    async with super().send(method, target, headers, body) as answer:
+                    async with super().send(method, target, headers, body, retry) as answer:
                         span.set_attribute("http.response.status_code", answer.head.status)
                         yield answer
 

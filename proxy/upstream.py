@@ -8,10 +8,12 @@ aiohttp's client is used here because a relayed stream costs a fifth of what it 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from math import inf
 from time import monotonic
 from types import SimpleNamespace
 from typing import Any
@@ -35,6 +37,8 @@ HOP_BY_HOP = frozenset(
 _RECALCULATED = frozenset({"host", "content-length", "expect"})
 ATTEMPTS = 4
 """Connections that are tried while each turns out to have been closed by the upstream."""
+PAUSE_S, PAUSE_MOST_S = 0.2, 5.0
+"""Before the first retry, doubled with each up to the second; as long as that an upstream may ask for."""
 
 AT_ONCE_S = 1.0
 """A connection that is dropped later was in use: somebody may have done what was asked."""
@@ -64,10 +68,32 @@ class Deadlines:
     idle: float = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """What is tried again, and how often."""
+
+    most: int = 0
+    on: frozenset[str] = frozenset()
+    """Besides a connection that cannot be made: `429`, `5xx`, `broken`."""
+
+    def pauses(self) -> Iterator[float]:
+        """Seconds, drawn so that callers who failed together do not come back together."""
+        for number in range(self.most):
+            yield min(PAUSE_MOST_S, PAUSE_S * 2**number) * random.uniform(0.5, 1.0)
+
+    def wants(self, status: int) -> bool:
+        return (status == 429 and "429" in self.on) or (status >= 500 and "5xx" in self.on)
+
+
+_NEVER = Retry()
+
+
 class Answer:
     """An upstream's answer while it arrives."""
 
     def __init__(self, response: aiohttp.ClientResponse, idle_s: float) -> None:
+        self.size = 0
+        """Bytes of the body that arrived so far."""
         self._response = response
         self._idle_s = idle_s
         headers = end_to_end(response.headers)
@@ -81,6 +107,7 @@ class Answer:
                     chunk = await self._response.content.readany()
             if not chunk:
                 return
+            self.size += len(chunk)
             yield chunk
 
     async def read(self) -> bytes:
@@ -94,14 +121,19 @@ class Read:
     head: Head
     body: bytes
 
+    @property
+    def size(self) -> int:
+        return len(self.body)
+
     async def chunks(self) -> AsyncIterator[bytes]:
         yield self.body
 
 
 class Upstream:
-    def __init__(self, url: str, deadlines: Deadlines) -> None:
+    def __init__(self, url: str, deadlines: Deadlines, retry: Retry = _NEVER) -> None:
         self._base = url.rstrip("/")
         self._deadlines = deadlines
+        self._retry = retry
         trace = aiohttp.TraceConfig()
         trace.on_connection_reuseconn.append(_note_reuse)
         self._session = aiohttp.ClientSession(
@@ -119,10 +151,11 @@ class Upstream:
 
     @asynccontextmanager
     async def send(
-        self, method: str, target: str, headers: CIMultiDict[str], body: Body
+        self, method: str, target: str, headers: CIMultiDict[str], body: Body, retry: bool = False
     ) -> AsyncIterator[Answer]:
-        """`target` is path and query as the caller wrote them. Raises `Unreachable` or `UpstreamSlow`."""
-        response = await self._open(method, URL(self._base + target, encoded=True), headers, body)
+        """`target` is path and query as the caller wrote them. `retry`: the call may be made twice. Raises
+        `Unreachable` or `UpstreamSlow`."""
+        response = await self._open(method, URL(self._base + target, encoded=True), headers, body, retry)
         try:
             yield Answer(response, self._deadlines.idle)
         finally:
@@ -130,13 +163,48 @@ class Upstream:
             response.release() if response.content.at_eof() else response.close()
 
     async def _open(
-        self, method: str, url: URL, headers: CIMultiDict[str], body: Body
+        self, method: str, url: URL, headers: CIMultiDict[str], body: Body, retry: bool
+    ) -> aiohttp.ClientResponse:
+        """All tries and the pauses between them share one deadline."""
+        until = monotonic() + self._deadlines.first_byte
+        pauses = self._retry.pauses() if isinstance(body, bytes | None) else iter(())
+        while True:
+            outcome: aiohttp.ClientResponse | Unreachable
+            try:
+                outcome = await self._reach(method, url, headers, body, until)
+            except Unreachable as error:
+                outcome = error
+            pause = self._pause(outcome, retry, pauses)
+            if monotonic() + pause >= until:
+                if isinstance(outcome, Unreachable):
+                    raise outcome
+                return outcome
+            if not isinstance(outcome, Unreachable):
+                outcome.close()
+            await asyncio.sleep(pause)
+
+    def _pause(
+        self, outcome: aiohttp.ClientResponse | Unreachable, retry: bool, pauses: Iterator[float]
+    ) -> float:
+        """Seconds until the next try; infinite where there shall be none. Where nobody was reached, nobody
+        can have begun to work."""
+        if isinstance(outcome, Unreachable):
+            never_there = isinstance(outcome.__cause__, aiohttp.ClientConnectorError)
+            again = never_there or (retry and "broken" in self._retry.on)
+            return next(pauses, inf) if again else inf
+        if not retry or not self._retry.wants(outcome.status):
+            return inf
+        asked = _asked_pause(outcome)
+        return max(asked, next(pauses, inf)) if asked <= PAUSE_MOST_S else inf
+
+    async def _reach(
+        self, method: str, url: URL, headers: CIMultiDict[str], body: Body, until: float
     ) -> aiohttp.ClientResponse:
         for attempt in range(ATTEMPTS):
             connection, sent = SimpleNamespace(reused=False), monotonic()
             try:
                 with _translated("the upstream cannot be reached"):
-                    async with asyncio.timeout(self._deadlines.first_byte):
+                    async with asyncio.timeout(until - sent):
                         return await self._session.request(
                             method, url, headers=headers, data=_payload(body), allow_redirects=False,
                             skip_auto_headers=_SKIP, trace_request_ctx=connection,
@@ -180,6 +248,14 @@ class _Pool(aiohttp.TCPConnector):
                 return connection
             connection.close()
         raise aiohttp.ServerDisconnectedError
+
+
+def _asked_pause(response: aiohttp.ClientResponse) -> float:
+    """Seconds for which it asks to be left alone; a date is taken for too long."""
+    try:
+        return float(response.headers.get("Retry-After", "0"))
+    except ValueError:
+        return inf
 
 
 def _proxy_of(origin: URL) -> str | None:

@@ -14,9 +14,9 @@ from aiohttp import (
     web,
 )
 
-from proxy.passthrough import target_of
+from proxy.fleet import Fleet
+from proxy.passthrough import signed_headers, target_of
 from proxy.relay import WRITE_S
-from proxy.upstream import Upstream, forwarded
 
 HEARTBEAT_S = 30.0
 """Between pings, to both sides: who does not answer one is gone."""
@@ -31,16 +31,19 @@ def wanted(request: web.BaseRequest) -> bool:
     return request.method == "GET" and request.headers.get("Upgrade", "").lower() == "websocket"
 
 
-async def pass_on(request: web.BaseRequest, upstream: Upstream) -> web.StreamResponse:
-    """Until either side closes. Raises `Unreachable` or `UpstreamSlow`; a refusal of the upstream's is
-    passed on by its status."""
-    headers = forwarded(request.headers)
+async def pass_on(request: web.BaseRequest, fleet: Fleet, identified: bool) -> web.StreamResponse:
+    """Until either side closes. `identified`: the caller brings credentials. Raises `Unreachable`,
+    `UpstreamSlow` or `Unidentified`; a refusal of the upstream's is passed on by its status."""
+    model = request.query.get("model", "")
+    backend = fleet.at(model)
+    headers = signed_headers(request, backend, identified)
     offered = headers.get("Sec-WebSocket-Protocol", "").split(",")
     protocols = [name.strip() for name in offered if name.strip()]
     for name in _HANDSHAKE:
         headers.popall(name, None)
     try:
-        theirs = await upstream.connect(target_of(request), headers, protocols, HEARTBEAT_S, MESSAGE_BYTES)
+        target = backend.target(model, target_of(request))
+        theirs = await backend.upstream.connect(target, headers, protocols, HEARTBEAT_S, MESSAGE_BYTES)
     except WSServerHandshakeError as refused:
         return web.Response(status=refused.status, text="the upstream refused the WebSocket\n")
     async with theirs:

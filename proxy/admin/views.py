@@ -122,10 +122,8 @@ async def category(app: App, name: str) -> Json:
 async def load(app: App) -> Json:
     book = app.cache.rules.book
     return {
-        "pressure": app.forwarder.load.highest,
-        "upstreams": app.forwarder.load.shown(),
-        "down": app.forwarder.outage.down,
-        "admission": app.forwarder.admission.shown() if app.forwarder.admission else None,
+        "pressure": app.load.highest,
+        "upstreams": app.fleet.shown(),
         "renewals_held_back": app.renewals.held_back,
         "categories": {each.name: shown.bent(each, app) for each in book.categories.values()},
     }

@@ -509,7 +509,7 @@ async def test_metrics_count_calls(plane: Plane) -> None:
     assert (seen[hit], seen['nearhit_bypass_total{reason="category"}']) == (1, 1)
     assert seen['nearhit_request_seconds_count{outcome="MISS"}'] == 1
     assert seen['nearhit_entries{category="default"}'] == 1
-    assert seen['nearhit_upstream_errors_total{kind="5xx"}'] == 1
+    assert seen['nearhit_upstream_errors_total{kind="5xx",upstream="upstream"}'] == 1
     assert seen['nearhit_saved_tokens_total{category="default"}'] > 0
     assert (seen["nearhit_index_ready"], seen["nearhit_in_flight"]) == (1, 0)
 

@@ -137,12 +137,12 @@ async def test_who_is_granted_a_place_while_leaving_gives_it_on(steps: int) -> N
 
 
 async def until_waiting(world: World, count: int) -> None:
-    assert world.app.forwarder.admission is not None
+    assert world.app.fleet.first.admission is not None
     for _ in range(500):
-        if world.app.forwarder.admission.waiting == count:
+        if world.app.fleet.first.admission.waiting == count:
             return
         await asyncio.sleep(0.01)
-    raise AssertionError(world.app.forwarder.admission.shown())
+    raise AssertionError(world.app.fleet.first.admission.shown())
 
 
 @pytest.fixture
@@ -244,19 +244,19 @@ async def test_priority_keeps_its_latency_under_overload(make_world: MakeWorld, 
 
 
 async def test_a_limit_is_off_unless_it_is_set(world: World) -> None:
-    assert world.app.forwarder.admission is None
+    assert world.app.fleet.first.admission is None
 
 
 async def test_it_shows_in_the_metrics(tight: World) -> None:
     texts = ("first of all", "second best choice", "third time lucky here")
     await asyncio.gather(*[tight.ask(text) for text in texts])
     tight.app.metrics.registry.register(State(tight.app))
-    shown = await views.load(tight.app)
+    shown = (await views.load(tight.app))["upstreams"]["upstream"]
     assert shown["admission"] == {
         "limit": 1, "adapts": False, "in_use": 0, "waiting": 0, "refused": {"full": 1}
     }  # fmt: skip
     assert not shown["down"]
     text = (await tight.app.metrics.render()).decode()
-    assert "nearhit_upstream_limit 1.0" in text
-    assert 'nearhit_upstream_refused_total{reason="full"} 1.0' in text
-    assert "nearhit_upstream_wait_seconds_count 1.0" in text
+    assert 'nearhit_upstream_limit{upstream="upstream"} 1.0' in text
+    assert 'nearhit_upstream_refused_total{reason="full",upstream="upstream"} 1.0' in text
+    assert 'nearhit_upstream_wait_seconds_count{upstream="upstream"} 1.0' in text

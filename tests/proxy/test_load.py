@@ -21,7 +21,7 @@ from proxy.admin import explaining, views
 from proxy.admin.inputs import Explained
 from proxy.demo_upstream import Behaviour
 from proxy.errors import Crowded, Unreachable, UpstreamSlow
-from proxy.load import MODELS, Load, remaining, retry_after
+from proxy.load import MODELS, Load, Upstream, remaining, retry_after
 from proxy.load_scraper import Names, read_metrics
 from proxy.metrics import State
 from proxy.upstream import Head
@@ -48,7 +48,7 @@ def ticks() -> Ticks:
 
 @pytest.fixture
 def load(ticks: Ticks) -> Load:
-    return Load(clock=ticks)
+    return Load(Upstream("upstream", clock=ticks))
 
 
 def calls(load: Load, ticks: Ticks, model: str, count: int, status: int = 200, **headers: str) -> None:
@@ -115,7 +115,7 @@ def test_the_number_of_models_is_bounded(load: Load, ticks: Ticks) -> None:
 @given(st.lists(st.sampled_from(("answered", "refused", "landed", "slow", "given up")), max_size=8))
 def test_a_call_is_over_exactly_once(ways: list[str]) -> None:
     ticks = Ticks()
-    upstream = Load(clock=ticks).of("m")
+    upstream = Load(Upstream("upstream", clock=ticks)).of("m")
     track = upstream.began("m", stream=True)
     for way in ways:
         match way:
@@ -168,7 +168,7 @@ def test_the_least_that_remains_of_any_limit_counts() -> None:
 
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_whatever_headers_say_nothing_breaks(a: str, b: str) -> None:
-    pressure = Load(clock=Ticks()).of("m")
+    pressure = Load(Upstream("upstream", clock=Ticks())).of("m")
     track = pressure.began("m", stream=False)
     track.answered(
         Head(503, "", CIMultiDict({"Retry-After": a, "Date": b, "x-ratelimit-remaining-tokens": a}))
@@ -210,7 +210,7 @@ async def test_waiting_calls_at_the_upstream_press(make_world: MakeWorld) -> Non
 
     async with upstream(metrics) as url:
         world = await make_world(upstream_url=url, upstream={"metrics_url": "/load"})
-        own = world.app.forwarder.load.upstreams["upstream"].own.pressure
+        own = world.app.load.upstreams["upstream"].own.pressure
         await until(lambda: own._scrape is not None)
         assert world.app.cache.pressure("any") == 0.0
         waiting = 8.0
@@ -253,7 +253,7 @@ async def test_an_overloaded_upstream_bends_policies_until_it_is_calm_again(
     caplog.set_level(logging.INFO, "nearhit.load")
     (categories / "busy.yaml").write_text(BUSY)
     world = await make_world(Behaviour(latency_s=0.05, capacity=4), upstream={"capacity": 4})
-    load = world.app.forwarder.load
+    load = world.app.load
     await world.ask(ASKED)
     await world.settled()
     world.clock.now += 200  # past the 100 s that it lives
@@ -298,7 +298,7 @@ async def test_failing_calls_bend_policies(make_world: MakeWorld, categories: Pa
     world = await make_world()
     await world.ask(ASKED)
     await world.settled()
-    load = world.app.forwarder.load
+    load = world.app.load
     steps = SimpleNamespace(now=monotonic())
     load.upstreams["upstream"].clock = lambda: float(steps.now)
     for number in range(40):

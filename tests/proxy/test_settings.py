@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from policies.errors import ConfigError
-from proxy.settings import Settings, load_settings, settings_fields, table
+from proxy.settings import NamedUpstream, Settings, load_settings, settings_fields, table
 
 ROOT = Path(__file__).parents[2]
 
@@ -256,3 +256,76 @@ def test_a_bad_sealing_key_is_refused_without_being_repeated() -> None:
         from_text("", {"NEARHIT_DOCUMENTS__KEYS": f"{KEYS[0]},tooshortsecret"})
     assert "tooshort" not in str(caught.value)
     assert KEYS[0] not in str(caught.value)
+
+
+# -------------------------------------------------------------------------------------- several upstreams
+
+FLEET = """
+upstream: {connect_timeout: 1s, limit: 8}
+upstreams:
+  - name: openai
+    url: https://api.openai.com
+    models: [gpt-*, o1]
+    fallback: [vllm]
+  - name: vllm
+    url: http://vllm:8000/base/
+    limit: off
+    aliases: {gpt-4o: llama}
+"""
+
+
+def test_what_an_upstream_leaves_out_is_taken_from_the_common_section():
+    openai, vllm = from_text(FLEET).fleet("")
+    assert (openai.connect_timeout, openai.limit, openai.models) == (1.0, 8, ("gpt-*", "o1"))
+    assert (vllm.connect_timeout, vllm.limit, vllm.models) == (1.0, "off", ("*",))
+    assert (vllm.url, vllm.aliases) == ("http://vllm:8000/base", {"gpt-4o": "llama"})
+
+
+def test_one_url_is_one_upstream_for_every_model():
+    (only,) = from_text("upstream: {url: http://a, retries: 3}").fleet("http://a")
+    assert (only.name, only.url, only.models, only.retries) == ("upstream", "http://a", ("*",), 3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ("{name: a, url: http://a, modles: [x]}", "unknown key 'upstreams.0.modles'; did you mean 'models'?"),
+        ("{name: a}", "'upstreams.0.url' is missing; add it"),
+        ("{name: a, url: http://a, fallback: [b]}", "no other upstream 'b'"),
+        ("{name: a, url: http://a, fallback: [a]}", "no other upstream 'a'"),
+        ("{name: A b, url: http://a}", "upstreams.0.name"),
+        ("{name: a, url: http://a, models: []}", "upstreams.0.models"),
+        ("{name: a, url: http://a, retries: 11}", "upstreams.0.retries"),
+        ("{name: a, url: http://a, retry_on: [4xx]}", "upstreams.0.retry_on"),
+        ("{name: a, url: http://u:p@a}", "should have no user name or password"),
+        ("{name: a, url: http://a, key_env: NEARHIT_KEY}", "begin other than NEARHIT_"),
+    ],
+)
+def test_a_mistake_in_an_upstream_is_one_line_that_names_its_place(wrong: str, complaint: str):
+    (line,) = complaints(f"upstreams:\n  - {wrong}\n")
+    assert line.startswith("some.yaml:2: ")
+    assert complaint in line
+    assert ":p@" not in line
+
+
+def test_upstreams_that_do_not_fit_together():
+    two = "upstreams:\n  - {name: alpha, url: http://a, fallback: [bet]}\n  - {name: beta, url: http://b}\n"
+    assert complaints(two) == [
+        "some.yaml:2: upstreams.0.fallback: no other upstream 'bet'; did you mean 'beta'?"
+    ]
+    twice = "upstreams:\n  - {name: a, url: http://a}\n  - {name: a, url: http://b}\n"
+    assert complaints(twice) == ["some.yaml:3: upstreams.1.name: 'a' is taken; choose another"]
+    both = "upstream: {url: http://x}\nupstreams:\n  - {name: a, url: http://a}\n"
+    assert complaints(both) == [
+        "some.yaml:1: upstream.url: stands beside upstreams; move it there as one of them"
+    ]
+
+
+def test_a_key_in_place_of_the_name_of_its_variable_is_not_repeated():
+    (line,) = complaints("upstreams:\n  - {name: a, url: http://a, key_env: sk-secret}\n")
+    assert "sk-secret" not in line
+
+
+def test_every_key_of_an_upstream_is_documented():
+    page = (ROOT / "docs" / "upstreams.md").read_text()
+    assert [name for name in NamedUpstream.model_fields if f"`{name}`" not in page] == []

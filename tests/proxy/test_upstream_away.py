@@ -94,7 +94,7 @@ async def test_a_stalled_upstream(make_world: MakeWorld, together: bool) -> None
         asking = [world.ask(text) for text in TEXTS]
         answers = await asyncio.gather(*asking) if together else [await each for each in asking]
         assert served(stored, list(answers))
-        assert world.app.forwarder.outage.down
+        assert world.app.fleet.first.outage.down
         again = [await world.ask(text) for text in TEXTS]
         assert served(stored, again)
         assert {answer.headers["Cache-Status"] for answer in again} == {NOT_SENT}
@@ -102,7 +102,7 @@ async def test_a_stalled_upstream(make_world: MakeWorld, together: bool) -> None
         await asyncio.sleep(0.1)
         os.kill(process.pid, signal.SIGCONT)
         assert (await new).status == 200
-        assert not world.app.forwarder.outage.down
+        assert not world.app.fleet.first.outage.down
         for text, old in stored.items():
             await renewed(world, text, old)
 
@@ -134,10 +134,10 @@ async def test_probes_find_out_that_it_is_back(make_world: MakeWorld) -> None:
         await process.wait()
         for text in TEXTS:
             await world.ask(text)
-        assert world.app.forwarder.outage.down
+        assert world.app.fleet.first.outage.down
     async with demo_process(port):
         await renewed(world, TEXTS[-1], stored[TEXTS[-1]])  # it counts its answers from 1 again
-        assert not world.app.forwarder.outage.down
+        assert not world.app.fleet.first.outage.down
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -212,12 +212,12 @@ async def test_renewals_do_not_storm_an_upstream_that_is_gone(make_world: MakeWo
         world = await make_world(alive)
         stored = await with_stale_answers(world)
         world.clock.now -= 88  # past their lifetime, and to be renewed when asked for
-        world.app.forwarder._upstream._base = url
+        world.app.fleet.first.upstream._base = url
         for _ in range(20):
             answers: list[Any] = await asyncio.gather(*[world.ask(text) for text in TEXTS])
             assert served(stored, answers)
         await world.settled()
-        assert world.app.forwarder.outage.down
+        assert world.app.fleet.first.outage.down
         assert calls <= len(TEXTS) + 3
 
 

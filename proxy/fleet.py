@@ -1,0 +1,263 @@
+"""The upstreams: which of them a model is asked at, who stands in when that one fails, and what is known of
+each.
+
+A call goes to the first upstream one of whose patterns fits its model, and to the first of all where none
+does or where it names no model. Those who stand in are asked in their order for as long as nobody has begun
+to answer; one that is down comes last, but for a call now and then that finds out whether it is back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from time import monotonic
+from typing import Any
+
+from multidict import CIMultiDict
+from yarl import URL
+
+from policies.outage import Outage
+from proxy.dialects.base import dump
+from proxy.errors import CallError, Crowded, Unreachable, UpstreamSlow
+from proxy.limits import OVERLOADED, Admission, Place
+from proxy.load import Upstream as Load
+from proxy.messages import Call
+from proxy.upstream import Answer, Head, Read, Upstream, forwarded
+
+MODELS = 1024
+"""Models whose upstream is remembered."""
+_CREDENTIALS = ("Authorization", "x-api-key", "api-key", "x-goog-api-key")
+
+FAILURES = (Unreachable, UpstreamSlow, Crowded)
+"""Errors for which somebody else is asked."""
+
+
+@dataclass(eq=False)
+class Backend:
+    """One upstream, and what is known of it."""
+
+    name: str
+    upstream: Upstream
+    load: Load
+    models: Sequence[str] = ("*",)
+    aliases: dict[str, str] = field(default_factory=dict)
+    """What a model is called there."""
+    key: str | None = field(default=None, repr=False)
+    """Takes the place of every caller's."""
+    key_header: str | None = None
+    admission: Admission | None = None
+    """None: every call goes up at once."""
+    fallback: tuple[Backend, ...] = ()
+    outage: Outage = field(default_factory=Outage)
+    errors: Counter[str] = field(default_factory=Counter)
+    """By kind: `unreachable`, `timeout`, `429`, `5xx`."""
+    knows_usage: bool = True
+    """Whether it accepts being asked for a stream's usage; unlearnt when it does not."""
+
+    @property
+    def crowded(self) -> bool:
+        return self.admission is not None and not self.admission.free
+
+    def name_of(self, model: str) -> str:
+        return self.aliases.get(model, model)
+
+    def body(self, model: str, body: bytes) -> bytes:
+        """A JSON body as this upstream is to read it."""
+        alias = self.aliases.get(model)
+        return body if alias is None else dump({**json.loads(body), "model": alias})
+
+    def target(self, model: str, target: str) -> str:
+        """A path whose query names the model, as this upstream is to read it."""
+        alias = self.aliases.get(model)
+        return target if alias is None else str(URL(target, encoded=True).update_query(model=alias))
+
+    def signed(self, headers: CIMultiDict[str], path: str) -> CIMultiDict[str]:
+        """With our key in place of the caller's, if we have one."""
+        if self.key is None:
+            return headers
+        for name in _CREDENTIALS:
+            headers.popall(name, None)
+        name = self.key_header or _usual(headers, path)
+        headers[name] = f"Bearer {self.key}" if name.lower() == "authorization" else self.key
+        return headers
+
+    @asynccontextmanager
+    async def send(self, call: Call, body: bytes) -> AsyncIterator[Answer]:
+        headers = self.signed(forwarded(call.headers), call.target)
+        headers["Accept-Encoding"] = "identity"
+        body = self.body(call.reading.model, body)
+        async with self.upstream.send("POST", call.target, headers, body, retry=True) as answer:
+            yield answer
+
+    @asynccontextmanager
+    async def ask(
+        self,
+        call: Call,
+        priority: int,
+        opened: AbstractAsyncContextManager[Answer | Read],
+        background: bool = False,
+        overdue: Callable[[], bool] = lambda: False,
+    ) -> AsyncIterator[Answer | Read]:
+        """The answer, from its first byte on; what becomes of it is noted. `opened` is entered once there is
+        a place. `overdue`: that it takes too long was noted already. Raises `CallError`."""
+        track = self.load.began(call.reading.model, call.reading.stream)
+        try:
+            async with (
+                self._place(call, priority, background) as place,
+                self._begun(opened, place, overdue) as answer,
+            ):
+                track.answered(answer.head)
+                yield answer
+            track.landed(answer.size)
+        except CallError as error:
+            self.count_failure(error)
+            track.failed(error)
+            raise
+        finally:
+            track.given_up()
+
+    @asynccontextmanager
+    async def _place(self, call: Call, priority: int, background: bool) -> AsyncIterator[Place | None]:
+        if self.admission is None:
+            yield None
+            return
+        kind = call.reading.model, call.reading.stream
+        async with self.admission.place(kind, priority, call.tenant, background) as place:
+            yield place
+
+    @asynccontextmanager
+    async def _begun(
+        self,
+        opened: AbstractAsyncContextManager[Answer | Read],
+        place: Place | None,
+        overdue: Callable[[], bool],
+    ) -> AsyncIterator[Answer | Read]:
+        answered = False
+        try:
+            async with opened as answer:
+                answered = True
+                self._answered(answer.head, place)
+                yield answer
+        except CallError as error:
+            if not answered:
+                self._unanswered(error, place, overdue())
+            raise
+
+    def _answered(self, head: Head, place: Place | None) -> None:
+        self.outage.answered()
+        self.count(head.status)
+        if self.admission is not None and place is not None:
+            self.admission.answered(place, head.status)
+
+    def _unanswered(self, error: CallError, place: Place | None, overdue: bool) -> None:
+        if not overdue:
+            self.outage.failed()
+        if self.admission is not None and place is not None:
+            self.admission.failed(place, error)
+
+    def count(self, status: int) -> None:
+        if status == 429 or status >= 500:
+            self.errors["429" if status == 429 else "5xx"] += 1
+
+    def count_failure(self, error: CallError) -> None:
+        if isinstance(error, Unreachable | UpstreamSlow):
+            self.errors["unreachable" if isinstance(error, Unreachable) else "timeout"] += 1
+
+    def shown(self) -> dict[str, Any]:
+        """As JSON."""
+        admission = self.admission.shown() if self.admission else None
+        return {**self.load.shown(), "down": self.outage.down, "admission": admission}
+
+
+def _usual(headers: CIMultiDict[str], path: str) -> str:
+    anthropic = path.startswith("/v1/messages") or "anthropic-version" in headers
+    return "x-api-key" if anthropic else "Authorization"
+
+
+class Fleet:
+    def __init__(self, backends: Sequence[Backend], clock: Callable[[], float] = monotonic) -> None:
+        """At least one."""
+        self.backends = {backend.name: backend for backend in backends}
+        self.first = backends[0]
+        self._clock = clock
+        self.of = lru_cache(MODELS)(self._of)
+        """The upstream of a model."""
+
+    @property
+    def several(self) -> bool:
+        return len(self.backends) > 1
+
+    def _of(self, model: str) -> Backend:
+        fits = (
+            each
+            for each in self.backends.values()
+            if any(fnmatchcase(model, pattern) for pattern in each.models)
+        )
+        return next(fits, self.first) if model else self.first
+
+    def standing(self, model: str) -> list[Backend]:
+        """Who may be asked for that model, in turn."""
+        first = self.of(model)
+        return sorted((first, *first.fallback), key=lambda each: each.outage.down)
+
+    @contextmanager
+    def route(self, model: str, background: bool = False) -> Iterator[list[Backend]]:
+        """As `standing`, for a call that goes up. `background`: nobody is to stand in."""
+        first = self.of(model)
+        if background:
+            yield [first]
+        elif first.fallback and first.outage.down and first.outage.probe(self._clock()):
+            try:
+                yield [first, *first.fallback]
+            finally:
+                first.outage.probed()
+        else:
+            yield self.standing(model)
+
+    def at(self, model: str) -> Backend:
+        """Who is asked for that model now."""
+        return self.standing(model)[0]
+
+    def down(self, model: str) -> bool:
+        """Nobody who is asked for that model has answered lately."""
+        return self.at(model).outage.down
+
+    def load_of(self, model: str) -> Load:
+        return self.at(model).load
+
+    def same_answers(self, model: str, backend: Backend) -> bool:
+        """Whether it is asked for the very model, not for one that stands in for it."""
+        return backend.name_of(model) == self.of(model).name_of(model)
+
+    def shown(self) -> dict[str, Any]:
+        return {name: backend.shown() for name, backend in self.backends.items()}
+
+    async def close(self) -> None:
+        for backend in self.backends.values():
+            await backend.upstream.close()
+
+
+@asynccontextmanager
+async def first_to_answer(
+    route: Sequence[Backend],
+    send: Callable[[Backend], AbstractAsyncContextManager[Answer | Read]],
+) -> AsyncIterator[tuple[Backend, Answer | Read]]:
+    """The answer of the first who neither fails before its first byte nor says that it has too much; of the
+    last, whatever it is. Raises `CallError`."""
+    for backend in route:
+        last = backend is route[-1]
+        async with AsyncExitStack() as stack:
+            try:
+                answer = await stack.enter_async_context(send(backend))
+            except FAILURES:
+                if last:
+                    raise
+                continue
+            if last or answer.head.status not in OVERLOADED:
+                yield backend, answer
+                return
