@@ -221,7 +221,8 @@ class Fleet:
 
     def at(self, model: str) -> Backend:
         """Who is asked for that model now."""
-        return self.standing(model)[0]
+        first = self.of(model)
+        return self.standing(model)[0] if first.fallback and first.outage.down else first
 
     def down(self, model: str) -> bool:
         """Nobody who is asked for that model has answered lately."""

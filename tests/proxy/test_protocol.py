@@ -146,7 +146,7 @@ async def test_connections_to_the_upstream_are_used_again(make_world: MakeWorld)
         world = await make_world(upstream_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         for _ in range(5):
             assert (await world.call("GET", "/anything")).body == b"ok"
-        await world.app.data_plane._upstream.close()
+        await world.app.fleet.close()
     assert connections == 1
 
 

@@ -162,7 +162,7 @@ async def test_off_the_parts_are_the_plain_ones(make_world: MakeWorld) -> None:
     seen: list[dict[str, str]] = []
     async with noting_upstream(seen) as url:
         world = await make_world(upstream_url=url)
-        parts = (world.app.cache, world.app.data_plane, world.app.data_plane._upstream)
+        parts = (world.app.cache, world.app.data_plane, world.app.fleet.first.upstream)
         assert tuple(map(type, parts)) == (Cache, DataPlane, Upstream)
         await world.ask(QUESTION, headers=PARENT)
     assert seen[0]["traceparent"] == PARENT["traceparent"]
