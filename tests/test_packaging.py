@@ -36,6 +36,10 @@ def locked(name: str) -> dict[str, str]:
     [
         (PROJECT["dependencies"], ["requirements.lock"]),
         (PROJECT["optional-dependencies"]["graph"], ["requirements-graph.lock"]),
+        *(
+            (PROJECT["optional-dependencies"][name], ["requirements-extras.lock"])
+            for name in ("postgres", "redis", "encryption", "otel")
+        ),
         (PROJECT["optional-dependencies"]["dev"], ["requirements.lock", "requirements-dev.lock"]),
     ],
 )
@@ -46,7 +50,9 @@ def test_the_locks_hold_a_fitting_version_of_every_dependency(wanted, files):
 
 
 def test_no_distribution_is_locked_twice():
-    assert not locked("requirements.lock").keys() & locked("requirements-dev.lock").keys()
+    extras, tools = locked("requirements-extras.lock"), locked("requirements-dev.lock")
+    assert not locked("requirements.lock").keys() & (extras.keys() | tools.keys())
+    assert extras.items() <= tools.items()  # the tests run with what the image has
 
 
 @pytest.mark.parametrize("name", ["proxy", "policies", "embeddings", "storage"])
@@ -60,12 +66,16 @@ def test_no_other_distribution_owns_our_names(name):
 @pytest.mark.parametrize("name", COMPOSE["services"])
 def test_every_service_is_pinned_watched_bounded_and_not_root(name):
     service = COMPOSE["services"][name]
-    assert re.search(r":\d+\.\d+", service["image"])
+    assert re.search(r":v?\d+\.\d+", service["image"])
     assert service["healthcheck"]["test"][0] == "CMD"
     assert service["deploy"]["resources"]["limits"].keys() == {"cpus", "memory"}
     assert int(service["user"].split(":")[0]) > 0
     for volume in service["volumes"]:
-        assert volume.split(":")[0] in COMPOSE["volumes"]
+        source = volume.split(":")[0]
+        assert source in COMPOSE["volumes"] or (ROOT / source).exists()
+    assert service.get("read_only") or service["cap_drop"] == ["ALL"]
+    for port in service.get("ports", ()):
+        assert port.startswith("127.0.0.1:")
 
 
 def test_only_what_nearhit_uses_starts_by_itself():
@@ -77,7 +87,8 @@ def test_the_composed_proxy_is_given_settings_that_hold():
     known = {"NEARHIT_" + "__".join(name).upper() for name, _ in settings_fields()}
     assert environ.keys() <= known
     assert environ["NEARHIT_ADMIN__TOKEN"].startswith("${NEARHIT_ADMIN__TOKEN:?")
-    given = environ | {"NEARHIT_UPSTREAM__URL": "", "NEARHIT_ADMIN__TOKEN": "t"}
+    given = {name: re.sub(r"^\$\{.*:-\}$", "", value) for name, value in environ.items()}
+    given["NEARHIT_ADMIN__TOKEN"] = "t"
     assert load_settings(Path(os.devnull), given, {}).admin.host == "0.0.0.0"
 
 
@@ -87,14 +98,22 @@ def test_compose_takes_the_file_and_asks_for_a_token():
         pytest.skip("neither `docker compose` nor `docker-compose` is here")
     environ = {key: value for key, value in os.environ.items() if not key.startswith("NEARHIT_")}
 
-    def config(**more: str) -> subprocess.CompletedProcess[str]:
+    def config(*flags: str, **more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*command, "config"], cwd=ROOT, env=environ | more, capture_output=True, text=True, timeout=60
+            [*command, *flags, "config"],
+            cwd=ROOT,
+            env=environ | more,
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
 
     done = config(NEARHIT_ADMIN__TOKEN="t")
     assert done.returncode == 0, done.stderr
     assert "nearhit" in yaml.safe_load(done.stdout)["services"]
+    profiles = {name for each in COMPOSE["services"].values() for name in each.get("profiles", ())}
+    everything = config(*(f"--profile={name}" for name in profiles), NEARHIT_ADMIN__TOKEN="t")
+    assert yaml.safe_load(everything.stdout)["services"].keys() == COMPOSE["services"].keys()
     refused = config()
     assert refused.returncode != 0
     assert "set it to a long random text" in refused.stderr
@@ -109,12 +128,18 @@ def compose_command() -> list[str] | None:
     return None
 
 
-def test_the_image_is_portable_and_not_root_and_has_no_compiler():
-    build, final = (ROOT / "Dockerfile").read_text().split("\nFROM ")[1:]
+IMAGES = ["Dockerfile", "deploy/Dockerfile.cuda"]
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_the_image_is_portable_and_not_root_and_has_no_compiler(name):
+    build, final = (ROOT / name).read_text().split("\nFROM ")[1:]
+    assert re.match(r"python:\d+\.\d+\.\d+-slim", build)
+    assert build.split()[0] == final.split()[0]
     assert "HNSWLIB_NO_NATIVE=1" in build
     assert "g++" in build
     assert "apt-get" not in final
-    assert "\nUSER nearhit\n" in final
+    assert "\nUSER 10001:10001\n" in final  # a number: Kubernetes cannot tell that a name is not root
     assert "/healthz" in final
     assert "COPY --from=build" in final
 
@@ -124,7 +149,7 @@ def test_the_image_gets_what_it_copies():
     assert ignored[0] == "*"
     kept = {line[1:] for line in ignored if line.startswith("!")}
     assert {"proxy", "policies", "embeddings", "storage", "pyproject.toml", "README.md", "LICENSE"} <= kept
-    assert {"requirements.lock", "requirements-graph.lock"} <= kept
+    assert {"requirements.lock", "requirements-extras.lock", "requirements-graph.lock"} <= kept
 
 
 # ------------------------------------------------------------------------------------------------------ make
