@@ -31,7 +31,7 @@ LARGE = 64 * 2**10
 DEADLINE_S = 300.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Hit:
     """A stored answer that was served, or would have been."""
 

@@ -64,8 +64,9 @@ class Batches:
     async def _known(self, trip: Trip, items: Sequence[Call]) -> dict[int, tuple[Found, Part]]:
         """By place in the call. Nothing, where the category only tries the cache."""
         found: dict[int, Found] = {}
+        pressure = self._cache.pressure(trip.call.reading.model)
         for place, item in enumerate(items):
-            fresh = self._cache.exact(item, trip.now).fresh
+            fresh = self._cache.exact(item, trip.now, pressure).fresh
             if fresh is not None and fresh.verdict.freshness == "fresh":
                 found[place] = fresh
         if any(each.shadowed for each in found.values()):

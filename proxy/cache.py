@@ -108,16 +108,18 @@ class Cache:
 
     # Looking
 
-    def exact(self, call: Call, now: float) -> Search:
-        """The same call to the letter; needs no embedder."""
+    def exact(self, call: Call, now: float, pressure: float) -> Search:
+        """The same call to the letter; needs no embedder. `pressure`: of the call's upstream."""
         found = Search()
         for scope in (call.tenant, SHARED) if self.rules.shares else (call.tenant,):
             entry = self.entries.by_exact(call.exact(scope))
             if entry is None:
                 continue
             named = call.controls.category or entry.category
-            if all(self._open_to(call, scope, each) for each in {entry.category, named}):
-                policy = self.policy(named, self.pressure(call.reading.model))
+            if self._open_to(call, scope, named) and (
+                named == entry.category or self._open_to(call, scope, entry.category)
+            ):
+                policy = self.policy(named, pressure)
                 self._consider(found, entry, 1.0, call.text or "", policy, call.controls, now, exact=True)
                 if found.fresh is not None:
                     return found
@@ -171,7 +173,9 @@ class Cache:
 
     def shadowed(self, asked: str, stored: str, exact: bool) -> bool:
         """Whether answers between these two categories are only counted."""
-        return "shadow" in (self.mode(asked, exact), self.mode(stored, exact))
+        return self.mode(asked, exact) == "shadow" or (
+            stored != asked and self.mode(stored, exact) == "shadow"
+        )
 
     def unsought(self, call: Call) -> Classification | None:
         """The category of a call whose semantic tier is off, where that is known without a vector."""

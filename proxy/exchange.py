@@ -80,12 +80,12 @@ class Exchange:
 
     async def answer(self, trip: Trip) -> Reply:
         call = trip.call
-        trip.report.pressure = self._cache.pressure(call.reading.model)
+        pressure = trip.report.pressure = self._cache.pressure(call.reading.model)
         if not call.controls.read and not call.controls.write:
             return await self._bypass(trip, "no-store")
         if call.reading.barred:
             return await self._bypass(trip, call.reading.barred)
-        if call.controls.read and (reply := await self._from_exact(trip)):
+        if call.controls.read and (reply := await self._from_exact(trip, pressure)):
             return reply
         started = perf_counter()
         question = await self._understand(trip)
@@ -100,8 +100,8 @@ class Exchange:
 
     # The tiers
 
-    async def _from_exact(self, trip: Trip) -> Reply | None:
-        if reply := await self._from(trip, self._cache.exact(trip.call, trip.now)):
+    async def _from_exact(self, trip: Trip, pressure: float) -> Reply | None:
+        if reply := await self._from(trip, self._cache.exact(trip.call, trip.now, pressure)):
             return reply
         if reply := await self._spared(trip):
             return reply

@@ -156,7 +156,7 @@ class Player:
     # The path of a call, in the order of `Exchange.answer`
 
     async def _answer(self, number: int, call: Call) -> Served:
-        search = self.cache.exact(call, self._now)
+        search = self.cache.exact(call, self._now, self.cache.pressure(call.reading.model))
         if served := await self._from(search.fresh, number, call):
             return served
         if served := await self._spared(number, search.stale):
