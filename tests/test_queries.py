@@ -90,7 +90,7 @@ async def used(make_world: MakeWorld, tmp_path: Path) -> AsyncIterator[Plane]:
         await world.ask("this one fails", headers={"X-Demo-Status": "503"})
         world.embedder.broken = True
         await world.ask("nothing works")
-        world.app.forwarder.admission.refused["full"] += 1  # type: ignore[union-attr]
+        world.app.fleet.at("").admission.refused["full"] += 1  # type: ignore[union-attr]
         yield plane
 
 
