@@ -30,6 +30,7 @@ _ELSEWHERE = {
     "export": ("proxy.cli_documents", "export", "Write what the document store holds to a file."),
     "import": ("proxy.cli_documents", "import_", "Put answers from a file into the document store."),
     "rebuild": ("proxy.cli_documents", "rebuild", "Check the document store, and embed what needs it."),
+    "watch": ("proxy.watching", "watch", "Show the running proxy's calls as they come."),
     "stats": ("proxy.cli_admin", "stats", "Show what the running proxy has done, by category."),
 }
 """Commands that are imported when they are used: module, name there, help."""

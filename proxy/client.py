@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -9,6 +11,8 @@ import httpx
 from proxy.settings import Settings, mask
 
 ANSWER_S = 60.0
+SILENT_S = 15.0
+"""Between events, of which there is one a second."""
 
 
 class AdminError(Exception):
@@ -28,15 +32,34 @@ class AdminClient:
     def post(self, path: str, body: Any) -> Any:
         return self._send("POST", path, body)
 
+    def events(self, path: str) -> Iterator[Any]:
+        """What a stream of server-sent events tells, until it ends. Raises `AdminError`."""
+        url = f"{self._url}/api/v1/{path}"
+        try:
+            with httpx.stream("GET", url, headers=self._headers, timeout=SILENT_S) as answer:
+                if not answer.headers.get("Content-Type", "").startswith("text/event-stream"):
+                    answer.read()
+                    _content(answer)
+                    raise AdminError(f"{mask(url)} tells nothing; is that nearhit of this version?")
+                for line in answer.iter_lines():
+                    if line.startswith("data:"):
+                        yield json.loads(line.removeprefix("data:"))
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._silent(error) from None
+        raise AdminError(f"{mask(self._url)} has ended")
+
+    def _silent(self, error: Exception) -> AdminError:
+        return AdminError(
+            f"no answer from {mask(self._url)} ({_kind(error)}); start nearhit serve, or name its"
+            " admin plane with --url"
+        )
+
     def _send(self, method: str, path: str, body: Any) -> Any:
         url = f"{self._url}/api/v1/{path}"
         try:
             answer = httpx.request(method, url, json=body, headers=self._headers, timeout=ANSWER_S)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise AdminError(
-                f"no answer from {mask(self._url)} ({_kind(error)}); start nearhit serve, or name its"
-                " admin plane with --url"
-            ) from None
+            raise self._silent(error) from None
         return _content(answer)
 
 
