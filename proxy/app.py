@@ -27,7 +27,7 @@ from proxy.batches import Batches
 from proxy.cache import Cache, Rules
 from proxy.controls import Permits
 from proxy.economy import Economy
-from proxy.exchange import Exchange
+from proxy.exchange import Exchange, Manner
 from proxy.fleet import Backend, Fleet
 from proxy.forwarding import Forwarder
 from proxy.history import History, HistoryFile
@@ -186,11 +186,22 @@ def _assemble(
     history = History(lambda: cache.audits.verdicts, clock(), _history_file(settings))
     load = Load(*(backend.load for backend in fleet.backends.values()), of=fleet.load_of)
     cache.pressure = load.level
-    forwarder = Forwarder(cache, fleet, tasks, clock, settings.limits.answer_bytes)
+    forwarder = Forwarder(
+        cache, fleet, tasks, clock, settings.limits.answer_bytes, settings.upstream.finish_share
+    )
     auditor = Auditor(cache, forwarder, tasks, clock, judge, settings.audit.pairs)
     renewals = Renewals(cache, forwarder, tasks)
     exchange = Exchange(
-        cache, forwarder, auditor, renewals, settings.expose_scores, settings.upstream.stale_after
+        cache,
+        forwarder,
+        auditor,
+        renewals,
+        Manner(
+            settings.expose_scores,
+            settings.upstream.stale_after,
+            settings.replay.tokens_per_second,
+            settings.upstream.queue_keep_alive,
+        ),
     )
     batches = Batches(cache, forwarder, tasks, settings.limits.answer_bytes, settings.expose_scores)
     readers = [metrics.observe, log_call, economy.observe, history.observe]

@@ -44,7 +44,7 @@ class Economy:
 
     def _saved(self, meter: Meter, name: str, report: Report) -> None:
         now, cost = report.at, self.prices.cost(report.model, report.tokens_in, report.tokens_out)
-        meter.hit.add(report.total_ms - (report.lookup_ms or 0.0), now)
+        meter.hit.add(report.total_ms - (report.lookup_ms or 0.0) - report.paced_ms, now)
         meter.saved.add(report.saved_ms, report.tokens_in + report.tokens_out, cost, now)
         report.saved_cost = cost
         if cost is not None:

@@ -22,14 +22,17 @@ from policies.model import InForce
 from proxy import report as reports
 from proxy.auditing import Auditor, Hit
 from proxy.cache import AUTO_OFF, Cache, Found, Search
+from proxy.dialects.base import EVENTS
 from proxy.errors import CallError, Crowded, NotCached, UpstreamSlow
 from proxy.flights import Flight, Question, Rider
 from proxy.forwarding import Forwarder
 from proxy.limits import OVERLOADED
+from proxy.load import BYTES_PER_TOKEN
 from proxy.messages import Call, shown
-from proxy.relay import relay
+from proxy.relay import paced, relay
 from proxy.renewals import Renewals
 from proxy.report import Report
+from proxy.sse import failure
 from proxy.upstream import Head
 
 ATTEMPTS = 3
@@ -60,23 +63,28 @@ class Trip:
     """Why the upstream is not to be asked: somebody else's call has waited in vain, and this one with it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How answers are given."""
+
+    expose_scores: bool = False
+    stale_after_s: float = 10.0
+    """How long a caller for whom there is a stale answer waits for another."""
+    tokens_per_second: float | None = None
+    """Of replayed streams. None: all at once."""
+    keep_alive_s: float | None = None
+    """Between comments to callers of event streams who wait for a place. None: they hear nothing."""
+
+
 class Exchange:
     def __init__(
-        self,
-        cache: Cache,
-        forwarder: Forwarder,
-        auditor: Auditor,
-        renewals: Renewals,
-        expose_scores: bool,
-        stale_after_s: float,
+        self, cache: Cache, forwarder: Forwarder, auditor: Auditor, renewals: Renewals, manner: Manner
     ) -> None:
-        """`stale_after_s`: how long a caller for whom there is a stale answer waits for another."""
         self._cache = cache
         self._forwarder = forwarder
         self._auditor = auditor
         self._renewals = renewals
-        self._expose_scores = expose_scores
-        self._stale_after_s = stale_after_s
+        self._manner = manner
 
     async def answer(self, trip: Trip) -> Reply:
         call = trip.call
@@ -133,7 +141,7 @@ class Exchange:
             trip.report.found(found, trip.now)
             return await self._shadow(trip, found.entry.category, Hit(trip.call, found, body))
         self._auditor.served(Hit(trip.call, found, body))
-        return self._replay(trip, found, body)
+        return await self._replay(trip, found, body)
 
     async def _load(self, trip: Trip, found: Found) -> bytes | None:
         started = perf_counter()
@@ -234,13 +242,15 @@ class Exchange:
                 return await self._relay(trip, _anybodys(head), rider, chunks)
         if body is None:
             raise _Stranded(head.status)
-        return self._whole(trip, body)
+        return await self._whole(trip, body)
 
     async def _lead(self, trip: Trip, flight: Flight) -> Reply:
         """This caller's own way up, on which others may ride along."""
         report, started = trip.report, perf_counter()
         report.forwarded = True
         with flight.board() as rider:
+            if await self._waits_long(trip, flight):
+                return await self._relay_comments(trip, flight, rider)
             try:
                 async with self._patience(trip, flight):
                     head = await asyncio.shield(flight.head)
@@ -258,6 +268,42 @@ class Exchange:
             report.answer_ms = _since(started) if head.status == 200 else None
             return reply
 
+    async def _waits_long(self, trip: Trip, flight: Flight) -> bool:
+        """For a place, with nothing else to offer, so that the caller is to hear of it."""
+        every, events = self._manner.keep_alive_s, trip.call.dialect.framing is EVENTS
+        if every is None or not events or not trip.call.reading.stream or trip.stale is not None:
+            return False
+        await asyncio.wait([flight.head], timeout=every)
+        return not flight.head.done() and flight.sent_to is None
+
+    async def _relay_comments(self, trip: Trip, flight: Flight, rider: Rider) -> Reply:
+        """The status is told before there is one: an error comes as an event."""
+        trip.report.status = 200
+        headers = self._headers(trip, EVENTS.content_type)
+        return await relay(trip.request, Head(200, "OK", headers), self._commented(trip, flight, rider))
+
+    async def _commented(self, trip: Trip, flight: Flight, rider: Rider) -> AsyncIterator[bytes]:
+        while not flight.head.done():
+            yield b": keep-alive\n\n"
+            await asyncio.wait([flight.head], timeout=self._manner.keep_alive_s)
+        report = trip.report
+        try:
+            head = flight.head.result()
+        except CallError as error:
+            report.error = error.code
+            yield failure(trip.call.dialect.error(error.status, error.code, error.message))
+            return
+        if head.status != 200:
+            report.upstream_status = head.status
+            yield failure(b"".join([chunk async for chunk in rider.chunks()]))
+            return
+        report.stored = flight.keeps
+        chunks = rider.chunks()
+        if self._must_filter(trip.call, flight, head):
+            chunks = _filtered(chunks, trip.call)
+        async for chunk in chunks:
+            yield chunk
+
     @asynccontextmanager
     async def _patience(self, trip: Trip, flight: Flight) -> AsyncIterator[None]:
         """Who has a stale answer waits for twice as long as that took, or a little longer, and then raises
@@ -266,7 +312,7 @@ class Exchange:
             yield
             return
         try:
-            async with asyncio.timeout(max(self._stale_after_s, 2 * trip.stale.entry.cost_ms / 1000)):
+            async with asyncio.timeout(max(self._manner.stale_after_s, 2 * trip.stale.entry.cost_ms / 1000)):
                 yield
         except TimeoutError:
             self._forwarder.overdue(flight)
@@ -284,7 +330,7 @@ class Exchange:
         if trip.stale is None or (body := await self._load(trip, trip.stale)) is None:
             return None
         trip.report.upstream_status = status
-        return self._replay(trip, trip.stale, body)
+        return await self._replay(trip, trip.stale, body)
 
     async def _bypass(self, trip: Trip, reason: str, question: Question | None = None) -> Reply:
         trip.report.bypassed(reason)
@@ -304,19 +350,24 @@ class Exchange:
 
     # Answers
 
-    def _replay(self, trip: Trip, found: Found, body: bytes) -> Reply:
+    async def _replay(self, trip: Trip, found: Found, body: bytes) -> Reply:
         trip.report.found(found, trip.now)
-        return self._whole(trip, body)
+        return await self._whole(trip, body)
 
-    def _whole(self, trip: Trip, body: bytes) -> Reply:
+    async def _whole(self, trip: Trip, body: bytes) -> Reply:
         """A stored answer in the form that this caller asked for."""
         trip.report.status = 200
         if not trip.call.reading.stream:
             return web.Response(body=body, headers=self._headers(trip, "application/json"))
-        events = trip.call.dialect.scatter(json.loads(body), trip.call.fields)
-        return web.Response(
-            body=b"".join(events), headers=self._headers(trip, trip.call.dialect.framing.content_type)
-        )
+        dialect, answer = trip.call.dialect, json.loads(body)
+        events = dialect.scatter(answer, trip.call.fields)
+        headers = self._headers(trip, dialect.framing.content_type)
+        if self._manner.tokens_per_second is None:
+            return web.Response(body=b"".join(events), headers=headers)
+        tokens = dialect.usage(answer).tokens_out or len(body) / BYTES_PER_TOKEN
+        seconds = tokens / self._manner.tokens_per_second
+        trip.report.paced_ms = seconds * 1000
+        return await relay(trip.request, Head(200, "OK", headers), paced(list(events), seconds))
 
     def _headers(self, trip: Trip, content_type: str) -> CIMultiDict[str]:
         told = self._told(trip)
@@ -345,7 +396,7 @@ class Exchange:
         )
 
     def _told(self, trip: Trip) -> CIMultiDict[str]:
-        return reports.headers(trip.report, trip.call.controls.debug or self._expose_scores)
+        return reports.headers(trip.report, trip.call.controls.debug or self._manner.expose_scores)
 
 
 def _anybodys(head: Head) -> Head:

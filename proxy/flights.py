@@ -10,6 +10,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
+from time import monotonic
 
 from embeddings.base import Vector
 from policies.model import InForce
@@ -69,6 +70,10 @@ class Flight:
     )
     """The whole answer as one JSON object; None when it is none or outgrew `capacity`."""
     task: asyncio.Task[None] | None = None
+    goes_on: Callable[[Flight], bool] = lambda flight: False
+    """Told when nobody is aboard any more; whether it goes on nevertheless."""
+    departed: float = field(default_factory=monotonic)
+    """When it was sent, on no particular clock."""
     landed: bool = False
     error: CallError | None = None
     _riders: set[Rider] = field(default_factory=set)
@@ -93,6 +98,12 @@ class Flight:
     def keeps(self) -> bool:
         """Whether an answer that ends well is stored."""
         return not self.private and not self.stands_in
+
+    @property
+    def promising(self) -> bool:
+        """Somebody is at work on it, and what comes may be stored."""
+        refused = self.head.done() and (self.error is not None or self.head.result().status != 200)
+        return self.keeps and not self.background and self.sent_to is not None and not refused
 
     def joinable(self, generation: int) -> bool:
         current = self.question.call.generation == generation
@@ -143,7 +154,9 @@ class Flight:
     def leave(self, rider: Rider) -> None:
         self._riders.discard(rider)
         self._room.set()
-        if not self._riders and not self.landed and self.task is not None:
+        if self._riders or self.landed or self.task is None:
+            return
+        if not self.goes_on(self):
             self.task.cancel()
 
     async def follow(self, rider: Rider) -> AsyncIterator[bytes]:

@@ -8,9 +8,13 @@ import logging
 import secrets
 import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from time import monotonic
+from typing import Literal
 
 from policies import storable
+from policies.admission import Kind
+from policies.finishing import Finishing
 from policies.storable import Ending
 from proxy.cache import Cache
 from proxy.dialects.base import JsonObject, dump
@@ -34,8 +38,15 @@ class Forwarder:
     """Starts flights and sees them through."""
 
     def __init__(
-        self, cache: Cache, fleet: Fleet, tasks: Tasks, clock: Callable[[], float], answer_bytes: int
+        self,
+        cache: Cache,
+        fleet: Fleet,
+        tasks: Tasks,
+        clock: Callable[[], float],
+        answer_bytes: int,
+        finish_share: float | Literal["off"] = "off",
     ) -> None:
+        """`finish_share`: of the usual time, after which an answer is finished for which nobody waits."""
         self.fleet = fleet
         self.flights = Flights()
         self.under_way = 0
@@ -44,6 +55,7 @@ class Forwarder:
         self._tasks = tasks
         self._clock = clock
         self._answer_bytes = answer_bytes
+        self._finishing: Finishing[Kind] | None = None if finish_share == "off" else Finishing(finish_share)
 
     def start(self, question: Question, private: bool = False, background: bool = False) -> Flight:
         """`private`: neither joined by others nor stored. `background`: nobody waits for it. The flight has
@@ -52,6 +64,7 @@ class Forwarder:
         flight = Flight(
             question, secrets.token_hex(12), self._clock(), self._answer_bytes, private, background
         )
+        flight.goes_on = self._finish
         if not private:
             self.flights.add(flight)
         self.under_way += 1
@@ -121,10 +134,21 @@ class Forwarder:
             rider = flight.board(waits=True)
             self._tasks.spawn(_see_through(rider), name=f"late-{flight.entry_id}")
 
+    def _finish(self, flight: Flight) -> bool:
+        """Nobody waits any more: finishes what is nearly there, unless others could use its place."""
+        call, flight.goes_on = flight.question.call, _no_longer
+        if self._finishing is None or not flight.promising or self._cache.pressure(call.reading.model) > 0:
+            return False
+        patience = self._finishing.patience(_kind(call), monotonic() - flight.departed)
+        if patience:
+            work = _see_through(flight.board(waits=True), patience)
+            self._tasks.spawn(work, name=f"finish-{flight.entry_id}")
+        return bool(patience)
+
     @asynccontextmanager
     async def _open(self, backend: Backend, flight: Flight) -> AsyncIterator[Answer | Read]:
         """With the stream's usage asked for, and without when the upstream takes offence at that."""
-        flight.sent_to = backend
+        flight.sent_to, flight.departed = backend, monotonic()
         call = flight.question.call
         richer = call.dialect.enrich(call.fields)
         flight.has_usage = True
@@ -148,6 +172,8 @@ class Forwarder:
     async def _keep(self, flight: Flight, head: Head) -> None:
         took_ms = (self._clock() - flight.started) * 1000
         call = flight.question.call
+        if self._finishing is not None and head.status == 200:
+            self._finishing.note(_kind(call), monotonic() - flight.departed)
         body = decoded(flight.whole, head.headers, self._answer_bytes) if head.status == 200 else None
         whole = await self._gathered(flight, body) if body is not None else None
         ending = call.dialect.ending(whole) if whole is not None else Ending(whole=False)
@@ -185,9 +211,18 @@ class Forwarder:
         self._cache.keep(question, flight.entry_id, body, usage, took_ms, self._clock())
 
 
-async def _see_through(rider: Rider) -> None:
-    with rider:
-        await asyncio.shield(rider.flight.answer)
+async def _see_through(rider: Rider, patience_s: float | None = None) -> None:
+    with rider, suppress(TimeoutError):
+        async with asyncio.timeout(patience_s):
+            await asyncio.shield(rider.flight.answer)
+
+
+def _kind(call: Call) -> Kind:
+    return call.reading.model, call.reading.stream
+
+
+def _no_longer(flight: Flight) -> bool:
+    return False
 
 
 def decoded(pieces: list[bytes] | None, headers: Mapping[str, str], limit: int) -> bytes | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from aiohttp import web
 
@@ -31,6 +31,16 @@ async def relay(request: web.BaseRequest, head: Head, chunks: AsyncIterator[byte
         _break_off(request)
         raise CallerGone("the caller did not read its answer") from error
     return response
+
+
+async def paced(events: Sequence[bytes], seconds: float) -> AsyncIterator[bytes]:
+    """The events one after the other, the first at once, spread over so many seconds by their length."""
+    loop, whole, sent = asyncio.get_running_loop(), sum(map(len, events)), 0
+    started = loop.time()
+    for event in events:
+        await asyncio.sleep(started + seconds * sent / whole - loop.time())
+        yield event
+        sent += len(event)
 
 
 def _break_off(request: web.BaseRequest) -> None:

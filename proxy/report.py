@@ -63,6 +63,8 @@ class Report:
     near: bool = False
     """Looking found something to serve, whether or not it was served."""
     total_ms: float = 0.0
+    paced_ms: float = 0.0
+    """Of these, how long a replay was drawn out on purpose."""
     saved_ms: float = 0.0
     saved_cost: float | None = None
     """In the currency of the price table. None: no hit, or no price."""

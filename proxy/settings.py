@@ -205,6 +205,18 @@ class Upstream(_Origin):
         description="Wait for an answer after which a stale one within `stale.if_error` is served, if there "
         "is one; twice the time that one took, if that is longer.",
     )
+    finish_share: Annotated[
+        Annotated[float, Field(ge=0.0, le=1.0)] | Literal["off"], BeforeValidator(_off)
+    ] = Field(
+        default=0.7,
+        description="Share of the usual time after which an answer is finished, and stored, although all who "
+        "waited for it have left; `off`: it is given up with the last of them.",
+    )
+    queue_keep_alive: Duration | None = Field(
+        default=None,
+        description="Between comments (`: keep-alive`) to callers of event streams who wait for a place "
+        "under `limit`; whatever follows, their status is 200. None: they hear nothing.",
+    )
 
 
 class NamedUpstream(_Origin):
@@ -288,6 +300,12 @@ class Replication(_Section):
 class Capacity(_Section):
     entries: Count = Field(default=100_000, description="Most entries in memory.")
     bytes: Size | None = Field(default=None, description="Most bytes of stored answers. None: no such bound.")
+
+
+class Replay(_Section):
+    tokens_per_second: Count | None = Field(
+        default=None, description="Pace of streams that are replayed from memory. None: all at once."
+    )
 
 
 class Tenancy(_Section):
@@ -385,6 +403,7 @@ class Settings(_Section):
     documents: Documents = Documents()
     replication: Replication = Replication()
     capacity: Capacity = Capacity()
+    replay: Replay = Replay()
     tenancy: Tenancy = Tenancy()
     controls: Controls = Controls()
     limits: Limits = Limits()

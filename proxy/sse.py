@@ -56,3 +56,8 @@ def _fields(event: bytes) -> Iterator[tuple[bytes, bytes]]:
 def event(data: bytes, name: bytes = b"") -> bytes:
     head = b"event: " + name + b"\n" if name else b""
     return head + b"data: " + data + b"\n\n"
+
+
+def failure(body: bytes) -> bytes:
+    """An API's error as the event that its SDKs take for one."""
+    return event(b" ".join(body.splitlines()), b"error")
