@@ -11,8 +11,9 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin
 
 from embeddings.base import Embedder, EmbeddingError
@@ -44,6 +45,7 @@ from proxy.reembedding import reembed
 from proxy.renewals import Renewals
 from proxy.server import DataPlane, Limits
 from proxy.settings import NamedUpstream, Settings
+from proxy.sharing import Sharing
 from proxy.tasks import Tasks
 from proxy.tracing import Kinds, open_tracing
 from proxy.upstream import Deadlines, Retry, Upstream
@@ -52,6 +54,9 @@ from storage.buffered import BufferedDocuments
 from storage.keys import read_key
 from storage.opening import open_documents
 from storage.rebuild import rebuild
+
+if TYPE_CHECKING:
+    from storage.replication import Replication
 
 log = logging.getLogger("nearhit.app")
 
@@ -95,6 +100,7 @@ class App:
     clock: Clock
     started: float
     recorder: Recorder | None = None
+    replication: Replication | None = None
     progress: Progress = field(default_factory=Progress)
     reload_error: str = ""
     """Why the categories on disk are not the ones in force; "" when they are."""
@@ -113,6 +119,8 @@ class App:
         """Takes in what others have put into the document store; False when that is under way already."""
         if not self.progress.done or self.progress.to_embed:
             return False
+        if self.replication is not None:
+            self.replication.tell_to_reload()
         self.progress.done = False
         self.tasks.spawn(_warm_up(self), "reread")
         return True
@@ -139,9 +147,12 @@ async def open_app(
         prices = await asyncio.to_thread(Prices.read, settings.prices)
         store = await open_store(settings)
         documents = BufferedDocuments(store, hot_bytes=settings.documents.hot_bytes)
-        stack.push_async_callback(documents.close)
         cache = kinds.cache(rules, embedder, documents, settings.capacity.entries, settings.capacity.bytes)
         documents.on_lost = cache.lost
+        replication = _replication(settings, cache)
+        if replication is not None:
+            stack.push_async_callback(replication.close)
+        stack.push_async_callback(documents.close)
         metrics = Metrics()
         fleet = make_fleet(settings.fleet(upstream_url), os.environ, metrics.waited, kinds.upstream)
         stack.push_async_callback(fleet.close)
@@ -151,7 +162,7 @@ async def open_app(
         # Entered last, so closed first: calls on their way still want to be stored.
         tasks = Tasks()
         stack.push_async_callback(tasks.close)
-        app = _assemble(settings, cache, fleet, tasks, clock, judge, prices, metrics, kinds)
+        app = _assemble(settings, cache, fleet, tasks, clock, judge, prices, metrics, kinds, replication)
         await app.history.load(clock())
         background = [
             tasks.spawn(work, name)
@@ -180,7 +191,7 @@ def _open_embedder(settings: Settings) -> Embedder:
 
 def _assemble(
     settings: Settings, cache: Cache, fleet: Fleet, tasks: Tasks, clock: Clock, judge: Judge | None,
-    prices: Prices, metrics: Metrics, kinds: Kinds,
+    prices: Prices, metrics: Metrics, kinds: Kinds, replication: Replication | None,
 ) -> App:  # fmt: skip
     economy = Economy(cache, prices)
     history = History(lambda: cache.audits.verdicts, clock(), _history_file(settings))
@@ -202,6 +213,7 @@ def _assemble(
             settings.replay.tokens_per_second,
             settings.upstream.queue_keep_alive,
         ),
+        Sharing(replication, tasks) if replication is not None else None,
     )
     batches = Batches(cache, forwarder, tasks, settings.limits.answer_bytes, settings.expose_scores)
     readers = [metrics.observe, log_call, economy.observe, history.observe]
@@ -221,7 +233,7 @@ def _assemble(
         recorder.note if recorder else None,
         Permits(settings.controls.allow, settings.controls.trusted),
     )
-    return App(
+    app = App(
         settings,
         cache,
         fleet,
@@ -238,7 +250,45 @@ def _assemble(
         clock,
         clock(),
         recorder,
+        replication,
     )
+    if replication is not None:
+        _connect(replication, app)
+    return app
+
+
+def _replication(settings: Settings, cache: Cache) -> Replication | None:
+    """Raises `StorageError` without the driver."""
+    chosen = settings.replication
+    if chosen.url is None:
+        return None
+    if find_spec("redis") is None:
+        raise StorageError("replication.url: Redis needs the driver: pip install redis")
+    from storage.replication import Replication
+
+    lease_s = None if chosen.lease == "off" else chosen.lease
+    return Replication(chosen.url, cache.documents, cache.entries, lease_s)
+
+
+def _connect(replication: Replication, app: App) -> None:
+    """What the others do has the effect here that it has there."""
+
+    def drop(ids: Sequence[str]) -> None:
+        app.cache.dropped(ids)
+        gone = set(ids)
+        app.ledger.forget(lambda report: report.entry_id in gone)
+
+    def purging() -> None:
+        app.cache.shut_out()
+        app.ledger.forget(lambda report: True)  # whom it is about is not told
+
+    async def reload() -> None:
+        app.progress.done = False
+        app.tasks.spawn(reembed(app.cache, await _load(app), _left(app)), "reembed")
+
+    replication.take_in = lambda entry, vector: app.cache.take_in(entry, vector, app.clock())
+    replication.drop, replication.purging = drop, purging
+    replication.give_up, replication.reload = app.cache.purge, reload
 
 
 def make_fleet(
@@ -311,6 +361,9 @@ def _background(app: App) -> dict[str, Coroutine[Any, Any, None]]:
         "watch-categories": _watch(app),
         "tend-index": app.cache.entries.partitions.tend(),
     }
+    if app.replication is not None:
+        works["hear-replicas"] = app.replication.listen()
+        works["tell-replicas"] = app.replication.announce()
     if app.recorder is not None:
         works["record-calls"] = app.recorder.run()
     return works
@@ -328,6 +381,13 @@ def _scrapers(app: App, upstream_url: str) -> dict[str, Coroutine[Any, Any, None
 
 async def _warm_up(app: App) -> None:
     """The index from the documents, while calls are already served."""
+    if app.replication is not None:
+        await app.replication.joined()
+    await reembed(app.cache, await _load(app), _left(app))
+
+
+async def _load(app: App) -> list[str]:
+    """Until it works; returns the entries of another embedding model."""
 
     def note(loaded: int) -> None:
         app.progress.loaded = loaded
@@ -335,9 +395,6 @@ async def _warm_up(app: App) -> None:
     def note_foreign(id: str) -> None:
         foreign.append(id)
         app.progress.to_embed = len(foreign)
-
-    def note_left(count: int) -> None:
-        app.progress.to_embed = count
 
     cache, pause, foreign = app.cache, 1.0, list[str]()
     while not app.progress.done:
@@ -354,7 +411,14 @@ async def _warm_up(app: App) -> None:
         else:
             app.progress.failed = ""
             app.progress.done = True
-    await reembed(cache, foreign, note_left)
+    return foreign
+
+
+def _left(app: App) -> Callable[[int], None]:
+    def note(count: int) -> None:
+        app.progress.to_embed = count
+
+    return note
 
 
 async def _sweep(app: App) -> None:

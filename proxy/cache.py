@@ -25,6 +25,7 @@ from proxy.messages import SHARED, Call, forget_bodies, shown
 from storage.base import Document, Entry, StorageError
 from storage.buffered import BufferedDocuments
 from storage.entries import Entries
+from storage.rebuild import drop, take_in
 
 log = logging.getLogger("nearhit.cache")
 
@@ -308,6 +309,14 @@ class Cache:
         """Documents that the store could not be brought to keep."""
         for id in ids:
             self.entries.remove(id)
+
+    def take_in(self, entry: Entry, vector: Vector | None, now: float) -> None:
+        """What another replica has stored."""
+        take_in(self.documents, self.entries, self.embedder.fingerprint, self.kept, now, entry, vector)
+
+    def dropped(self, ids: Sequence[str]) -> None:
+        """Another replica has deleted these."""
+        drop(self.documents, self.entries, ids)
 
     def shut_out(self) -> None:
         """Answers to calls that have begun by now are neither stored nor shared: a purge comes."""

@@ -32,6 +32,7 @@ from proxy.messages import Call, shown
 from proxy.relay import paced, relay
 from proxy.renewals import Renewals
 from proxy.report import Report
+from proxy.sharing import Sharing
 from proxy.sse import failure
 from proxy.upstream import Head
 
@@ -78,13 +79,21 @@ class Manner:
 
 class Exchange:
     def __init__(
-        self, cache: Cache, forwarder: Forwarder, auditor: Auditor, renewals: Renewals, manner: Manner
+        self,
+        cache: Cache,
+        forwarder: Forwarder,
+        auditor: Auditor,
+        renewals: Renewals,
+        manner: Manner,
+        sharing: Sharing | None = None,
     ) -> None:
+        """`sharing`: with other replicas."""
         self._cache = cache
         self._forwarder = forwarder
         self._auditor = auditor
         self._renewals = renewals
         self._manner = manner
+        self._sharing = sharing
 
     async def answer(self, trip: Trip) -> Reply:
         call = trip.call
@@ -181,15 +190,45 @@ class Exchange:
     async def _from_upstream(self, trip: Trip, question: Question) -> Reply:
         if reply := await self._spared(trip):
             return reply
+        if reply := await self._aboard(trip, question):
+            return reply
+        if self._shares(trip) and (reply := await self._from_replica(trip, question)):
+            return reply
+        if trip.failed is not None:
+            return await self._stand_in(trip, trip.failed)
+        return await self._lead(trip, self._forwarder.start(question))
+
+    async def _aboard(self, trip: Trip, question: Question) -> Reply | None:
         for _ in range(ATTEMPTS if trip.call.controls.read else 0):
             flight, similarity = self._forwarder.flights.boardable(question, self._cache.alike)
             if flight is None or trip.failed is not None:
                 break
             if reply := await self._join(trip, flight, similarity):
                 return reply
-        if trip.failed is not None:
-            return await self._stand_in(trip, trip.failed)
-        return await self._lead(trip, self._forwarder.start(question))
+        return None
+
+    def _shares(self, trip: Trip) -> bool:
+        """Whether another replica is waited for. Not by who has a stale answer: that one waits by itself."""
+        controls = trip.call.controls
+        return controls.read and controls.write and trip.failed is None and trip.stale is None
+
+    async def _from_replica(self, trip: Trip, question: Question) -> Reply | None:
+        """What another replica has just been told by the upstream. None: this call goes up; meanwhile the
+        others wait for it, if nobody was before it."""
+        if self._sharing is None or (asked := await self._sharing.ask(question)) == "alone":
+            return None
+        search = self._cache.exact(trip.call, trip.now, question.policy.pressure)
+        if search.fresh is not None:
+            trip.now = max(trip.now, search.fresh.entry.created)
+        reply = await self._from(trip, search) or await self._aboard(trip, question)
+        if asked != "mine":
+            return reply
+        if reply is not None or trip.failed is not None:
+            self._sharing.yield_up(question)
+            return reply
+        flight = self._forwarder.start(question)
+        self._sharing.keep(flight)
+        return await self._lead(trip, flight)
 
     async def _spared(self, trip: Trip) -> Reply | None:
         """The stale answer at once, while there is no use in asking or the category would rather not."""

@@ -60,6 +60,15 @@ disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for 
 _VERSION = version("nearhit")
 _process = CollectorRegistry()
 ProcessCollector(registry=_process)
+_REPLICATION = {
+    "announced": "Messages to the other replicas",
+    "applied": "Messages that were applied, our own too",
+    "reloads": "Comparisons with the whole document store, because something may have been missed",
+    "given_up": "Entries given up, because a purge came before the others knew them",
+    "failures": "Attempts that Redis failed",
+    "waited": "Calls that waited for another replica",
+    "shared": "Calls that got another replica's answer",
+}
 
 
 class Metrics:
@@ -174,6 +183,7 @@ class State(Collector):
                 f"nearhit_documents_{name}", f"Of the document store: {name}", documents[name]
             )
         yield from self._saved()
+        yield from self._replication()
         yield from self._upstreams()
         yield from self._load()
         yield from self._audited()
@@ -186,6 +196,17 @@ class State(Collector):
         )
         yield self._build
         yield _gauge("nearhit_start_time_seconds", "Unix time of the start", app.started)
+
+    def _replication(self) -> Iterator[Family]:
+        if self._app.replication is None:
+            return
+        stats = self._app.replication.stats()
+        yield _gauge("nearhit_replication_connected", "1: in contact with the replicas", stats["current"])
+        yield _gauge("nearhit_replication_waiting", "Changes not yet told to the others", stats["waiting"])
+        if (behind := stats["behind_s"]) is not None:
+            yield _gauge("nearhit_replication_lag_seconds", "Since all there is to know was known", behind)
+        for name, text in _REPLICATION.items():
+            yield CounterMetricFamily(f"nearhit_replication_{name}", text, stats[name])
 
     def _saved(self) -> Iterator[Family]:
         seconds = CounterMetricFamily(

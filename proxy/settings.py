@@ -32,6 +32,7 @@ _KUBERNETES = re.compile(r"NEARHIT_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT
 _USERINFO = re.compile(r"(?<=://)[^\s?#]*@")
 _SECRET_PARAMETER = re.compile(r"([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)[^&\s]*", re.IGNORECASE)
 _STORES = ("sqlite+aiosqlite:///", "postgresql+asyncpg://", "redis://", "rediss://")
+_SHARED_STORES = _STORES[1:]
 _UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 
 
@@ -115,8 +116,10 @@ def _variable_of_others(name: str) -> str:
     return name
 
 
-def _not_built(url: str) -> str:
-    raise ValueError("cannot be set: replication is not built yet; remove it and run one replica per store")
+def _redis(url: str) -> str:
+    if not url.startswith(("redis://", "rediss://")):
+        raise ValueError("should be redis://:PASSWORD@HOST/NUMBER, or rediss:// with TLS")
+    return url
 
 
 def is_loopback(host: str) -> bool:
@@ -292,8 +295,15 @@ class Documents(_Section):
 
 
 class Replication(_Section):
-    url: Annotated[str, AfterValidator(_not_built)] | None = Field(
-        default=None, description="Not built yet: setting it is an error."
+    url: Annotated[str, AfterValidator(_redis)] | None = Field(
+        default=None,
+        description="Redis through which replicas on one document store tell each other what changed: "
+        "`redis://:PASSWORD@HOST/NUMBER` or `rediss://` with TLS (needs the driver redis). None: one alone.",
+    )
+    lease: Annotated[Literal["off"] | Duration, BeforeValidator(_off)] = Field(
+        default=5.0,
+        description="Longest wait for the answer that another replica is getting to the same question; then "
+        "the call goes up by itself. `off`: nobody waits.",
     )
 
 
@@ -414,6 +424,14 @@ class Settings(_Section):
     judge: Judge = Judge()
     log: Log = Log()
     tracing: Tracing = Tracing()
+
+    @model_validator(mode="after")
+    def _replicas_share_documents(self) -> Settings:
+        if self.replication.url and not self.documents.url.startswith(_SHARED_STORES):
+            raise ValueError(
+                "replication.url needs a documents.url that all replicas share: postgresql+asyncpg or redis"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -98,6 +98,9 @@ class Documents(Protocol):
     async def load_many(self, ids: Sequence[str]) -> dict[str, bytes]:
         """The bodies of those of some hundred documents that are there and can be read."""
 
+    async def entries(self, ids: Sequence[str]) -> list[tuple[Entry, Vector | None]]:
+        """Of some hundred documents, what a scan would give, in any order; unknown ids are no error."""
+
     async def delete(self, ids: Iterable[str]) -> None:
         """Unknown ids are no error. When it returns, a restart does not bring them back."""
 

@@ -11,8 +11,8 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -41,8 +41,10 @@ DELETED_AT_ONCE = 500
 class BufferedDocuments:
     """Made inside a running loop, and ended by `close`.
 
-    `on_lost(ids)` is told of documents that could not be written; the index should drop them. `deadline`
-    bounds each call to the store in seconds, whatever the store itself promises.
+    `on_lost(ids)` is told of documents that could not be written; the index should drop them. `on_saved(ids)`
+    and `on_deleted(ids)` are told of what the store has done. `current()`: False while others may have
+    deleted something that we do not know of; then bodies are not taken from memory. `deadline` bounds each
+    call to the store in seconds, whatever the store itself promises.
     """
 
     def __init__(
@@ -58,6 +60,9 @@ class BufferedDocuments:
     ) -> None:
         self._documents = documents
         self.on_lost = on_lost
+        self.on_saved: Callable[[Sequence[str]], None] = _nobody
+        self.on_deleted: Callable[[Sequence[str]], None] = _nobody
+        self.current: Callable[[], bool] = lambda: True
         self._deadline = deadline
         self._pending_count = pending_count
         self._most_pending_bytes = pending_bytes
@@ -105,7 +110,7 @@ class BufferedDocuments:
             return None
         if (document := self._pending.get(id)) is not None:
             return document.body
-        if (body := self._hot.get(id)) is not None:
+        if self.current() and (body := self._hot.get(id)) is not None:
             return body
         return await self._load_from_store(id)
 
@@ -113,15 +118,19 @@ class BufferedDocuments:
         """Deletes without waiting: gone for every reader at once, and from the store before long. As many may
         wait for the store as there were entries in memory, which took more room."""
         gone = set(ids)
-        for id in gone:
+        self.hide(gone)
+        self._doomed |= dict.fromkeys(gone)
+        self._wake()
+
+    def hide(self, ids: Collection[str]) -> None:
+        """Gone for every reader: others have deleted it from the store."""
+        for id in ids:
             self._unpend(id)
             self._hot.discard(id)
-            self._doomed[id] = None
         for load in self._loads:
-            load.gone |= load.id in gone
+            load.gone |= load.id in ids
         for deleted in self._scans:
-            deleted |= gone
-        self._wake()
+            deleted.update(ids)
 
     async def settle_deletions(self) -> None:
         """When it returns, nothing that was forgotten before can come back, whatever happens to the process
@@ -143,15 +152,31 @@ class BufferedDocuments:
 
     async def scan(self) -> AsyncIterator[list[tuple[Entry, Vector | None]]]:
         """As the store's, in smaller batches, without what was deleted here since the scan began."""
-        deleted = set(self._doomed)
-        self._scans.append(deleted)
-        try:
+        with self._deleted_meanwhile() as deleted:
             async for batch in self._documents.scan():
                 for start in range(0, len(batch), HANDED_OVER):
                     some = batch[start : start + HANDED_OVER]
                     yield [(entry, vector) for entry, vector in some if entry.id not in deleted]
+
+    async def entries(self, ids: Sequence[str]) -> list[tuple[Entry, Vector | None]]:
+        """As the store's, without what was deleted here meanwhile."""
+        with self._deleted_meanwhile() as deleted:
+            async with self._in_time():
+                found = await self._documents.entries(ids)
+        return [(entry, vector) for entry, vector in found if entry.id not in deleted]
+
+    @contextmanager
+    def _deleted_meanwhile(self) -> Iterator[set[str]]:
+        deleted = set(self._doomed)
+        self._scans.append(deleted)
+        try:
+            yield deleted
         finally:
-            self._scans.remove(deleted)
+            self._scans = [each for each in self._scans if each is not deleted]  # others may be equal
+
+    def unwritten(self) -> list[str]:
+        """What is not, or not known to be, in the store yet."""
+        return list(self._pending)
 
     async def ping(self) -> None:
         await self._documents.ping()
@@ -246,6 +271,8 @@ class BufferedDocuments:
             await self._documents.delete(doomed)
             for id in doomed:
                 self._doomed.pop(id, None)
+        if doomed:
+            self.on_deleted(doomed)
 
     async def _save_some(self) -> None:
         async with self._store:
@@ -258,10 +285,11 @@ class BufferedDocuments:
             except StorageError:
                 self._narrow_down(batch[0])
                 raise
-            for document in batch:
-                if self._pending.get(document.entry.id) is document:
-                    self._unpend(document.entry.id)
+            saved = [each.entry.id for each in batch if self._pending.get(each.entry.id) is each]
+            for id in saved:
+                self._unpend(id)
         self._batch = BATCH
+        self.on_saved(saved)
 
     def _narrow_down(self, first: Document) -> None:
         """Halves the batch, so that one document that the store refuses ends up alone; alone it has no more
@@ -303,6 +331,10 @@ class BufferedDocuments:
         document = self._pending.pop(id, None)
         if document is not None:
             self._pending_bytes -= len(document.body)
+
+
+def _nobody(ids: Sequence[str]) -> None:
+    """Is told."""
 
 
 @dataclass(slots=True, eq=False)

@@ -28,6 +28,10 @@ class MemoryDocuments:
     async def load_many(self, ids: Sequence[str]) -> dict[str, bytes]:
         return {id: self._by_id[id].body for id in ids if id in self._by_id}
 
+    async def entries(self, ids: Sequence[str]) -> list[tuple[Entry, Vector | None]]:
+        stored = [self._by_id[id] for id in ids if id in self._by_id]
+        return [(document.entry, document.vector) for document in stored]
+
     async def delete(self, ids: Iterable[str]) -> None:
         for id in ids:
             self._discard(id)

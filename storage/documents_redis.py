@@ -18,16 +18,13 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, cast
 
-import redis
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.driver_info import DriverInfo
 
 from storage.base import Document, Entry, StorageError, Vector
 from storage.codec import NEEDS_KEYS, Codec
 from storage.readable import Reader
+from storage.redis_client import connect
 from storage.tables import to_row
 from storage.within import within
 
@@ -124,6 +121,9 @@ class RedisDocuments:
                 pipeline.hget(DOC + id, "body")
             return await self.reader.bodies(zip(ids, await pipeline.execute(), strict=True))
 
+    async def entries(self, ids: Sequence[str]) -> list[tuple[Entry, Vector | None]]:
+        return self.reader.entries(await self._rows(list(ids)))
+
     async def delete(self, ids: Iterable[str]) -> None:
         async with self._within("delete"), self._client.pipeline(transaction=True) as pipeline:
             self._in_parts(pipeline, _DELETE, list(ids))
@@ -181,16 +181,8 @@ class RedisDocuments:
 
 async def open_redis(url: str, deadline: float, codec: Codec) -> RedisDocuments:
     """Raises StorageError when the server does not answer, or what it holds is not ours to read."""
-    client = Redis.from_url(
-        url,
-        socket_connect_timeout=deadline,
-        socket_timeout=deadline,
-        # Once more on a new connection: the server may have been started anew since the last call.
-        retry=Retry(NoBackoff(), 1),
-        driver_info=DriverInfo(
-            lib_version=redis.__version__
-        ),  # else each connection looks for it on the disk
-    )
+    # Once more on a new connection: the server may have been started anew since the last call.
+    client = connect(url, deadline, tries_again=1)
     store = RedisDocuments(client, deadline, codec)
     try:
         await store.prepare()

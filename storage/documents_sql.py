@@ -74,6 +74,12 @@ class SqlDocuments:
                 rows = (await connection.execute(query)).all()
             return await self.reader.bodies(rows)
 
+    async def entries(self, ids: Sequence[str]) -> list[tuple[Entry, Vector | None]]:
+        query = select(*_ENTRY_COLUMNS).where(documents.c.id.in_(ids))
+        async with self._within("load"), self._engine.connect() as connection:
+            rows: Sequence[Any] = (await connection.execute(query)).mappings().all()
+            return self.reader.entries(rows)
+
     async def delete(self, ids: Iterable[str]) -> None:
         async with self._within("delete"), self._engine.begin() as connection:
             for part in _parts(list(ids), IN_ONE_STATEMENT):

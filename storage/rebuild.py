@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from time import perf_counter
+from typing import Literal
 
 from storage.base import Entry, Vector
 from storage.buffered import BufferedDocuments
@@ -24,39 +25,61 @@ async def rebuild(
     on_progress: Callable[[int], None] = lambda loaded: None,
     on_foreign: Callable[[str], None] = lambda id: None,
 ) -> int:
-    """Fills `entries` with what is stored and not yet known, newest first; returns how many.
+    """Fills `entries` with what is stored and not yet known, newest first, and in the end leaves out what was
+    known and is not stored any more; returns how many were added.
 
-    Expired documents, and those that `entries` has no room for, are deleted. An entry whose vector comes
-    from another embedder than `fingerprint` is found by its exact digest only, and its id is told. A batch is
-    added in the moment in which the scan hands it over, so what is deleted or added meanwhile keeps its say.
-    Raises StorageError.
+    Each is taken in as by `take_in`, and the ids of those from another embedder are told. A batch is added in
+    the moment in which the scan hands it over, so what is deleted or added meanwhile keeps its say. Raises
+    StorageError.
     """
     # What is loaded stays, yet the cyclic collector would walk through all of it now and then, for 60 ms at
     # 100,000 entries; so it is told to leave it alone.
-    loaded = 0
-
-    def add(entry: Entry, vector: Vector | None) -> None:
-        nonlocal loaded
-        same = entries.by_exact(entry.exact)
-        if entries.get(entry.id) or (same is not None and same.created >= entry.created):
-            return
-        if now - entry.created > lifetime(entry):
-            documents.forget([entry.id])
-            return
-        known = vector is not None and entry.fingerprint == fingerprint and len(vector) == entries.dimensions
-        left = entries.add(entry, vector if known else None, now)
-        documents.forget([gone.id for gone in left])
-        if not known and vector is not None:
-            on_foreign(entry.id)
-        loaded += 1
-
-    since = perf_counter()
+    loaded, since = 0, perf_counter()
+    missing = set(entries.ids()).difference(documents.unwritten())
     async for batch in documents.scan():
         for entry, vector in batch:
-            add(entry, vector)
+            missing.discard(entry.id)
+            taken = take_in(documents, entries, fingerprint, lifetime, now, entry, vector)
+            loaded += taken is not None
+            if taken == "foreign":
+                on_foreign(entry.id)
         on_progress(loaded)
         if perf_counter() - since > AT_ONCE_S:
             gc.freeze()
             await asyncio.sleep(0)
             since = perf_counter()
+    drop(documents, entries, missing)
     return loaded
+
+
+def take_in(
+    documents: BufferedDocuments,
+    entries: Entries,
+    fingerprint: str,
+    lifetime: Callable[[Entry], float],
+    now: float,
+    entry: Entry,
+    vector: Vector | None,
+) -> Literal["ours", "foreign"] | None:
+    """One that is stored. None when it is known, older than another answer to the same call, or expired.
+
+    If it is expired, and where there is no room, documents are deleted. An entry whose vector comes from
+    another embedder than `fingerprint` is found by its exact digest only.
+    """
+    same = entries.by_exact(entry.exact)
+    if entries.get(entry.id) or (same is not None and same.created >= entry.created):
+        return None
+    if now - entry.created > lifetime(entry):
+        documents.forget([entry.id])
+        return None
+    ours = vector is not None and entry.fingerprint == fingerprint and len(vector) == entries.dimensions
+    left = entries.add(entry, vector if ours else None, now)
+    documents.forget([gone.id for gone in left])
+    return "ours" if ours or vector is None else "foreign"
+
+
+def drop(documents: BufferedDocuments, entries: Entries, ids: Collection[str]) -> None:
+    """What others have deleted."""
+    for id in ids:
+        entries.remove(id)
+    documents.hide(ids)

@@ -67,9 +67,10 @@ class Wanted:
 
 
 async def delete_entry(app: App, id: str) -> Json:
+    found = {id: known_entry(app, id)}
     app.cache.shut_out()
-    await _hide_all(app, {id: known_entry(app, id)})
-    return await _settled(app, 1)
+    await _hide_all(app, found)
+    return await _settled(app, 1, await _tell_others(app))
 
 
 async def purge(app: App, order: PurgeOrder) -> Json:
@@ -86,9 +87,10 @@ async def purge(app: App, order: PurgeOrder) -> Json:
     app.ledger.forget(wanted.report)
     found = await _in_memory(app, wanted)
     await _hide_all(app, found)
+    untold = await _tell_others(app)
     found |= await _in_store(app, wanted)
     await _hide_all(app, found)
-    return {**_told(found), "dry_run": False, **await _settled(app, len(found))}
+    return {**_told(found), "dry_run": False, **await _settled(app, len(found), untold)}
 
 
 def _told(found: dict[str, Entry]) -> Json:
@@ -110,8 +112,10 @@ async def _in_memory(app: App, wanted: Wanted) -> dict[str, Entry]:
 
 
 async def _in_store(app: App, wanted: Wanted) -> dict[str, Entry]:
-    """What memory does not know yet. Raises `Unavailable` for what cannot be had or compared now."""
-    if app.progress.done and not (wanted.vector is not None and app.progress.to_embed):
+    """What memory does not know yet, or only another replica. Raises `Unavailable` for what cannot be had or
+    compared now."""
+    whole = app.progress.done and app.replication is None
+    if whole and not (wanted.vector is not None and app.progress.to_embed):
         return {}
     found, current, breath = dict[str, Entry](), app.cache.embedder.fingerprint, walk.Breath()
     try:
@@ -144,15 +148,30 @@ async def _hide_all(app: App, found: dict[str, Entry]) -> None:
     app.ledger.forget(lambda report: report.entry_id in gone)
 
 
-async def _settled(app: App, purged: int) -> Json:
-    """Raises `Unavailable` when the store cannot say now that all of it is gone for ever."""
+async def _tell_others(app: App) -> str:
+    """Before the store is looked through: then the other replicas add nothing to it any more that began
+    before. Why that cannot be said, or ""."""
+    try:
+        if app.replication is not None:
+            await app.replication.begin_purge()
+    except StorageError as error:
+        return str(error)
+    return ""
+
+
+async def _settled(app: App, purged: int, untold: str) -> Json:
+    """Raises `Unavailable` when nobody can say now that all of it is gone for ever, from every replica."""
     try:
         async with asyncio.timeout(DURABLE_S):
             await app.cache.documents.settle_deletions()
+            if app.replication is not None:
+                await app.replication.end_purge()
+        if untold:
+            raise StorageError(untold)
     except (StorageError, TimeoutError) as error:
         why = str(error) or f"the document store did not delete everything within {DURABLE_S:g} s"
         raise Unavailable(
-            f"{purged} entries are hidden from every caller but not yet deleted from the document store"
+            f"{purged} entries are hidden from the callers of this proxy but not yet gone for ever everywhere"
             f" ({why}); a restart may bring them back: purge again until this succeeds"
         ) from error
     return {"purged": purged, "durable": True}

@@ -36,6 +36,7 @@ async def readyz(app: App) -> Json:
         },
         "embedder": {"fingerprint": app.cache.embedder.fingerprint, **app.cache.embedder.stats()},
         "documents": documents,
+        "replication": app.replication.stats() if app.replication else None,
         "categories": {"version": app.cache.rules.book.version, "reload_error": app.reload_error},
         "degraded": _degraded(app, documents),
     }
@@ -50,6 +51,8 @@ def _degraded(app: App, documents: Json) -> list[str]:
         f"index: {app.progress.to_embed} entries of another embedding model are embedded anew, until then"
         " exact hits only": bool(app.progress.to_embed),
         "documents: the store fails, stored answers are misses": documents["breaker"] == "open",
+        "replication: no contact with the other replicas, this one works alone": app.replication is not None
+        and not app.replication.current,
         "embedder: no worker is alive, exact hits only": embedder.get("workers", 1) == 0,
         f"categories: {'; '.join(app.reload_error.splitlines())}": bool(app.reload_error),
         f"classifier: {app.cache.rules.classifier.note}": bool(app.cache.rules.classifier.note),

@@ -1,0 +1,22 @@
+"""A client of a Redis server."""
+
+from __future__ import annotations
+
+import redis
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
+
+
+def connect(url: str, deadline: float, tries_again: int) -> Redis:
+    """Connects when it is used. Each command ends within `deadline` seconds and is tried again on a new
+    connection so many times. Raises ValueError for what is no Redis URL."""
+    return Redis.from_url(
+        url,
+        socket_connect_timeout=deadline,
+        socket_timeout=deadline,
+        retry=Retry(NoBackoff(), tries_again),
+        # Else each connection looks for its version on the disk.
+        driver_info=DriverInfo(lib_version=redis.__version__),
+    )

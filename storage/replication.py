@@ -1,0 +1,501 @@
+"""Several proxies on one document store: each tells the others what it stored and deleted.
+
+The document store is the truth; what goes through Redis are ids. A stream of changes is read by every replica
+in order:
+
+    stored   ids of documents that are in the store now: the others load them from there into their index
+    gone     ids of documents that are out of the store now: the others let go of them
+    purge    a purge begins: calls that are under way are not stored, nor is what is not written yet
+    reload   somebody else has written to the store: compare with all of it
+
+Each purge changes the epoch. What was stored in an earlier epoch is refused when it is announced, and given
+up: a replica that was away, stopped or cut off, brings nothing past a purge.
+
+Keys, all with one hash tag, so that a cluster has them in one slot:
+
+    {nearhit}:changes          the stream, trimmed
+    {nearhit}:epoch            changed by every purge
+    {nearhit}:replicas         names of replicas
+    {nearhit}:replica:NAME     the last change that it has applied; expires when it is not heard of
+    {nearhit}:lease:DIGEST     name of the replica that asks the upstream this question; expires
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import islice
+from random import random
+from secrets import token_hex
+from time import monotonic
+from typing import Any, Literal, cast
+
+from redis.exceptions import RedisError
+
+from storage.base import Entry, StorageError, Vector
+from storage.buffered import BufferedDocuments
+from storage.entries import Entries
+from storage.redis_client import connect
+from storage.within import first_line
+
+log = logging.getLogger(__name__)
+
+TAG = "{nearhit}"
+STREAM, EPOCH, NAMES, REPLICA, LEASE = (
+    f"{TAG}:{name}" for name in ("changes", "epoch", "replicas", "replica:", "lease:")
+)
+CHANGES = 20_000
+"""Kept in the stream, about; who was away for longer compares with the whole store."""
+AT_ONCE = 128
+"""Ids in one change, and documents loaded at a time."""
+SLICE_S = 0.002
+"""Of the loop's time for taking in documents, before others run."""
+WAITING = 100_000
+"""Changes that wait for Redis; beyond them the others reload, and what they do not know is given up."""
+
+BLOCK_MS = 250
+ANSWER_S = 2.0
+"""For Redis to answer a command."""
+CURRENT_S = 2.0
+"""Since Redis last told all that it knew, after which memory is no longer believed."""
+HEARD_MS = 5_000
+"""Since a replica was last heard of, after which nobody waits for it. Longer than `CURRENT_S`: by then it
+does not believe its memory any more."""
+CONFIRM_S = 10.0
+"""For all others to have applied a purge."""
+PATIENCE_S = 2.0
+"""For Redis at start."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
+"""Seconds between attempts to reach Redis."""
+
+LEASE_MS = 1_500
+"""Renewed while the call is under way: when its replica dies, the others wait no longer than this."""
+ASK_S = 0.25
+"""For Redis to answer for a lease, while a caller waits."""
+LOOK_S = 0.1
+"""Between two attempts to get a lease that somebody else holds."""
+
+_ANNOUNCE = """
+local epoch = redis.call('GET', KEYS[2])
+if not epoch then return redis.error_reply('TRYAGAIN no epoch yet') end
+if ARGV[3] == 'stored' and epoch ~= ARGV[2] then return false end
+return redis.call(
+  'XADD', KEYS[1], 'MAXLEN', '~', ARGV[5], '*', 'kind', ARGV[3], 'by', ARGV[1], 'ids', ARGV[4]
+)
+"""
+_IF_MINE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call({}) end return 0"
+_RENEW = _IF_MINE.format("'PEXPIRE', KEYS[1], ARGV[2]")
+_RELEASE = _IF_MINE.format("'DEL', KEYS[1]")
+
+Kind = Literal["stored", "gone", "reload"]
+Asked = Literal["mine", "told", "alone"]
+
+
+class Replication:
+    """Made inside a running loop; `listen` and `announce` are to run for as long as the proxy does.
+
+    `lease_s`: longest wait for another replica's answer to the same question; None: nobody waits.
+    """
+
+    def __init__(
+        self, url: str, documents: BufferedDocuments, entries: Entries, lease_s: float | None,
+        changes: int = CHANGES, name: str | None = None,
+    ) -> None:  # fmt: skip
+        """Raises ValueError for what is no Redis URL."""
+        self.name = name or token_hex(6)
+        self.take_in: Callable[[Entry, Vector | None], object] = lambda entry, vector: None
+        """A document that another replica has stored."""
+        self.drop: Callable[[Sequence[str]], None] = lambda ids: None
+        """Another replica has deleted these."""
+        self.purging: Callable[[], None] = lambda: None
+        """Another replica has begun a purge."""
+        self.give_up: Callable[[list[str]], None] = lambda ids: None
+        """Of our own: out of memory and out of the store."""
+        self.reload: Callable[[], Awaitable[None]] = _nothing
+        """Makes memory what the store is."""
+        self._client = connect(url, ANSWER_S, tries_again=0)
+        self._documents = documents
+        self._entries = entries
+        self._lease_s = lease_s
+        self._changes = changes
+        self._epoch = self.name
+        self._run_id = ""
+        self._cursor = ""
+        """The last change that was applied; "" before the first contact."""
+        self._told_at = float("-inf")
+        self._connected = asyncio.Event()
+        self._late = False
+        """The index began to load before there was contact."""
+        self._outbox: dict[str, tuple[Kind, str]] = {}
+        """By id: what is to be announced, and the epoch in which it was done."""
+        self._work = asyncio.Event()
+        self._last_announced = "0-0"
+        self._awaited: defaultdict[bytes, set[asyncio.Event]] = defaultdict(set)
+        self._asking: dict[bytes, asyncio.Future[None]] = {}
+        self._counts = dict.fromkeys(_COUNTED, 0)
+        documents.on_saved = lambda ids: self._put("stored", ids)
+        documents.on_deleted = lambda ids: self._put("gone", ids)
+        documents.current = lambda: self.current
+
+    @property
+    def current(self) -> bool:
+        """Whether whatever another replica has purged is known here."""
+        return monotonic() - self._told_at < CURRENT_S
+
+    def stats(self) -> dict[str, Any]:
+        told = self._told_at
+        return {
+            "name": self.name,
+            "connected": self._connected.is_set(),
+            "current": self.current,
+            "behind_s": monotonic() - told if told > 0 else None,
+            "waiting": len(self._outbox),
+            **self._counts,
+        }
+
+    async def joined(self) -> None:
+        """Before the index is loaded: whatever changes from now on will be told. Returns in any case, after
+        `PATIENCE_S` at the latest; then all is compared with the store at the first contact."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                await self._connected.wait()
+        self._late = not self._cursor
+
+    async def close(self) -> None:
+        """Tells what is left to tell, if Redis listens."""
+        with suppress(StorageError):
+            async with self._in_time():
+                while self._connected.is_set() and self._outbox:
+                    await self._announce_some()
+                await self._client.delete(REPLICA + self.name)
+        with suppress(StorageError):
+            async with self._in_time():
+                await self._client.aclose()
+
+    # What the others did
+
+    async def listen(self) -> None:
+        """For ever: applies what the others tell, and reaches for Redis when it is away."""
+        pause, away = FIRST_PAUSE, False
+        while True:
+            try:
+                await self._meet()
+                if away:
+                    log.info("replication: in contact again")
+                pause, away = FIRST_PAUSE, False
+                while True:
+                    await self._hear()
+            except StorageError as error:
+                if not away:
+                    log.warning("this replica works alone until there is contact again: %s", error)
+            except Exception:
+                log.exception("replication failed in a way that it should not")
+            away = True
+            self._connected.clear()
+            self._told_at = float("-inf")
+            self._counts["failures"] += 1
+            await asyncio.sleep(pause * (0.5 + random() / 2))
+            pause = min(LONGEST_PAUSE, 2 * pause)
+
+    async def _meet(self) -> None:
+        async with self._in_time():
+            info = await self._client.info("server")
+            async with self._client.pipeline(transaction=True) as pipeline:
+                pipeline.set(EPOCH, self._epoch, nx=True)
+                pipeline.get(EPOCH)
+                pipeline.xrange(STREAM, count=1)
+                pipeline.xrevrange(STREAM, count=1)
+                _, epoch, first, last = await pipeline.execute()
+        run_id, tail = str(info["run_id"]), last[0][0].decode() if last else "0-0"
+        known = bool(self._cursor) and run_id == self._run_id
+        if not known or not _follows(self._cursor, first, tail):
+            await self._start_over(epoch.decode(), tail)
+        self._run_id = run_id
+        self._connected.set()
+        self._work.set()
+
+    async def _start_over(self, epoch: str, tail: str) -> None:
+        """From the end of the stream, after the whole store where something may have been missed."""
+        if epoch != self._epoch:
+            self._enter(epoch)
+        if self._cursor or self._late:
+            self._counts["reloads"] += 1
+            await self.reload()
+        self._cursor = tail
+
+    async def _hear(self) -> None:
+        asked = monotonic()
+        async with self._in_time():
+            async with self._client.pipeline(transaction=False) as pipeline:
+                pipeline.set(REPLICA + self.name, self._cursor, px=HEARD_MS)
+                pipeline.sadd(NAMES, self.name)
+                await pipeline.execute()
+            told = await self._client.xread({STREAM: self._cursor}, count=AT_ONCE, block=BLOCK_MS)
+        if told:
+            await self._apply(cast(Any, told)[0][1])
+        if not told or len(cast(Any, told)[0][1]) < AT_ONCE:
+            self._told_at = asked
+
+    async def _apply(self, changes: Sequence[tuple[bytes, dict[bytes, bytes]]]) -> None:
+        """May be done again with the same ones when it fails half way."""
+        wanted, reloads = dict[str, None](), False
+        for _, change in changes:
+            kind, ours = change[b"kind"].decode(), change[b"by"].decode() == self.name
+            ids = [id for id in change[b"ids"].decode().split(",") if id]
+            match kind:
+                case "purge":
+                    self._epoch = ids[0]
+                    if not ours:
+                        self._enter(ids[0])
+                case "reload":
+                    reloads = reloads or not ours
+                case "stored":
+                    self._note(ids) if ours else wanted.update(dict.fromkeys(ids))
+                case "gone" if not ours:
+                    wanted = {id: None for id in wanted if id not in ids}
+                    self.drop(ids)
+        await self._load(list(wanted))
+        if reloads:
+            self._counts["reloads"] += 1
+            await self.reload()
+        self._cursor = changes[-1][0].decode()
+        self._counts["applied"] += len(changes)
+
+    def _enter(self, epoch: str) -> None:
+        """Somebody purges: what is on its way here may be part of it."""
+        self._epoch = epoch
+        self.purging()
+        self.give_up(self._documents.unwritten())
+
+    async def _load(self, ids: Sequence[str]) -> None:
+        since = monotonic()
+        for start in range(0, len(ids), AT_ONCE):
+            for entry, vector in await self._documents.entries(ids[start : start + AT_ONCE]):
+                self.take_in(entry, vector)
+                self._wake(entry.exact)
+                if monotonic() - since > SLICE_S:
+                    await asyncio.sleep(0)
+                    since = monotonic()
+
+    def _note(self, ids: Sequence[str]) -> None:
+        """The others have been told of these entries of ours."""
+        for id in ids:
+            if (entry := self._entries.get(id)) is not None:
+                self._wake(entry.exact)
+
+    # What we did
+
+    def _put(self, kind: Kind, ids: Sequence[str]) -> None:
+        for id in ids:
+            self._outbox.pop(id, None)  # a later change takes its place at the end
+            self._outbox[id] = kind, self._epoch
+        while len(self._outbox) > WAITING:
+            id, (dropped, _) = next(iter(self._outbox.items()))
+            del self._outbox[id]
+            if dropped == "stored":
+                self.give_up([id])
+            elif dropped == "gone":
+                self.tell_to_reload()
+        self._work.set()
+
+    def tell_to_reload(self) -> None:
+        """Somebody else has written to the store: `nearhit import`, for one."""
+        self._outbox.pop("", None)
+        self._outbox[""] = "reload", self._epoch
+        self._work.set()
+
+    async def announce(self) -> None:
+        """For ever: tells the others, while there is contact."""
+        while True:
+            await self._work.wait()
+            await self._connected.wait()
+            try:
+                if not await self._announce_some():
+                    self._work.clear()
+            except StorageError:
+                self._counts["failures"] += 1
+                await asyncio.sleep(FIRST_PAUSE)
+
+    async def _announce_some(self) -> bool:
+        """Changes of one kind and epoch that follow each other; False when there are none."""
+        if not self._outbox:
+            return False
+        kind, epoch = what = next(iter(self._outbox.values()))
+        ids = []
+        for id, change in islice(self._outbox.items(), AT_ONCE):
+            if change != what:
+                break
+            ids.append(id)
+        async with self._in_time():
+            told = cast(
+                bytes | None,
+                await self._client.eval(
+                    _ANNOUNCE, 2, STREAM, EPOCH, self.name, epoch, kind, ",".join(ids), str(self._changes)
+                ),
+            )
+        for id in ids:
+            if self._outbox.get(id) == what:
+                del self._outbox[id]
+        if told is None:
+            self._counts["given_up"] += len(ids)
+            self.give_up(ids)
+        else:
+            self._counts["announced"] += 1
+            self._last_announced = told.decode()
+        return True
+
+    # Purging
+
+    async def begin_purge(self) -> None:
+        """When it returns, every replica that is heard of stores nothing any more that began before. Raises
+        StorageError."""
+        epoch = token_hex(8)
+        fields: Any = {"kind": "purge", "by": self.name, "ids": epoch}
+        async with self._in_time(), self._client.pipeline(transaction=True) as pipeline:
+            pipeline.set(EPOCH, epoch)
+            pipeline.xadd(STREAM, fields, maxlen=self._changes, approximate=True)
+            _, told = await pipeline.execute()
+        await self._applied(told.decode())
+
+    async def end_purge(self) -> None:
+        """When it returns, what was deleted here is gone from every replica. Raises StorageError."""
+        gone = [id for id, (kind, _) in self._outbox.items() if kind == "gone"]
+        until = monotonic() + CONFIRM_S
+        while any(id in self._outbox for id in gone):
+            if monotonic() > until:
+                raise StorageError("replication: the other replicas could not be told")
+            await asyncio.sleep(0.005)
+        await self._applied(self._last_announced)
+
+    async def _applied(self, change: str) -> None:
+        """By every other replica that is heard of. Those that are not do not believe their memory any more:
+        they look into the store, and catch up before they do otherwise."""
+        until = monotonic() + CONFIRM_S
+        while behind := await self._behind(change):
+            if monotonic() > until:
+                raise StorageError(f"replication: {behind} other replicas have not confirmed")
+            await asyncio.sleep(0.01)
+
+    async def _behind(self, change: str) -> int:
+        async with self._in_time():
+            names = cast(set[bytes], await self._client.smembers(NAMES)) - {self.name.encode()}
+            if not names:
+                return 0
+            others = [name.decode() for name in names]
+            places = cast(list[bytes | None], await self._client.mget([REPLICA + name for name in others]))
+            if silent := [name for name, place in zip(others, places, strict=True) if place is None]:
+                await self._client.srem(NAMES, *silent)
+        return sum([place is not None and _key(place.decode()) < _key(change) for place in places])
+
+    # One question goes up once
+
+    async def ask(self, digest: bytes) -> Asked:
+        """Before a call goes up. `mine`: it is for this replica, and `hold` is to follow; `told`: look again,
+        somebody else may have the answer by now; `alone`: nobody knows, or it takes too long."""
+        if self._lease_s is None or not self.current:
+            return "alone"
+        if (asking := self._asking.get(digest)) is not None:
+            await asyncio.wait([asking], timeout=self._lease_s)
+            return "told"
+        asking = self._asking[digest] = asyncio.get_running_loop().create_future()
+        try:
+            return await self._ask(digest, monotonic() + self._lease_s)
+        finally:
+            del self._asking[digest]
+            asking.set_result(None)
+
+    async def _ask(self, digest: bytes, until: float) -> Asked:
+        with self._awaiting(digest) as arrived:
+            waits = False
+            while not await self._lease(digest):
+                self._counts["waited"] += not waits
+                waits = True
+                if not self.current or monotonic() > until:
+                    return "alone"
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_S):
+                        await arrived.wait()
+                if arrived.is_set():
+                    self._counts["shared"] += 1
+                    return "told"
+        return "mine"
+
+    async def _lease(self, digest: bytes) -> bool:
+        """True also when Redis does not say: then the call is not held up."""
+        try:
+            async with self._in_time(ASK_S):
+                return bool(await self._client.set(_lease(digest), self.name, nx=True, px=LEASE_MS))
+        except StorageError:
+            self._told_at = float("-inf")
+            return True
+
+    async def hold(self, digest: bytes, call: asyncio.Future[Any], id: str) -> None:
+        """Keeps what `ask` said was ours until the call is over and the others know of its entry, if any."""
+        with self._awaiting(digest) as told, suppress(TimeoutError, StorageError):
+            while not call.done():
+                await asyncio.wait([call], timeout=LEASE_MS / 3000)
+                await self._of_ours(_RENEW, digest, str(LEASE_MS))
+            if self._entries.get(id) is not None:
+                async with asyncio.timeout(LEASE_MS / 1000):
+                    await told.wait()
+        await self.release(digest)
+
+    async def release(self, digest: bytes) -> None:
+        with suppress(StorageError):
+            await self._of_ours(_RELEASE, digest)
+
+    async def _of_ours(self, script: str, digest: bytes, *arguments: str) -> None:
+        async with self._in_time():
+            await self._client.eval(script, 1, _lease(digest), self.name, *arguments)
+
+    @contextmanager
+    def _awaiting(self, digest: bytes) -> Iterator[asyncio.Event]:
+        """Set when an answer to this question is known to all."""
+        arrived = asyncio.Event()
+        self._awaited[digest].add(arrived)
+        try:
+            yield arrived
+        finally:
+            self._awaited[digest].discard(arrived)
+            if not self._awaited[digest]:
+                del self._awaited[digest]
+
+    def _wake(self, digest: bytes) -> None:
+        for arrived in self._awaited.get(digest, ()):
+            arrived.set()
+
+    @asynccontextmanager
+    async def _in_time(self, seconds: float = ANSWER_S) -> AsyncIterator[None]:
+        """Whatever Redis does becomes a StorageError."""
+        try:
+            async with asyncio.timeout(seconds):
+                yield
+        except TimeoutError as error:
+            raise StorageError(f"replication: Redis did not answer in {seconds:g} s") from error
+        except (RedisError, OSError) as error:  # redis-py names host and port, not the URL
+            raise StorageError(f"replication: {first_line(error)}") from error
+
+
+_COUNTED = ("announced", "applied", "reloads", "given_up", "failures", "waited", "shared")
+
+
+def _follows(cursor: str, first: Any, tail: str) -> bool:
+    """Whether nothing after `cursor` is missing from the stream."""
+    oldest = _key(first[0][0].decode()) if first else (0, 0)
+    return oldest <= _key(cursor) <= _key(tail)
+
+
+def _key(id: str) -> tuple[int, int]:
+    milliseconds, _, number = id.partition("-")
+    return int(milliseconds), int(number or 0)
+
+
+def _lease(digest: bytes) -> str:
+    return LEASE + digest.hex()
+
+
+async def _nothing() -> None:
+    return None
