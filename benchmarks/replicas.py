@@ -208,7 +208,7 @@ async def outage(cluster: Cluster, redis: Any, calls: int, restarts: int = 2, aw
         while found.calls < calls or not over.is_set():
             found.calls += 1
             started = monotonic()
-            asked = question(random.randrange(QUESTIONS)) + f" in chapter {random.randrange(20)}"
+            asked = question(1_000 + random.randrange(20 * QUESTIONS))
             try:
                 status, _, body = await random.choice(cluster.replicas).ask(asked)
                 found.failed += status != 200 or number_of(body, asked) is None
@@ -321,7 +321,7 @@ async def measure(documents: str, entries: int, seconds: float, seed: int) -> di
     sys.path.append(str(ROOT / "tests"))
     from redis_server import RedisServer
 
-    store: Any = _Postgres() if documents == "postgres" else RedisServer()
+    store: Any = Postgres() if documents == "postgres" else RedisServer()
     with RedisServer() as redis, store, tempfile.TemporaryDirectory() as folder:
         async with cluster(Path(folder), store.url, redis.url) as replicas:
             waits = sorted(await visible(replicas.replicas, entries))
@@ -341,10 +341,10 @@ async def measure(documents: str, entries: int, seconds: float, seed: int) -> di
     }
 
 
-class _Postgres:
+class Postgres:
     """A server of its own; `url` as `documents.url` wants it."""
 
-    def __enter__(self) -> _Postgres:
+    def __enter__(self) -> Postgres:
         import pgserver
 
         self._folder = tempfile.TemporaryDirectory(prefix="nearhit-postgres-", ignore_cleanup_errors=True)

@@ -180,13 +180,13 @@ class Replication:
     async def listen(self) -> None:
         """For ever: applies what the others tell, and reaches for Redis when it is away."""
         pause, away = FIRST_PAUSE, False
-        while True:
+        while not _cancelled():
             try:
                 await self._meet()
                 if away:
                     log.info("replication: in contact again")
                 pause, away = FIRST_PAUSE, False
-                while True:
+                while not _cancelled():
                     await self._hear()
             except StorageError as error:
                 if not away:
@@ -201,6 +201,7 @@ class Replication:
             pause = min(LONGEST_PAUSE, 2 * pause)
 
     async def _meet(self) -> None:
+        asked = monotonic()
         async with self._in_time():
             info = await self._client.info("server")
             async with self._client.pipeline(transaction=True) as pipeline:
@@ -213,6 +214,8 @@ class Replication:
         known = bool(self._cursor) and run_id == self._run_id
         if not known or not _follows(self._cursor, first, tail):
             await self._start_over(epoch.decode(), tail)
+        if self._cursor == tail:
+            self._told_at = asked
         self._run_id = run_id
         self._connected.set()
         self._work.set()
@@ -309,7 +312,7 @@ class Replication:
 
     async def announce(self) -> None:
         """For ever: tells the others, while there is contact."""
-        while True:
+        while not _cancelled():
             await self._work.wait()
             await self._connected.wait()
             try:
@@ -495,6 +498,12 @@ def _key(id: str) -> tuple[int, int]:
 
 def _lease(digest: bytes) -> str:
     return LEASE + digest.hex()
+
+
+def _cancelled() -> bool:
+    """A cancellation that comes while the driver looks at its connection is lost on the way."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 async def _nothing() -> None:
