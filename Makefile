@@ -22,7 +22,7 @@ IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON = $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(IS_NEW_ENOUGH)' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: run test check bench bench-encoder bench-search bench-storage bench-kill bench-overload eval lock clean
+.PHONY: run test check bench bench-encoder bench-search bench-storage bench-kill bench-replicas bench-overload eval lock clean
 
 run: $(RUN)
 	@exec $(BIN)/nearhit serve $(ARGS)
@@ -48,6 +48,9 @@ bench-storage: $(RUN)
 
 bench-kill: $(RUN)
 	@$(BIN)/python -m benchmarks.kills $(ARGS)
+
+bench-replicas: $(DEV)
+	@$(BIN)/python -m benchmarks.replicas $(ARGS)
 
 bench-overload: $(RUN)
 	@$(BIN)/python -m benchmarks.overload $(ARGS)

@@ -425,14 +425,6 @@ class Settings(_Section):
     log: Log = Log()
     tracing: Tracing = Tracing()
 
-    @model_validator(mode="after")
-    def _replicas_share_documents(self) -> Settings:
-        if self.replication.url and not self.documents.url.startswith(_SHARED_STORES):
-            raise ValueError(
-                "replication.url needs a documents.url that all replicas share: postgresql+asyncpg or redis"
-            )
-        return self
-
     @model_validator(mode="before")
     @classmethod
     def _empty_sections(cls, data: Any) -> Any:
@@ -481,7 +473,10 @@ def load_settings(config: Path | None, environ: Mapping[str, str], overrides: Ma
 
 
 def _misfits(settings: Settings) -> Iterator[tuple[Keys, str]]:
-    """What is wrong between several upstreams, and where."""
+    """What is wrong between several settings, and where."""
+    if settings.replication.url and not settings.documents.url.startswith(_SHARED_STORES):
+        message = "replication.url: replicas share their documents; set documents.url to PostgreSQL or Redis"
+        yield ("replication", "url"), message
     names = [each.name for each in settings.upstreams]
     if names and settings.upstream.url is not None:
         yield ("upstream", "url"), "upstream.url: stands beside upstreams; move it there as one of them"

@@ -163,8 +163,13 @@ def test_a_url_that_ends_in_v1_is_told_why_not():
     assert "/v1" in complaints("upstream: {url: 'https://api.openai.com/v1'}")[0]
 
 
-def test_replication_says_that_it_is_not_built():
-    assert "not built yet" in complaints("replication: {url: 'redis://a'}")[0]
+def test_replication_needs_a_redis_and_documents_that_replicas_share():
+    assert "redis://" in complaints("replication: {url: 'https://a'}")[0]
+    assert "documents.url" in complaints("replication: {url: 'redis://a'}")[0]
+    settings = from_text("replication: {url: 'redis://a', lease: off}\ndocuments: {url: 'redis://b'}")
+    assert settings.replication.url == "redis://a"
+    assert settings.replication.lease == "off"
+    assert from_text("replication: {lease: 2s}").replication.lease == 2.0
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "example.com"])

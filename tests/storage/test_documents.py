@@ -81,6 +81,16 @@ async def test_scan_gives_back_every_field_newest_first(store: Documents) -> Non
     assert found["bare"][1] is None
 
 
+async def test_entries_gives_what_a_scan_gives(store: Documents) -> None:
+    await store.save([make_document(str(number)) for number in range(5)])
+    scanned = await everything(store)
+    found = {entry.id: (entry, vector) for entry, vector in await store.entries(["1", "3", "unknown"])}
+    assert found.keys() == {"1", "3"}
+    for id, (entry, vector) in found.items():
+        assert asdict(entry) == asdict(scanned[id][0])
+        np.testing.assert_array_equal(vector, scanned[id][1])
+
+
 async def test_scan_goes_through_many_batches(store: Documents) -> None:
     ids = [f"id-{number}" for number in range(2 * SCAN_BATCH + 5)]
     await store.save([make_document(id) for id in ids])
