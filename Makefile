@@ -3,6 +3,7 @@
 # make bench    the benchmarks                    make lock    resolve the dependencies anew
 # make bench-overload   with and without adaptation, at an upstream that is too small
 # make eval     hits and wrong ones on labelled questions (NEARHIT_DATA), into docs/evaluation.md
+# make newcomer   follows README in an empty clone
 # make clean    removes .venv, data and whatever else these made
 #
 # ARGS is handed on: make test ARGS="-k settings", make run ARGS="--listen-port 9000"
@@ -22,7 +23,7 @@ IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON = $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(IS_NEW_ENOUGH)' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: run test check bench bench-encoder bench-search bench-storage bench-kill bench-replicas bench-overload eval lock clean
+.PHONY: run test check bench bench-encoder bench-search bench-storage bench-kill bench-replicas bench-overload eval newcomer lock clean
 
 run: $(RUN)
 	@exec $(BIN)/nearhit serve $(ARGS)
@@ -60,6 +61,9 @@ bench-search: $(RUN)
 
 eval: $(RUN)
 	@$(BIN)/python -m benchmarks.evaluation $(ARGS)
+
+newcomer:
+	@$(PYTHON) tools/newcomer.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) data build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

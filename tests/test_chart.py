@@ -186,7 +186,6 @@ def test_nearhit_takes_the_settings_that_the_pod_is_given(
     environ |= of_kind(documents, "Secret")["stringData"]
     known = {"NEARHIT_" + "__".join(name).upper() for name, _ in settings_fields()} | {"NEARHIT_CONFIG"}
     assert environ.keys() <= known
-    environ.pop("NEARHIT_REPLICATION__URL", None)  # refused as long as there is no replication
     files = {name: text for each in documents if each["kind"] == "ConfigMap"
              for name, text in (each["data"] or {}).items()}  # fmt: skip
     for name, text in files.items():
