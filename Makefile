@@ -23,7 +23,7 @@ IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON = $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(IS_NEW_ENOUGH)' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: run test check bench bench-encoder bench-search bench-storage bench-kill bench-replicas bench-overload eval newcomer lock clean
+.PHONY: run test check bench bench-encoder bench-search bench-storage bench-million bench-remote bench-kill bench-replicas bench-overload eval newcomer lock clean
 
 run: $(RUN)
 	@exec $(BIN)/nearhit serve $(ARGS)
@@ -46,6 +46,12 @@ bench-encoder: $(RUN)
 
 bench-storage: $(RUN)
 	@$(BIN)/python -m benchmarks.storage $(ARGS)
+
+bench-million: $(RUN)
+	@$(BIN)/python -m benchmarks.million $(ARGS)
+
+bench-remote: $(DEV)
+	@$(BIN)/python -m benchmarks.remote $(ARGS)
 
 bench-kill: $(RUN)
 	@$(BIN)/python -m benchmarks.kills $(ARGS)

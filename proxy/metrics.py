@@ -163,7 +163,11 @@ class State(Collector):
             sizes.add_metric([name], used["bytes"])
         yield from (entries, sizes)
         yield _gauge("nearhit_capacity_entries", "Most entries in memory", usage["capacity"])
-        yield _gauge("nearhit_partitions", "Partitions with vectors", len(app.cache.entries.partitions))
+        partitions = app.cache.entries.partitions
+        yield _gauge("nearhit_partitions", "Partitions with vectors", len(partitions))
+        yield _gauge("nearhit_index_bytes", "Vectors and what finds them", partitions.nbytes)
+        if partitions.recall is not None:
+            yield _gauge("nearhit_index_recall", "Of the graph that was judged last", partitions.recall)
         yield _gauge("nearhit_in_flight", "Calls being answered", app.data_plane.in_flight)
         yield _gauge("nearhit_in_flight_limit", "Most calls at once", app.settings.limits.in_flight)
         yield CounterMetricFamily(

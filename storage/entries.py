@@ -5,14 +5,16 @@ Everything here is synchronous and owned by one thread, the event loop's; no met
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from random import Random
+from sys import intern
 from typing import TypedDict
 
 from storage.base import Entry, Vector
 from storage.partitions import Partitions
+from storage.spread import Spread
 
 SAMPLE = 64
 """Entries compared to find one to evict."""
@@ -90,7 +92,7 @@ class Entries:
         self._guaranteed = guaranteed
         self._over = over
         self._random = random
-        self._next_key = self._cursor = self._bytes = 0
+        self._cursor = self._bytes = 0
         self.clear()
 
     def __len__(self) -> int:
@@ -107,7 +109,7 @@ class Entries:
     def nearest(self, partition: bytes, vector: Vector, count: int) -> list[tuple[float, Entry]]:
         """At most `count` (cosine, entry) of the partition, best first."""
         found = self.partitions.nearest(partition, vector, count)
-        return [(cosine, self._by_key[key].entry) for cosine, key in found]
+        return [(cosine, held.entry) for cosine, key in found if (held := self._by_key[key])]
 
     def add(self, entry: Entry, vector: Vector | None, now: float) -> list[Entry]:
         """The entries that left: evicted ones, the one whose exact digest this has, and `entry` itself when
@@ -143,8 +145,9 @@ class Entries:
         entry.hits += 1
         entry.last_hit = now
 
-    def ids(self) -> list[str]:
-        return list(self._by_id)
+    def ids(self) -> Iterator[str]:
+        """May be walked through while entries come and go; which of those are met is open."""
+        return iter(self._by_id)
 
     def select(self, predicate: Callable[[Entry], bool]) -> list[Entry]:
         """Looks at every entry: for the admin plane, not for the path of a call."""
@@ -232,6 +235,7 @@ class Entries:
 
     def _put(self, held: _Held, vector: Vector | None) -> None:
         entry = held.entry
+        share_strings(entry)
         if vector is not None:
             self._index(held, vector)
         share = self._shares.setdefault(entry.category, _Share([]))
@@ -243,15 +247,19 @@ class Entries:
         self._bytes += held.bytes
 
     def _index(self, held: _Held, vector: Vector) -> None:
-        held.key = self._next_key
-        self._next_key += 1
-        self._by_key[held.key] = held
+        if self._free:
+            held.key = self._free.pop()
+            self._by_key[held.key] = held
+        else:
+            held.key = len(self._by_key)
+            self._by_key.append(held)
         self.partitions.add(held.entry.partition, held.key, vector)
 
     def _drop(self, held: _Held) -> Entry:
         entry = held.entry
         if held.key is not None:
-            del self._by_key[held.key]
+            self._by_key[held.key] = None
+            self._free.append(held.key)
             self.partitions.remove(entry.partition, held.key)
         del self._by_id[entry.id], self._by_exact[entry.exact]
         self._leave_lists(held)
@@ -272,10 +280,17 @@ class Entries:
         self._cursor = min(self._cursor, len(self._turns))
 
     def clear(self) -> None:
-        self._by_id: dict[str, _Held] = {}
-        self._by_exact: dict[bytes, _Held] = {}
-        self._by_key: dict[int, _Held] = {}
+        self._by_id = Spread[str, _Held]()
+        self._by_exact = Spread[bytes, _Held]()
+        self._by_key: list[_Held | None] = []
+        self._free: list[int] = []
         self._shares: dict[str, _Share] = {}
         self._turns: list[_Held] = []
         self._cursor = self._bytes = 0
         self.partitions.clear()
+
+
+def share_strings(entry: Entry) -> None:
+    """What many entries have in common is kept once: it is 350 bytes of an entry read from a store."""
+    for name in ("fingerprint", "category", "dialect", "model", "tenant", "namespace"):
+        setattr(entry, name, intern(getattr(entry, name)))

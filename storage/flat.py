@@ -69,6 +69,12 @@ class Flat:
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def nbytes(self) -> int:
+        """Room of a full block that was never written to is not taken from the machine."""
+        rows = len(self._rows) if len(self._rows) > EXACT_ROWS else len(self._blocks[0].keys)
+        return rows * (4 * self._dimensions + self._dimensions // 8 + 8)
+
     def add(self, key: int, vector: Vector) -> None:
         row = len(self._rows)
         self._make_room(row)

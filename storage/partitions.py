@@ -1,28 +1,25 @@
 """From partition to index.
 
 Isolation is by construction: a search looks into one partition's index, there is nothing to filter. A
-partition is scanned until it is very large; then a graph of it is built, in a thread and from copies, while
-the scan goes on serving. What changes meanwhile is noted and replayed before the two change places. A graph
-whose room is used up is followed by a new one in the same way.
+partition is one scan until it is very large (`storage.segments`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 
+from storage import segments
 from storage.base import Vector
 from storage.flat import Flat
-from storage.graph import Graph, graph_available
+from storage.graph import graph_available
+from storage.segments import Segments
 
-GRAPH_AT = 65_536
-"""Vectors in one partition above which a graph costs the loop less than the scan, an insert for every search
-included: among 100,000 vectors a search takes 0.27 ms instead of 0.66, an insert 0.25 instead of 0.006."""
-COPIED_AT_ONCE = 256
-REPLAYED_AT_ONCE = 4
-"""Changes that the loop replays itself, at a third of a millisecond each."""
+log = logging.getLogger("nearhit.index")
+
 TEND_EVERY_S = 1.0
-
-Changes = list[tuple[int, Vector | None]]
+JUDGE_EVERY_S = 600.0
+"""Between two looks at how much the next graph finds. Each takes seconds of the loop, in small bites."""
 
 
 class Partitions:
@@ -30,28 +27,37 @@ class Partitions:
 
     def __init__(self, dimensions: int) -> None:
         self._dimensions = dimensions
-        self._indexes: dict[bytes, Flat | Graph] = {}
-        self._due: set[bytes] = set()
-        self._changes: dict[bytes, Changes] = {}
+        self._indexes: dict[bytes, Flat | Segments] = {}
+        self._large: dict[bytes, Segments] = {}
+        self._judged = 0
+        self.recall: float | None = None
+        """Of the graph that was judged last."""
 
     def __len__(self) -> int:
         return len(self._indexes)
+
+    @property
+    def nbytes(self) -> int:
+        """Of vectors, signs, links and keys."""
+        return sum(index.nbytes for index in self._indexes.values())
 
     def add(self, partition: bytes, key: int, vector: Vector) -> None:
         index = self._indexes.get(partition)
         if index is None:
             index = self._indexes[partition] = Flat(self._dimensions)
+        elif isinstance(index, Flat) and len(index) >= segments.SEALED_AT:
+            index = self._indexes[partition] = self._large[partition] = Segments(self._dimensions, index)
         index.add(key, vector)
-        self._note(partition, key, vector)
-        if _is_due(index):
-            self._due.add(partition)
 
     def remove(self, partition: bytes, key: int) -> None:
         index = self._indexes[partition]
         index.remove(key)
-        self._note(partition, key, None)
         if not len(index):
             del self._indexes[partition]
+            self._large.pop(partition, None)
+
+    def large(self) -> list[Segments]:
+        return list(self._large.values())
 
     def ids(self) -> list[bytes]:
         return list(self._indexes)
@@ -62,52 +68,31 @@ class Partitions:
 
     def clear(self) -> None:
         self._indexes.clear()
+        self._large.clear()
 
     async def tend(self) -> None:
         """Builds graphs where they are due, for ever: a background task of whoever owns the loop. Without
         it, or without hnswlib, every partition is scanned."""
         if not await asyncio.to_thread(graph_available):
             return
+        loop, judged = asyncio.get_running_loop(), 0.0
         while True:
             await asyncio.sleep(TEND_EVERY_S)
-            while self._due:
-                await self._build(self._due.pop())
+            for index in self.large():
+                while chosen := index.due():
+                    await index.merge(chosen)
+            if loop.time() > judged + JUDGE_EVERY_S:
+                await self._judge()
+                judged = loop.time()
 
-    def _note(self, partition: bytes, key: int, vector: Vector | None) -> None:
-        if (changes := self._changes.get(partition)) is not None:
-            changes.append((key, vector))
-
-    async def _build(self, partition: bytes) -> None:
-        old = self._indexes.get(partition)
-        if old is None or not _is_due(old):
+    async def _judge(self) -> None:
+        """Looks at one graph after the other, time after time."""
+        graphs = [(index, graph) for index in self._large.values() for graph in index.graphs]
+        if not graphs:
             return
-        changes = self._changes[partition] = []
-        try:
-            new = await asyncio.to_thread(Graph, self._dimensions, 2 * len(old))
-            await self._copy(old, new)
-            await self._catch_up(new, changes)
-            if self._indexes.get(partition) is old:
-                self._indexes[partition] = new
-        finally:
-            del self._changes[partition]
-        if isinstance(old, Flat):
-            await old.release()
-
-    async def _copy(self, old: Flat | Graph, new: Graph) -> None:
-        keys = old.keys()
-        for start in range(0, len(keys), COPIED_AT_ONCE):
-            still = [key for key in keys[start : start + COPIED_AT_ONCE] if key in old]
-            await asyncio.to_thread(new.add_many, still, old.vectors(still))
-
-    async def _catch_up(self, new: Graph, changes: Changes) -> None:
-        """Ends without having waited since the last change was replayed."""
-        while len(changes) > REPLAYED_AT_ONCE:
-            some = changes[:]
-            changes.clear()
-            await asyncio.to_thread(new.replay, some)
-        new.replay(changes)
-
-
-def _is_due(index: Flat | Graph) -> bool:
-    """Whether a graph of it should be built, the first one or a new one."""
-    return index.worn if isinstance(index, Graph) else len(index) > GRAPH_AT
+        self._judged += 1
+        index, graph = graphs[self._judged % len(graphs)]
+        self.recall = await segments.recall(graph, self._judged)
+        if self.recall < segments.LEAST_RECALL:
+            log.warning("a graph of %d vectors finds %.0f %% of neighbours", len(graph), 100 * self.recall)
+            await index.mend(graph)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable
 
@@ -11,21 +12,43 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stored import clustered, unit
 
-from storage import flat
-from storage.base import Index
+from storage import flat, segments
+from storage.base import Index, Vector
 from storage.flat import Flat
 from storage.graph import Graph, graph_available
+from storage.segments import Segments
 
 MakeIndex = Callable[[int], Index]
 
 
-@pytest.fixture(params=["flat", "graph"])
-def make_index(request: pytest.FixtureRequest) -> MakeIndex:
+class Built(Segments):
+    """Whose graphs are built the moment they are due."""
+
+    def __init__(self, dimensions: int) -> None:
+        super().__init__(dimensions, Flat(dimensions))
+
+    def add(self, key: int, vector: Vector) -> None:
+        super().add(key, vector)
+        while chosen := self.due():
+            asyncio.run(self.merge(chosen))
+
+
+@pytest.fixture(params=["flat", "segments"])
+def make_index(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> MakeIndex:
     if request.param == "flat":
         return Flat
     if not graph_available():
         pytest.skip("hnswlib is not installed")
-    return lambda dimensions: Graph(dimensions, room=4)
+    monkeypatch.setattr(segments, "SEALED_AT", 500)
+    monkeypatch.setattr(segments, "LARGEST", 2_000)
+    return Built
+
+
+def graph_of(rows: np.ndarray) -> Graph:
+    graph = Graph(rows.shape[1], len(rows))
+    graph.fill(range(len(rows)), rows)
+    graph.seal()
+    return graph
 
 
 def fill(index: Index, rows: np.ndarray) -> None:
@@ -138,20 +161,29 @@ def test_the_exact_scan_agrees_with_a_dictionary(steps: list[tuple[bool, int]]) 
     assert [key for _, key in found] == [key for _, key in expected]
 
 
-def test_vectors_come_back(make_index: MakeIndex) -> None:
+@pytest.mark.parametrize("kind", ["flat", "graph"])
+def test_vectors_come_back(kind: str) -> None:
     rows = clustered(20, 64)
-    index = make_index(64)
-    fill(index, rows)
+    index: Flat | Graph = Flat(64)
+    if kind == "flat":
+        fill(index, rows)
+    elif graph_available():
+        index = graph_of(rows)
+    else:
+        pytest.skip("hnswlib is not installed")
     index.remove(4)
-    np.testing.assert_allclose(index.vectors([7, 3]), rows[[7, 3]], atol=1e-6)  # type: ignore[attr-defined]
-    assert sorted(index.keys()) == [*range(4), *range(5, 20)]  # type: ignore[attr-defined]
+    np.testing.assert_allclose(index.vectors([7, 3]), rows[[7, 3]], atol=1e-6)
+    assert sorted(index.keys()) == [*range(4), *range(5, 20)]
+    assert 4 not in index
+    assert 5 in index
+    assert 20 not in index
+    assert index.nbytes >= 19 * 64 * 4
 
 
 @pytest.mark.skipif(not graph_available(), reason="hnswlib is not installed")
 def test_a_graph_that_reaches_fewer_gives_what_it_reaches(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = clustered(20, 64)
-    graph = Graph(64, room=32)
-    fill(graph, rows)
+    graph = graph_of(rows)
     inner = graph._graph
 
     class Reaches:

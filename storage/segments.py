@@ -1,0 +1,170 @@
+"""The vectors of one large partition, in segments of bounded size.
+
+New vectors go into the youngest segment, the head, which is scanned. When it is full it is sealed and a new
+head begins, so nothing ever grows far. Beside the loop, sealed scans become graphs, several at a time where
+they wait, together with the graphs before them that are no larger than what comes in: so there are few
+graphs, and a vector is copied a few times at the most. A graph of which a quarter was removed is built anew
+in the same way, from what is left.
+
+A search goes through all segments: nine or ten at a million vectors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from heapq import nlargest
+
+import numpy as np
+
+from storage.base import Matrix, Vector
+from storage.flat import Flat
+from storage.graph import Graph
+
+SEALED_AT = 65_536
+"""Vectors of a scan from which on searching it costs the loop more than searching a graph."""
+LARGEST = 131_072
+"""Vectors of a graph. Giving one back to the machine takes a millisecond for some thousands, and nobody else
+runs meanwhile."""
+COPIED_AT_ONCE = 64
+REMOVED_AT_ONCE = 256
+SAMPLE = 32
+"""Vectors whose neighbours are looked for to judge a graph."""
+NOISE = 0.5
+"""Length of what is added to them: a cosine of 0.89, as a paraphrase may have."""
+LEAST_RECALL = 0.95
+
+Segment = Flat | Graph
+
+
+class Segments:
+    """An `Index`, begun with a scan that has become large."""
+
+    def __init__(self, dimensions: int, first: Flat) -> None:
+        self._dimensions = dimensions
+        self._head = Flat(dimensions)
+        self._sealed: list[Segment] = [first]
+        """Graphs, then scans that wait to become one."""
+        self._removed: list[int] | None = None
+        """Since the copying of some began."""
+
+    def __len__(self) -> int:
+        return sum(map(len, self._all()))
+
+    def _all(self) -> list[Segment]:
+        return [self._head, *self._sealed]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(segment.nbytes for segment in self._all())
+
+    @property
+    def busy(self) -> bool:
+        """A graph is being built."""
+        return self._removed is not None
+
+    @property
+    def graphs(self) -> list[Graph]:
+        return [segment for segment in self._sealed if isinstance(segment, Graph)]
+
+    def add(self, key: int, vector: Vector) -> None:
+        if len(self._head) >= SEALED_AT:
+            self._sealed.append(self._head)
+            self._head = Flat(self._dimensions)
+        self._head.add(key, vector)
+
+    def remove(self, key: int) -> None:
+        next(segment for segment in self._all() if key in segment).remove(key)
+        if self._removed is not None:
+            self._removed.append(key)
+
+    def nearest(self, vector: Vector, count: int) -> list[tuple[float, int]]:
+        found = [pair for segment in self._all() for pair in segment.nearest(vector, count)]
+        return nlargest(max(0, count), found)
+
+    # Beside the calls
+
+    def due(self) -> list[Segment]:
+        """Neighbours that are to become one graph."""
+        first, end = self._waiting() or self._worn() or (0, 0)
+        while first and self._takes(self._sealed[first - 1], self._sealed[first:end]):
+            first -= 1
+        return self._sealed[first:end]
+
+    def _waiting(self) -> tuple[int, int] | None:
+        """Scans, as many as fit into one graph, but at least one."""
+        first = end = len(self.graphs)
+        size = 0
+        while end < len(self._sealed) and (not size or size + len(self._sealed[end]) <= LARGEST):
+            size += len(self._sealed[end])
+            end += 1
+        return (first, end) if end > first else None
+
+    def _worn(self) -> tuple[int, int] | None:
+        return next(((at, at + 1) for at, graph in enumerate(self.graphs) if graph.worn), None)
+
+    def _takes(self, before: Segment, chosen: Sequence[Segment]) -> bool:
+        coming = sum(map(len, chosen))
+        return len(before) <= coming and coming + len(before) <= LARGEST
+
+    async def merge(self, chosen: Sequence[Segment]) -> None:
+        """One graph in the place of these segments, which serve until it is ready."""
+        removed: list[int] = []
+        self._removed = removed
+        try:
+            new = await asyncio.to_thread(Graph, self._dimensions, sum(map(len, chosen)))
+            for segment in chosen:
+                async for keys, vectors in copies(segment):
+                    await asyncio.to_thread(new.fill, keys, vectors)
+            await asyncio.to_thread(new.seal)
+            await self._catch_up(new, removed)
+            at = self._sealed.index(chosen[0])
+            kept = [segment for segment in self._sealed if segment not in chosen]
+            self._sealed = [*kept[:at], *([new] if len(new) else []), *kept[at:]]
+        finally:
+            self._removed = None
+        for segment in chosen:
+            if isinstance(segment, Flat):
+                await segment.release()
+
+    async def mend(self, graph: Graph) -> None:
+        """Of one that finds too little: builds it anew without what was removed, or searches further."""
+        if graph.thinned:
+            await self.merge([graph])
+        else:
+            graph.widen()
+
+    async def _catch_up(self, new: Graph, removed: list[int]) -> None:
+        """Ends without having waited since the last removal."""
+        while removed:
+            for key in removed[:REMOVED_AT_ONCE]:
+                if key in new:
+                    new.remove(key)
+            del removed[:REMOVED_AT_ONCE]
+            if removed:
+                await asyncio.sleep(0)
+
+
+async def copies(segment: Segment) -> AsyncIterator[tuple[list[int], Matrix]]:
+    """Keys and vectors that are there, in batches, between which others run."""
+    keys = segment.keys()
+    for start in range(0, len(keys), COPIED_AT_ONCE):
+        still = [key for key in keys[start : start + COPIED_AT_ONCE] if key in segment]
+        if still:
+            yield still, segment.vectors(still)
+        await asyncio.sleep(0)
+
+
+async def recall(graph: Graph, seed: int) -> float:
+    """Share of sampled vectors, moved a little, whose nearest neighbour the graph finds."""
+    random = np.random.default_rng(seed)
+    keys = graph.keys()
+    sample = random.choice(keys, min(SAMPLE, len(keys)), replace=False).tolist()
+    queries = graph.vectors(sample)
+    queries += random.normal(size=queries.shape).astype(np.float32) * (NOISE / queries.shape[1] ** 0.5)
+    best = np.full(len(queries), -np.inf, np.float32)
+    async for _, vectors in copies(graph):
+        np.maximum(best, (queries @ vectors.T).max(axis=1), out=best)
+    found = [graph.nearest(query, 1) for query in queries]
+    right = [bool(near and near[0][0] >= exact - 1e-4) for near, exact in zip(found, best, strict=True)]
+    return sum(right) / len(right) if right else 1.0
