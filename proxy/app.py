@@ -21,7 +21,7 @@ from embeddings.opening import open_embedder
 from policies.admission import Limit
 from policies.book import Book
 from policies.classifier import Classifier
-from policies.errors import ConfigError, Problem
+from policies.errors import ConfigError
 from policies.prices import Prices
 from proxy.auditing import Auditor
 from proxy.batches import Batches
@@ -44,7 +44,7 @@ from proxy.recording import Recorder
 from proxy.reembedding import reembed
 from proxy.renewals import Renewals
 from proxy.server import DataPlane, Limits
-from proxy.settings import NamedUpstream, Settings
+from proxy.settings import NamedUpstream, Settings, upstream_keys
 from proxy.sharing import Sharing
 from proxy.tasks import Tasks
 from proxy.tracing import Kinds, open_tracing
@@ -298,8 +298,10 @@ def make_fleet(
     kind: type[Upstream] = Upstream,
 ) -> Fleet:
     """`waited`: by upstream, who is told how long a caller waited for a place. Raises `ConfigError`."""
-    keys = {each.name: _key(each, environ) for each in chosen}
-    backends = {each.name: _backend(each, keys[each.name], waited(each.name), kind) for each in chosen}
+    keys = upstream_keys(chosen, environ)
+    for name in keys:
+        log.warning("upstream %s is called with our own key for every caller who brings credentials", name)
+    backends = {each.name: _backend(each, keys.get(each.name), waited(each.name), kind) for each in chosen}
     for each in chosen:
         backends[each.name].fallback = tuple(backends[name] for name in each.fallback)
     return Fleet(list(backends.values()))
@@ -319,16 +321,6 @@ def _backend(
         chosen.key_header,
         _admission(chosen, waited),
     )
-
-
-def _key(chosen: NamedUpstream, environ: Mapping[str, str]) -> str | None:
-    if chosen.key_env is None:
-        return None
-    if not (key := environ.get(chosen.key_env, "").strip()):
-        message = "the environment has no such variable, or it is empty; set it to this upstream's key"
-        raise ConfigError([Problem(f"upstreams, {chosen.name}, key_env", message)])
-    log.warning("upstream %s is called with our own key for every caller who brings credentials", chosen.name)
-    return key
 
 
 def _admission(chosen: NamedUpstream, waited: Callable[[float], None]) -> Admission | None:

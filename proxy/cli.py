@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import click
 
 from policies.errors import ConfigError
-from proxy.settings import Settings, load_settings
+from proxy.settings import Settings, load_settings, upstream_keys
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -180,6 +180,7 @@ def check(config: Path | None, as_json: bool, **flags: str | None) -> None:
     from policies.book import Book
     from policies.prices import Prices
 
+    upstream_keys(settings.upstreams, os.environ)
     book = Book.from_folder(settings.categories)
     Prices.read(settings.prices)
     if as_json:

@@ -11,7 +11,13 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -105,10 +111,12 @@ class Backend:
     ) -> AsyncIterator[Answer | Read]:
         """The answer, from its first byte on; what becomes of it is noted. `opened` is entered once there is
         a place. `overdue`: that it takes too long was noted already. Raises `CallError`."""
-        track = self.load.began(call.reading.model, call.reading.stream)
+        model, stream = call.reading.model, call.reading.stream
+        track, admission = self.load.began(model, stream), self.admission
+        queue = admission and admission.place((model, stream), priority, call.tenant, background)
         try:
             async with (
-                self._place(call, priority, background) as place,
+                queue or nullcontext() as place,
                 self._begun(opened, place, overdue) as answer,
             ):
                 track.answered(answer.head)
@@ -120,15 +128,6 @@ class Backend:
             raise
         finally:
             track.given_up()
-
-    @asynccontextmanager
-    async def _place(self, call: Call, priority: int, background: bool) -> AsyncIterator[Place | None]:
-        if self.admission is None:
-            yield None
-            return
-        kind = call.reading.model, call.reading.stream
-        async with self.admission.place(kind, priority, call.tenant, background) as place:
-            yield place
 
     @asynccontextmanager
     async def _begun(

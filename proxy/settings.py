@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -498,6 +498,15 @@ def _refuse_keys(data: Any, lines: Lines) -> None:
     if isinstance(documents, dict) and "keys" in documents:
         advice = f"documents.keys: is not read from a file; set {_variable(('documents', 'keys'))} instead"
         raise ConfigError([lines.problem(("documents", "keys"), advice)])
+
+
+def upstream_keys(upstreams: Sequence[NamedUpstream], environ: Mapping[str, str]) -> dict[str, str]:
+    """Our own keys, by upstream. Raises `ConfigError` for those that the environment lacks."""
+    named = {each.name: environ.get(each.key_env, "").strip() for each in upstreams if each.key_env}
+    advice = "the environment has no such variable, or it is empty; set it to this upstream's key"
+    if missing := [Problem(f"upstreams, {name}, key_env", advice) for name, key in named.items() if not key]:
+        raise ConfigError(missing)
+    return named
 
 
 def settings_fields() -> Iterator[tuple[tuple[str, ...], FieldInfo]]:

@@ -7,16 +7,23 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 from world import Answer, MakeWorld, World, upstream
 
 from policies.errors import ConfigError
 from policies.outage import STRIKES
 from proxy.app import make_fleet
+from proxy.cli import run
+from proxy.fleet import Backend, Fleet
+from proxy.load import Upstream as Load
 from proxy.metrics import State
 from proxy.settings import Settings
 
@@ -259,6 +266,18 @@ async def test_our_key_is_shown_nowhere(
     assert "ours-indeed" not in seen
 
 
+def test_check_misses_a_key_that_is_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nearhit.yaml").write_text("upstreams: [{name: a, url: http://a, key_env: SOME_KEY}]")
+    assert run(["check"]) == 2
+    assert "upstreams, a, key_env" in capsys.readouterr().err
+    monkeypatch.setenv("SOME_KEY", "ours-indeed")
+    assert run(["check"]) == 0
+    assert "ours-indeed" not in capsys.readouterr().out
+
+
 def test_a_key_that_is_not_there_is_an_error() -> None:
     settings = Settings.model_validate(
         {"upstreams": [{"name": "a", "url": "http://a", "key_env": "NOWHERE"}]}
@@ -426,6 +445,33 @@ async def test_pressure_and_errors_are_each_ones_own(make_world: MakeWorld, two:
     assert 'nearhit_upstream_errors_total{kind="unreachable",upstream="second"}' not in text
     shown = world.app.fleet.shown()
     assert (shown["first"]["down"], shown["second"]["down"]) == (True, False)
+
+
+MODELS = ("gpt-4o", "llama-3", "mystery", "")
+PATTERNS = st.lists(st.sampled_from(["gpt-*", "llama-*", "*", "nothing"]), min_size=1, max_size=2)
+
+
+@given(st.lists(st.tuples(PATTERNS, st.booleans(), st.sets(st.integers(0, 3))), min_size=1, max_size=4))
+def test_who_is_up_is_asked_first_and_everybody_once(drawn: list[tuple[list[str], bool, set[int]]]) -> None:
+    backends = [Backend(str(n), None, Load(str(n)), models) for n, (models, _, _) in enumerate(drawn)]
+    for backend, (_, down, others) in zip(backends, drawn, strict=True):
+        known = [backends[n] for n in sorted(others) if n < len(backends)]
+        backend.fallback = tuple(each for each in known if each is not backend)
+        for _ in range(STRIKES if down else 0):
+            backend.outage.failed()
+    fleet = Fleet(backends)
+    for model in MODELS:
+        first, standing = fleet.of(model), fleet.standing(model)
+        assert sorted(each.name for each in standing) == sorted(
+            each.name for each in (first, *first.fallback)
+        )
+        assert [each.outage.down for each in standing] == sorted(each.outage.down for each in standing)
+        assert fleet.at(model) is standing[0]
+        fits = [each for each in backends if any(fnmatchcase(model, pattern) for pattern in each.models)]
+        assert first is (fits[0] if fits and model else backends[0])
+        with fleet.route(model) as route, fleet.route(model, background=True) as alone:
+            assert set(route) == set(standing)
+            assert alone == [first]
 
 
 # Tries at the same
