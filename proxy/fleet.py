@@ -30,7 +30,7 @@ from yarl import URL
 from policies.outage import Outage
 from proxy.dialects.base import dump
 from proxy.errors import CallError, Crowded, Unreachable, UpstreamSlow
-from proxy.limits import OVERLOADED, Admission, Place
+from proxy.limits import Admission, Place
 from proxy.load import Upstream as Load
 from proxy.messages import Call
 from proxy.upstream import Answer, Head, Read, Upstream, forwarded
@@ -160,7 +160,7 @@ class Backend:
             self.admission.failed(place, error)
 
     def count(self, status: int) -> None:
-        if status == 429 or status >= 500:
+        if _fails(status):
             self.errors["429" if status == 429 else "5xx"] += 1
 
     def count_failure(self, error: CallError) -> None:
@@ -171,6 +171,10 @@ class Backend:
         """As JSON."""
         admission = self.admission.shown() if self.admission else None
         return {**self.load.shown(), "down": self.outage.down, "admission": admission}
+
+
+def _fails(status: int) -> bool:
+    return status == 429 or status >= 500
 
 
 def _usual(headers: CIMultiDict[str], path: str) -> str:
@@ -258,6 +262,6 @@ async def first_to_answer(
                 if last:
                     raise
                 continue
-            if last or answer.head.status not in OVERLOADED:
+            if last or not _fails(answer.head.status):
                 yield backend, answer
                 return

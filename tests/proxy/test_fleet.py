@@ -311,7 +311,7 @@ async def pair(make_world: MakeWorld, two: list[Echo], **more: Any) -> World:
     )
 
 
-@pytest.mark.parametrize("plan", [0, 429, 500, 502, 503, 504, 529, 5.0], ids=str)
+@pytest.mark.parametrize("plan", [0, 429, 500, 502, 503, 504, 524, 529, 5.0], ids=str)
 @pytest.mark.parametrize("path", ["chat", "embeddings", "passed"])
 async def test_another_stands_in_for_one_that_fails(
     make_world: MakeWorld, two: list[Echo], plan: int | float, path: str
