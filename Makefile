@@ -4,6 +4,7 @@
 # make bench-overload   with and without adaptation, at an upstream that is too small
 # make eval     hits and wrong ones on labelled questions (NEARHIT_DATA), into docs/evaluation.md
 # make newcomer   follows README in an empty clone
+# make clients  real clients through the proxy, each in an environment of its own; the table of docs/clients.md
 # make clean    removes .venv, data and whatever else these made
 #
 # ARGS is handed on: make test ARGS="-k settings", make run ARGS="--listen-port 9000"
@@ -23,7 +24,7 @@ IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON = $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(IS_NEW_ENOUGH)' 2>/dev/null && { echo $$p; break; }; done)
 
-.PHONY: run test check bench bench-encoder bench-search bench-storage bench-million bench-remote bench-kill bench-replicas bench-overload eval newcomer lock clean
+.PHONY: run test check bench bench-encoder bench-search bench-storage bench-million bench-remote bench-kill bench-replicas bench-overload eval clients newcomer lock clean
 
 run: $(RUN)
 	@exec $(BIN)/nearhit serve $(ARGS)
@@ -71,8 +72,11 @@ eval: $(RUN)
 newcomer:
 	@$(PYTHON) tools/newcomer.py $(ARGS)
 
+clients: $(RUN)
+	@$(BIN)/python -m clients $(ARGS)
+
 clean:
-	rm -rf $(VENV) data build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-clients data build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	rm -f benchmarks/results/*.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
