@@ -17,6 +17,7 @@ import pytest
 import yaml
 from planes import Plane, loaded, plane_of
 from prometheus_client.parser import text_string_to_metric_families
+from redis_server import RedisServer
 from world import MakeWorld
 
 from proxy.report import Outcome
@@ -66,14 +67,25 @@ def named(node: Any) -> set[str]:
 
 
 @pytest.fixture
-async def used(make_world: MakeWorld, tmp_path: Path) -> AsyncIterator[Plane]:
+def redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def used(make_world: MakeWorld, redis: RedisServer, tmp_path: Path) -> AsyncIterator[Plane]:
     """Every kind of thing has happened to this one."""
     async with AsyncExitStack() as stack:
         target = (
             "{name: aimed, threshold: 0.8, ttl: 1h, target_wrong_rate: 1%, match: {patterns: ['^aimed']}}"
         )
         (tmp_path / "categories" / "aimed.yaml").write_text(target)
-        world = await make_world(upstream={"limit": 2}, log={"trace": tmp_path / "calls.jsonl"})
+        world = await make_world(
+            upstream={"limit": 2},
+            log={"trace": tmp_path / "calls.jsonl"},
+            documents={"url": redis.url},
+            replication={"url": redis.url},
+        )
         plane = await stack.enter_async_context(plane_of(world))
         await loaded(plane)
         await plane.store("how are you today my friend", model=PRICED)
@@ -158,6 +170,7 @@ def test_an_alert_says_how_bad_it_is_and_what_to_do(rule: dict[str, Any]) -> Non
     assert rule["alert"].startswith("Nearhit")
     assert rule["labels"]["severity"] in ("critical", "warning", "info")
     assert rule["annotations"].keys() == {"summary", "description"}
+    assert f"`{rule['alert']}`" in (ROOT / "docs" / "deployment.md").read_text()
     for page in re.findall(r"docs/\w+\.md", rule["annotations"]["description"]):
         assert (ROOT / page).exists()
 

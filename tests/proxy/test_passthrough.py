@@ -256,3 +256,23 @@ async def test_another_cache_on_the_way_keeps_its_say(make_world: MakeWorld) -> 
         world = await make_world(upstream_url=url)
         answer = await world.ask("what does the edge say")
         assert answer.headers["Cache-Status"] == "edge; hit, nearhit; fwd=miss; stored"
+
+
+async def test_an_upstream_may_lie_below_a_path(make_world: MakeWorld) -> None:
+    asked = []
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        asked.append(request.path_qs)
+        await request.read()
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "fine"}}
+        return web.json_response({"id": "x", "object": "chat.completion", "choices": [choice]})
+
+    async with upstream(answer) as url:
+        world = await make_world(upstream_url=f"{url}/openai")
+        body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "how are you"}]}
+        for expected in ("MISS", "HIT"):
+            answer_to_it = await world.send("/v1/chat/completions", body)
+            assert answer_to_it.headers["X-Cache"] == expected
+            await world.settled()
+        await world.call("GET", "/deployments/x?api-version=1")
+    assert asked == ["/openai/v1/chat/completions", "/openai/deployments/x?api-version=1"]
