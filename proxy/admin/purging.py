@@ -10,9 +10,9 @@ import asyncio
 from collections import Counter
 from dataclasses import dataclass
 
-from embeddings.base import EmbeddingError, Vector
+from embeddings.base import EmbeddingError, TextTooLong, Vector
 from proxy.admin import walk
-from proxy.admin.errors import Unavailable
+from proxy.admin.errors import Refusal, Unavailable
 from proxy.admin.inputs import PurgeOrder
 from proxy.admin.shown import Json
 from proxy.admin.views import known_entry
@@ -134,6 +134,8 @@ async def _in_store(app: App, wanted: Wanted) -> dict[str, Entry]:
 async def _vector(app: App, text: str) -> Vector:
     try:
         return await app.cache.embed(text)
+    except TextTooLong as error:
+        raise Refusal(f"like: {error}") from error
     except EmbeddingError as error:
         raise Unavailable(f"the text cannot be compared now: {error}") from error
 

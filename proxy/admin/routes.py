@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from proxy.admin import explaining, feedback, inputs, purging, views
+from proxy.admin import data_plane, explaining, feedback, inputs, purging, views
 from proxy.admin.shown import VERSION, Json
 from proxy.app import App
 
@@ -27,6 +27,8 @@ class Route:
     summary: str
     input: type[BaseModel] | None = None
     """Query parameters of a GET, JSON body of anything else."""
+    gives: tuple[str, ...] = ()
+    """Members that its answer has."""
 
 
 async def openapi(app: App) -> Json:
@@ -36,42 +38,136 @@ async def openapi(app: App) -> Json:
     return {
         "openapi": "3.1.0",
         "info": {"title": "nearhit admin plane", "version": VERSION},
-        "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+        "components": {
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+            "schemas": {"Error": _ERROR},
+        },
         "paths": paths,
     }
 
 
+async def openapi_data(app: App) -> Json:
+    return data_plane.described()
+
+
 ROUTES = (
-    Route("GET", "/healthz", views.healthz, "The process is alive"),
-    Route("GET", "/readyz", views.readyz, "Calls can be served; the state of every part"),
-    Route("GET", f"{API}/stats", views.stats, "Counts since the start, overall and by category"),
-    Route("GET", f"{API}/stats/history", views.stats_history, "Counts over time, by category", inputs.Window),
-    Route("GET", f"{API}/economics", views.economics, "By category: break-even, net gain, savings an hour"),
-    Route("GET", f"{API}/categories", views.categories, "All categories in force"),
-    Route("GET", f"{API}/categories/{{name}}", views.category, "One category: policy, usage, counts"),
-    Route("GET", f"{API}/entries", views.entries, "Stored answers, newest first", inputs.Listing),
-    Route("GET", f"{API}/entries/{{id}}", views.entry, "One stored answer with its body"),
-    Route("DELETE", f"{API}/entries/{{id}}", purging.delete_entry, "Forget one stored answer"),
-    Route("POST", f"{API}/purge", purging.purge, "Forget what matches all criteria", inputs.PurgeOrder),
-    Route("POST", f"{API}/explain", explaining.explain, "What would happen to a query", inputs.Explained),
-    Route("POST", f"{API}/feedback", feedback.feedback, "Say whether a hit was right", inputs.Feedback),
-    Route("POST", f"{API}/reload", views.reload, "Take the category files as they are now"),
+    Route("GET", "/healthz", views.healthz, "The process is alive", gives=("status",)),
+    Route(
+        "GET",
+        "/readyz",
+        views.readyz,
+        "Calls can be served; the state of every part",
+        gives=("status", "index", "documents", "degraded"),
+    ),
+    Route(
+        "GET",
+        f"{API}/stats",
+        views.stats,
+        "Counts since the start, overall and by category",
+        gives=("overall", "categories"),
+    ),
+    Route(
+        "GET",
+        f"{API}/stats/history",
+        views.stats_history,
+        "Counts over time, by category",
+        inputs.Window,
+        ("step", "buckets"),
+    ),
+    Route(
+        "GET",
+        f"{API}/economics",
+        views.economics,
+        "By category: break-even, net gain, savings an hour",
+        gives=("prices", "categories"),
+    ),
+    Route("GET", f"{API}/categories", views.categories, "All categories in force", gives=("categories",)),
+    Route(
+        "GET",
+        f"{API}/categories/{{name}}",
+        views.category,
+        "One category: policy, usage, counts",
+        gives=("name",),
+    ),
+    Route(
+        "GET",
+        f"{API}/entries",
+        views.entries,
+        "Stored answers, newest first",
+        inputs.Listing,
+        ("matched", "entries"),
+    ),
+    Route(
+        "GET",
+        f"{API}/entries/{{id}}",
+        views.entry,
+        "One stored answer with its body",
+        gives=("id", "body", "problem"),
+    ),
+    Route(
+        "DELETE",
+        f"{API}/entries/{{id}}",
+        purging.delete_entry,
+        "Forget one stored answer",
+        gives=("purged", "durable"),
+    ),
+    Route(
+        "POST",
+        f"{API}/purge",
+        purging.purge,
+        "Forget what matches all criteria",
+        inputs.PurgeOrder,
+        ("matched", "categories"),
+    ),
+    Route(
+        "POST",
+        f"{API}/explain",
+        explaining.explain,
+        "What would happen to a query",
+        inputs.Explained,
+        ("outcome", "because", "category"),
+    ),
+    Route(
+        "POST",
+        f"{API}/feedback",
+        feedback.feedback,
+        "Say whether a hit was right",
+        inputs.Feedback,
+        ("category", "removed"),
+    ),
+    Route(
+        "POST",
+        f"{API}/reload",
+        views.reload,
+        "Take the category files as they are now",
+        gives=("version", "categories"),
+    ),
     Route("GET", f"{API}/load", views.load, "Pressure per upstream and model, and what it does to policies"),
-    Route("POST", f"{API}/reread", views.reread, "Take in what others have put into the document store"),
-    Route("GET", f"{API}/recent", views.recent, "The last calls, newest first", inputs.Recent),
-    Route("GET", f"{API}/openapi.json", openapi, "This description"),
+    Route(
+        "POST",
+        f"{API}/reread",
+        views.reread,
+        "Take in what others have put into the document store",
+        gives=("started",),
+    ),
+    Route("GET", f"{API}/recent", views.recent, "The last calls, newest first", inputs.Recent, ("calls",)),
+    Route("GET", f"{API}/openapi.json", openapi, "This description", gives=("openapi", "paths")),
+    Route(
+        "GET",
+        f"{API}/openapi-data.json",
+        openapi_data,
+        "What the data plane caches",
+        gives=("openapi", "paths"),
+    ),
 )
 
 
 def _operation(route: Route) -> Json:
     parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
         for name in re.findall(r"{(\w+)}", route.path)
     ]
-    operation: Json = {
-        "summary": route.summary,
-        "responses": {"200": {"description": "OK", "content": {"application/json": {}}}},
-    }
+    operation: Json = {"summary": route.summary, "responses": _answers(route)}
     if route.input is not None:
         schema = route.input.model_json_schema()
         if route.method == "GET":
@@ -85,5 +181,41 @@ def _operation(route: Route) -> Json:
     return operation
 
 
+def _answers(route: Route) -> dict[str, Json]:
+    given: Json = {"type": "object", "required": list(route.gives)}
+    answers = {"200": {"description": "Done", "content": {"application/json": {"schema": given}}}}
+    for status, (description, applies) in _REFUSALS.items():
+        if applies(route):
+            answers[status] = {
+                "description": description,
+                "content": {"application/json": {"schema": _REFUSED}},
+            }
+    return answers
+
+
 def _in_query(schema: Json) -> list[Json]:
     return [{"name": name, "in": "query", "schema": part} for name, part in schema["properties"].items()]
+
+
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message"],
+            "properties": {"message": {"type": "string"}},
+        }
+    },
+}
+_REFUSED = {"$ref": "#/components/schemas/Error"}
+_REFUSALS: dict[str, tuple[str, Callable[[Route], bool]]] = {
+    "400": ("The input is wrong; the message says how", lambda route: True),
+    "401": ("The admin token is missing or another", lambda route: route.path.startswith(API)),
+    "403": ("A page of another site asks", lambda route: route.path.startswith(API)),
+    "404": ("There is no such thing", lambda route: "{" in route.path or route.input is inputs.Feedback),
+    "405": ("Another method is meant; `Allow` says which", lambda route: True),
+    "413": ("The body is too large", lambda route: route.method == "POST"),
+    "422": ("The files on disk are wrong", lambda route: route.view is views.reload),
+    "503": ("Not now; `Retry-After` says when", lambda route: True),
+}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from proxy.dialects import (
     anthropic_messages,
     ollama,
@@ -29,6 +31,12 @@ def of(method: str, path: str) -> Dialect | None:
     return _CACHED.get((method, path))
 
 
+def cached() -> Iterator[tuple[str, str, Dialect]]:
+    """Method, path and dialect of every call that may be answered from memory."""
+    for (method, path), dialect in _CACHED.items():
+        yield method, path, dialect
+
+
 def batched(dialect: Dialect) -> bool:
     """Whether its calls ask for several things at once, each of which is remembered by itself."""
     return dialect is _CACHED["POST", "/v1/embeddings"]
@@ -43,4 +51,4 @@ def error(path: str, status: int, code: str, message: str) -> bytes:
     return openai_common.error(status, code, message)
 
 
-__all__ = ["Dialect", "batched", "error", "of"]
+__all__ = ["Dialect", "batched", "cached", "error", "of"]
