@@ -38,7 +38,7 @@ from benchmarks.kills import TAGS, TOPICS, Upstream, free_port, number_of, quest
 
 ROOT = Path(__file__).parents[1]
 START_S = 60.0
-CALLERS = 12
+CALLERS, PURGERS = 12, 3
 QUESTIONS = 240
 LOOK_S = 0.005
 
@@ -261,7 +261,7 @@ class Trial:
         """By tag: the last number given when a purge was sent that has been acknowledged."""
 
     async def run(self, seconds: float, trouble: bool = True) -> Purges:
-        works = [self._call() for _ in range(CALLERS)] + [self._purge()]
+        works = [self._call() for _ in range(CALLERS)] + [self._purge() for _ in range(PURGERS)]
         works += [self._trouble()] if trouble else []
         tasks = [asyncio.get_running_loop().create_task(work, name="trial") for work in works]
         await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)

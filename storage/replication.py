@@ -126,6 +126,8 @@ class Replication:
         self._cursor = ""
         """The last change that was applied; "" before the first contact."""
         self._told_at = float("-inf")
+        self._all_heard_at = 0.0
+        """When a Redis that may have forgotten who is there has heard of all again."""
         self._connected = asyncio.Event()
         self._late = False
         """The index began to load before there was contact."""
@@ -188,6 +190,7 @@ class Replication:
                 pause, away = FIRST_PAUSE, False
                 while not _cancelled():
                     await self._hear()
+                return
             except StorageError as error:
                 if not away:
                     log.warning("this replica works alone until there is contact again: %s", error)
@@ -205,12 +208,17 @@ class Replication:
         async with self._in_time():
             info = await self._client.info("server")
             async with self._client.pipeline(transaction=True) as pipeline:
+                # First of all, so that from now on every purge waits for this replica.
+                pipeline.set(REPLICA + self.name, self._cursor or "0-0", px=HEARD_MS)
+                pipeline.sadd(NAMES, self.name)
                 pipeline.set(EPOCH, self._epoch, nx=True)
                 pipeline.get(EPOCH)
                 pipeline.xrange(STREAM, count=1)
                 pipeline.xrevrange(STREAM, count=1)
-                _, epoch, first, last = await pipeline.execute()
+                *_, epoch, first, last = await pipeline.execute()
         run_id, tail = str(info["run_id"]), last[0][0].decode() if last else "0-0"
+        if self._run_id not in ("", run_id):
+            self._all_heard_at = monotonic() + HEARD_MS / 1000
         known = bool(self._cursor) and run_id == self._run_id
         if not known or not _follows(self._cursor, first, tail):
             await self._start_over(epoch.decode(), tail)
@@ -300,7 +308,7 @@ class Replication:
             del self._outbox[id]
             if dropped == "stored":
                 self.give_up([id])
-            elif dropped == "gone":
+            else:
                 self.tell_to_reload()
         self._work.set()
 
@@ -355,6 +363,7 @@ class Replication:
     async def begin_purge(self) -> None:
         """When it returns, every replica that is heard of stores nothing any more that began before. Raises
         StorageError."""
+        await asyncio.sleep(self._all_heard_at - monotonic())
         epoch = token_hex(8)
         fields: Any = {"kind": "purge", "by": self.name, "ids": epoch}
         async with self._in_time(), self._client.pipeline(transaction=True) as pipeline:

@@ -166,10 +166,10 @@ async def _settled(app: App, purged: int, untold: str) -> Json:
     try:
         async with asyncio.timeout(DURABLE_S):
             await app.cache.documents.settle_deletions()
+            if untold:
+                raise StorageError(untold)
             if app.replication is not None:
                 await app.replication.end_purge()
-        if untold:
-            raise StorageError(untold)
     except (StorageError, TimeoutError) as error:
         why = str(error) or f"the document store did not delete everything within {DURABLE_S:g} s"
         raise Unavailable(

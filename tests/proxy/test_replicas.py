@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AbstractContextManager
 from pathlib import Path
+from time import time
 from typing import Any
 
 import pytest
 from blockbuster import BlockBuster
+from doubles import Clock
 from redis_server import PASSWORD, RedisServer
+from world import MakeWorld
 
 from benchmarks.replicas import Postgres, Trial, cluster, outage, together, visible
+from proxy.admin.errors import Unavailable
+from proxy.admin.inputs import PurgeOrder
+from proxy.admin.purging import purge
+from proxy.admin.views import readyz
 
 
 @pytest.fixture(autouse=True)
@@ -33,9 +41,36 @@ async def test_three_replicas(name: str, tmp_path: Path) -> None:
             assert set(await together(replicas, 3)) == {1}
             found = await outage(replicas, redis, 300, restarts=1, away_s=0.5)
             assert found.failed == 0
-            purges = await Trial(replicas, seed=3).run(4.0, trouble=name == "postgres")
-            assert purges.purges > 0
-            assert purges.hits > 0
-            assert (purges.torn, purges.resurrected) == (0, 0)
+            if name == "postgres":
+                purges = await Trial(replicas, seed=3).run(5.0)
+                assert purges.purges > 0
+                assert purges.hits > 0
+                assert (purges.torn, purges.resurrected) == (0, 0)
     logs = "".join(log.read_text() for log in sorted(tmp_path.glob("*.log")))  # noqa: ASYNC240
     assert PASSWORD not in logs
+
+
+async def test_two_proxies_over_http(make_world: MakeWorld) -> None:
+    with RedisServer() as redis, RedisServer() as store:
+        shared = {"documents": {"url": store.url}, "replication": {"url": redis.url}, "clock": Clock(time())}
+        one, other = await make_world(**shared), await make_world(**shared)
+        stored = await one.ask("brief how are you")
+        while other.app.cache.entries.get(stored.headers["X-Cache-Entry-Id"]) is None:
+            await asyncio.sleep(0.01)
+        assert (await other.ask("brief how are you")).cache == "HIT exact"
+        assert other.app.ledger.recent
+        assert (await purge(one.app, PurgeOrder(category="brief")))["purged"] == 1
+        assert (
+            await other.ask("brief how are you", headers={"Cache-Control": "only-if-cached"})
+        ).status == 504
+        assert not [report for report in other.app.ledger.recent if report.entry_id]
+        state = await readyz(other.app)
+        assert "replicas" not in "".join(state["degraded"])
+        assert state["replication"]["current"]
+        redis.stop()
+        while one.app.replication.current:
+            await asyncio.sleep(0.01)
+        with pytest.raises(Unavailable, match="replication"):
+            await purge(one.app, PurgeOrder(category="brief"))
+        assert "works alone" in "".join((await readyz(one.app))["degraded"])
+        assert (await one.ask("brief and again")).status == 200

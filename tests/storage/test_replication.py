@@ -232,6 +232,20 @@ async def test_a_purge_waits_for_all_that_are_heard_of(
     await until(lambda: silent.generation == 2)
 
 
+async def test_a_purge_waits_for_one_that_is_about_to_load(
+    make_node: MakeNode, store: Troubled, redis: RedisServer
+) -> None:
+    one = await make_node()
+    coming = Node(store, redis.url)
+    await coming.replication._meet()
+    purging = asyncio.create_task(one.replication.begin_purge())
+    await asyncio.sleep(0.2)
+    assert not purging.done()
+    coming.listen()
+    await purging
+    await coming.close()
+
+
 async def test_what_is_not_written_when_somebody_purges_is_given_up(
     make_node: MakeNode, store: Troubled
 ) -> None:
