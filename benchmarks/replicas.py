@@ -41,6 +41,8 @@ START_S = 60.0
 CALLERS, PURGERS = 12, 3
 QUESTIONS = 240
 LOOK_S = 0.005
+PATIENCE_S = 0.3
+"""Of a caller with an answer, before the next call."""
 
 
 @dataclass
@@ -139,7 +141,8 @@ async def cluster(
         stack.push_async_callback(runner.cleanup)
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         timeout = aiohttp.ClientTimeout(total=START_S)
-        session = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
+        connector = aiohttp.TCPConnector(limit=0)
+        session = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout, connector=connector))
         told = {
             "NEARHIT_UPSTREAM__URL": f"http://127.0.0.1:{runner.addresses[0][1]}",
             "NEARHIT_DOCUMENTS__URL": documents,
@@ -257,6 +260,7 @@ class Trial:
         self.found = Purges()
         self._cluster = cluster
         self._random = Random(seed)
+        self._asked: set[asyncio.Task[None]] = set()
         self._purged = dict.fromkeys(TOPICS, -1)
         """By tag: the last number given when a purge was sent that has been acknowledged."""
 
@@ -267,27 +271,34 @@ class Trial:
         await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
         for task in tasks:
             task.cancel()
-        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-            if isinstance(outcome, Exception):
-                raise outcome
         for replica in self._cluster.replicas:
             replica.send(signal.SIGCONT)
+        for outcome in await asyncio.gather(*tasks, *self._asked, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                raise outcome
         return self.found
 
     async def _call(self) -> None:
+        """A replica that is stopped is sent further calls, which it finds when it goes on."""
         while True:
-            asked = question(self._random.randrange(QUESTIONS))
-            replica, floor = self._random.choice(self._cluster.replicas), self._purged[tag_of(asked)]
-            try:
-                status, outcome, body = await replica.ask(asked, **{"X-Nearhit-Tags": tag_of(asked)})
-            except (aiohttp.ClientError, OSError):  # it was killed
-                await asyncio.sleep(0.02)
-                continue
-            self.found.calls += 1
-            self.found.hits += outcome == "HIT"
-            number = number_of(body, asked) if status == 200 else None
-            self.found.torn += number is None
-            self.found.resurrected += number is not None and number <= floor
+            task = asyncio.get_running_loop().create_task(self._ask(), name="ask")
+            self._asked.add(task)
+            task.add_done_callback(self._asked.discard)
+            await asyncio.wait([task], timeout=PATIENCE_S)
+
+    async def _ask(self) -> None:
+        asked = question(self._random.randrange(QUESTIONS))
+        replica, floor = self._random.choice(self._cluster.replicas), self._purged[tag_of(asked)]
+        try:
+            status, outcome, body = await replica.ask(asked, **{"X-Nearhit-Tags": tag_of(asked)})
+        except (aiohttp.ClientError, OSError):  # it was killed
+            await asyncio.sleep(0.02)
+            return
+        self.found.calls += 1
+        self.found.hits += outcome == "HIT"
+        number = number_of(body, asked) if status == 200 else None
+        self.found.torn += number is None
+        self.found.resurrected += number is not None and number <= floor
 
     async def _purge(self) -> None:
         while True:
