@@ -37,12 +37,12 @@ def server(name: str) -> AbstractContextManager[Any]:
 async def test_three_replicas(name: str, tmp_path: Path) -> None:
     with server(name) as store, RedisServer() as redis:
         async with cluster(tmp_path, store.url, redis.url) as replicas:
-            assert len(await visible(replicas.replicas, 24)) == 48
+            assert len(await visible(replicas.replicas, 12)) == 24
             assert set(await together(replicas, 3)) == {1}
             found = await outage(replicas, redis, 300, restarts=1, away_s=0.5)
             assert found.failed == 0
             if name == "postgres":
-                purges = await Trial(replicas, seed=3).run(5.0)
+                purges = await Trial(replicas, seed=3).run(9.0)  # in the first five none is acknowledged
                 assert purges.purges > 0
                 assert purges.hits > 0
                 assert (purges.torn, purges.resurrected) == (0, 0)
