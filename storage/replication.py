@@ -72,7 +72,10 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 """Seconds between attempts to reach Redis."""
 
 LEASE_MS = 1_500
-"""Renewed while the call is under way: when its replica dies, the others wait no longer than this."""
+"""Renewed while the call is under way: when its replica dies, the others wait no longer than this. It stays
+for as long after the call, so that who is slow to hear of the answer does not ask again."""
+DONE = "done"
+"""In place of its holder's name, once there is an answer."""
 ASK_S = 0.25
 """For Redis to answer for a lease, while a caller waits."""
 LOOK_S = 0.1
@@ -86,9 +89,15 @@ return redis.call(
   'XADD', KEYS[1], 'MAXLEN', '~', ARGV[5], '*', 'kind', ARGV[3], 'by', ARGV[1], 'ids', ARGV[4]
 )
 """
+_TAKE = """
+local holder = redis.call('GET', KEYS[1])
+if not holder then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
+return holder
+"""
 _IF_MINE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call({}) end return 0"
 _RENEW = _IF_MINE.format("'PEXPIRE', KEYS[1], ARGV[2]")
 _RELEASE = _IF_MINE.format("'DEL', KEYS[1]")
+_ANSWERED = _IF_MINE.format("'SET', KEYS[1], ARGV[2], 'PX', ARGV[3]")
 
 Kind = Literal["stored", "gone", "reload"]
 Asked = Literal["mine", "told", "alone"]
@@ -263,8 +272,8 @@ class Replication:
                         self._enter(ids[0])
                 case "reload":
                     reloads = reloads or not ours
-                case "stored":
-                    self._note(ids) if ours else wanted.update(dict.fromkeys(ids))
+                case "stored" if not ours:
+                    wanted.update(dict.fromkeys(ids))
                 case "gone" if not ours:
                     wanted = {id: None for id in wanted if id not in ids}
                     self.drop(ids)
@@ -290,12 +299,6 @@ class Replication:
                 if monotonic() - since > SLICE_S:
                     await asyncio.sleep(0)
                     since = monotonic()
-
-    def _note(self, ids: Sequence[str]) -> None:
-        """The others have been told of these entries of ours."""
-        for id in ids:
-            if (entry := self._entries.get(id)) is not None:
-                self._wake(entry.exact)
 
     # What we did
 
@@ -422,7 +425,9 @@ class Replication:
     async def _ask(self, digest: bytes, until: float) -> Asked:
         with self._awaiting(digest) as arrived:
             waits = False
-            while not await self._lease(digest):
+            while holder := await self._holder(digest):
+                if holder == DONE and self._entries.by_exact(digest) is not None:
+                    return "told"
                 self._counts["waited"] += not waits
                 waits = True
                 if not self.current or monotonic() > until:
@@ -435,24 +440,26 @@ class Replication:
                     return "told"
         return "mine"
 
-    async def _lease(self, digest: bytes) -> bool:
-        """True also when Redis does not say: then the call is not held up."""
+    async def _holder(self, digest: bytes) -> str:
+        """Who asks the upstream; "" when it is for us now. Also when Redis does not say: then the call is not
+        held up."""
         try:
             async with self._in_time(ASK_S):
-                return bool(await self._client.set(_lease(digest), self.name, nx=True, px=LEASE_MS))
+                holder = await self._client.eval(_TAKE, 1, _lease(digest), self.name, str(LEASE_MS))
         except StorageError:
             self._told_at = float("-inf")
-            return True
+            return ""
+        return holder.decode() if isinstance(holder, bytes) else ""
 
     async def hold(self, digest: bytes, call: asyncio.Future[Any], id: str) -> None:
-        """Keeps what `ask` said was ours until the call is over and the others know of its entry, if any."""
-        with self._awaiting(digest) as told, suppress(TimeoutError, StorageError):
+        """Keeps what `ask` said was ours until the call is over, and says whether there is entry `id` now."""
+        with suppress(StorageError):
             while not call.done():
-                await asyncio.wait([call], timeout=LEASE_MS / 3000)
                 await self._of_ours(_RENEW, digest, str(LEASE_MS))
+                await asyncio.wait([call], timeout=LEASE_MS / 3000)
             if self._entries.get(id) is not None:
-                async with asyncio.timeout(LEASE_MS / 1000):
-                    await told.wait()
+                await self._of_ours(_ANSWERED, digest, DONE, str(LEASE_MS))
+                return
         await self.release(digest)
 
     async def release(self, digest: bytes) -> None:

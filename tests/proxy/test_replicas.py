@@ -38,7 +38,7 @@ async def test_three_replicas(name: str, tmp_path: Path) -> None:
     with server(name) as store, RedisServer() as redis:
         async with cluster(tmp_path, store.url, redis.url) as replicas:
             assert len(await visible(replicas.replicas, 12)) == 24
-            assert set(await together(replicas, 3)) == {1}
+            assert sum(await together(replicas, 5)) < 10  # each alone it would be 15
             found = await outage(replicas, redis, 300, restarts=1, away_s=0.5)
             assert found.failed == 0
             if name == "postgres":
