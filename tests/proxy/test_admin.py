@@ -137,6 +137,11 @@ async def test_a_failure_of_ours_is_a_500_that_tells_nothing(
     assert "ZeroDivisionError" in caplog.text
 
 
+async def test_a_text_too_long_to_compare_is_the_askers_mistake(plane: Plane) -> None:
+    status, message = await plane.refused("POST", f"{API}/purge", json={"like": "word " * 1000})
+    assert (status, message.startswith("like: ")) == (400, True)
+
+
 # Looking
 
 
