@@ -287,6 +287,7 @@ def _connect(replication: Replication, app: App) -> None:
         app.tasks.spawn(reembed(app.cache, await _load(app), _left(app)), "reembed")
 
     replication.take_in = lambda entry, vector: app.cache.take_in(entry, vector, app.clock())
+    app.cache.certain = replication.certain
     replication.drop, replication.purging = drop, purging
     replication.give_up, replication.reload = app.cache.purge, reload
 

@@ -7,7 +7,7 @@ No HTTP in here: the exchange asks these questions for live calls, the simulator
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -104,6 +104,8 @@ class Cache:
             guaranteed=self._guaranteed,
             over=eviction.over,
         )
+        self.certain: Callable[[], Awaitable[None]] = _nothing
+        """Returns when it is known whether other replicas have purged something."""
         self.generation = 0
         """Raised by every purge: a call that began before it is not stored."""
 
@@ -328,6 +330,10 @@ class Cache:
         for id in ids:
             self.entries.remove(id)
         self.documents.forget(ids)
+
+
+async def _nothing() -> None:
+    return None
 
 
 def entry_of(question: Question, id: str, size: int, usage: Usage, cost_ms: float, now: float) -> Entry:

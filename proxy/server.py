@@ -111,6 +111,7 @@ class DataPlane:
         body = await read_body(request, self._limits.body_bytes)
         if len(body) > self._limits.parse_bytes:
             return await self._bypass(request, report, "large-body", tenant, body)
+        await self._cache.certain()
         try:
             target = request.rel_url.raw_path_qs
             call = read_call(

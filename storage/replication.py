@@ -61,6 +61,7 @@ ANSWER_S = 2.0
 """For Redis to answer a command."""
 CURRENT_S = 2.0
 """Since Redis last told all that it knew, after which memory is no longer believed."""
+CERTAIN_S = 3.0
 HEARD_MS = 5_000
 """Since a replica was last heard of, after which nobody waits for it. Longer than `CURRENT_S`: by then it
 does not believe its memory any more."""
@@ -135,6 +136,8 @@ class Replication:
         self._cursor = ""
         """The last change that was applied; "" before the first contact."""
         self._told_at = float("-inf")
+        self._hearing = False
+        """Waiting for Redis, and nothing says that it is away."""
         self._all_heard_at = 0.0
         """When a Redis that may have forgotten who is there has heard of all again."""
         self._connected = asyncio.Event()
@@ -155,6 +158,13 @@ class Replication:
     def current(self) -> bool:
         """Whether whatever another replica has purged is known here."""
         return monotonic() - self._told_at < CURRENT_S
+
+    async def certain(self) -> None:
+        """Before a call is looked at: a process that was stopped hears first what came meanwhile. Waits for
+        milliseconds, for `CERTAIN_S` at the most, and not at all while Redis is away."""
+        until = monotonic() + CERTAIN_S
+        while self._hearing and not self.current and monotonic() < until:
+            await asyncio.sleep(0.005)
 
     def stats(self) -> dict[str, Any]:
         told = self._told_at
@@ -205,7 +215,7 @@ class Replication:
                     log.warning("this replica works alone until there is contact again: %s", error)
             except Exception:
                 log.exception("replication failed in a way that it should not")
-            away = True
+            away, self._hearing = True, False
             self._connected.clear()
             self._told_at = float("-inf")
             self._counts["failures"] += 1
@@ -247,7 +257,7 @@ class Replication:
         self._cursor = tail
 
     async def _hear(self) -> None:
-        asked = monotonic()
+        asked, self._hearing = monotonic(), True
         async with self._in_time():
             async with self._client.pipeline(transaction=False) as pipeline:
                 pipeline.set(REPLICA + self.name, self._cursor, px=HEARD_MS)
@@ -279,6 +289,7 @@ class Replication:
                     self.drop(ids)
         await self._load(list(wanted))
         if reloads:
+            self._hearing = False
             self._counts["reloads"] += 1
             await self.reload()
         self._cursor = changes[-1][0].decode()
@@ -288,7 +299,11 @@ class Replication:
         """Somebody purges: what is on its way here may be part of it."""
         self._epoch = epoch
         self.purging()
-        self.give_up(self._documents.unwritten())
+        untold = [id for id, (kind, _) in self._outbox.items() if kind == "stored"]
+        for id in untold:
+            del self._outbox[id]
+        self._counts["given_up"] += len(untold)
+        self.give_up([*self._documents.unwritten(), *untold])
 
     async def _load(self, ids: Sequence[str]) -> None:
         since = monotonic()
