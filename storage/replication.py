@@ -163,7 +163,7 @@ class Replication:
         """Before a call is looked at: a process that was stopped hears first what came meanwhile. Waits for
         milliseconds, for `CERTAIN_S` at the most, and not at all while Redis is away."""
         until = monotonic() + CERTAIN_S
-        while self._hearing and not self.current and monotonic() < until:
+        while self._hearing and not self.current and monotonic() < until:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
     def stats(self) -> dict[str, Any]:
@@ -365,9 +365,9 @@ class Replication:
                     _ANNOUNCE, 2, STREAM, EPOCH, self.name, epoch, kind, ",".join(ids), str(self._changes)
                 ),
             )
+        ids = [id for id in ids if self._outbox.get(id) == what]
         for id in ids:
-            if self._outbox.get(id) == what:
-                del self._outbox[id]
+            del self._outbox[id]
         if told is None:
             self._counts["given_up"] += len(ids)
             self.give_up(ids)
