@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from policies import guards
-from policies.model import InForce
+from policies.model import InForce, Stale
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +95,16 @@ def _unlike(offer: Offer, asked_text: str, asked: InForce, controls: Controls) -
     return guards.objection(tuple(names), asked_text, offer.text) or ""
 
 
+def _stale(asked: Stale, stored: Stale) -> Stale:
+    """As with lifetimes, the shorter of the two categories'."""
+    return Stale(min(asked.while_revalidate, stored.while_revalidate), min(asked.if_error, stored.if_error))
+
+
 def _freshness(offer: Offer, asked: InForce, controls: Controls) -> Verdict:
     if controls.max_age is not None and offer.age > controls.max_age:
         return Verdict("refused", reason="max-age")
     remaining = lifetime(asked, offer.policy, offer.ttl) - offer.age
-    stale = asked.category.stale
+    stale = _stale(asked.category.stale, offer.policy.category.stale)
     if remaining > 0:
         return Verdict("fresh", remaining)
     if controls.max_stale is not None and -remaining <= controls.max_stale:

@@ -187,6 +187,8 @@ class Batches:
     async def _keep(self, trip: Trip, items: Sequence[Call], parts: Sequence[Part]) -> None:
         cost_ms = (trip.report.upstream_ms or 0.0) / len(parts)
         for number, (item, part) in enumerate(zip(items, parts, strict=True)):
+            if item.generation != self._cache.generation:
+                return  # a purge came while the answer did
             question = self._cache.question(item, trip.report.category, None)
             usage = Usage(part.usage.get("prompt_tokens", 0))
             body = dialect.joined([part])

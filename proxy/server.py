@@ -27,7 +27,7 @@ from proxy.report import Report
 
 log = logging.getLogger("nearhit.server")
 
-_CREDENTIALS = {"authorization": ("Authorization", "x-api-key", "api-key")}
+_CREDENTIALS = {"authorization": ("Authorization", "x-api-key", "api-key", "x-goog-api-key")}
 """Where the big APIs' callers carry what the setting's default means."""
 
 

@@ -16,11 +16,14 @@ NONE = Controls()
 
 
 def policy(threshold: float = 0.9, ttl: float = 100.0, **more: Any) -> InForce:
-    return in_force(Category("c", threshold, ttl, guards=(), **more), 0.0)
+    return in_force(Category(more.pop("name", "c"), threshold, ttl, guards=(), **more), 0.0)
 
 
 def offer(similarity: float = 0.95, age: float = 10.0, stored: InForce | None = None, **more: Any) -> Offer:
     return Offer("stored", similarity, age, more.pop("ttl", None), stored or policy(), **more)
+
+
+RENEWED = policy(stale=Stale(20, 60))
 
 
 def verdict(given_offer: Offer, asked: InForce | None = None, controls: Controls = NONE) -> tuple[str, str]:
@@ -45,10 +48,23 @@ def verdict(given_offer: Offer, asked: InForce | None = None, controls: Controls
         (offer(age=110), policy(), Controls(max_stale=20), ("fresh", "max-stale")),
         (offer(age=110), policy(), Controls(max_stale=5), ("refused", "expired")),
         (offer(age=110), policy(), Controls(max_stale=math.inf), ("fresh", "max-stale")),
-        (offer(age=110), policy(stale=Stale(while_revalidate=20)), NONE, ("revalidate", "")),
-        (offer(age=130), policy(stale=Stale(20, 60)), NONE, ("stale", "")),
-        (offer(age=130), policy(stale=Stale(20, 60)), Controls(stale_if_error=0), ("refused", "expired")),
+        (offer(age=110, stored=RENEWED), RENEWED, NONE, ("revalidate", "")),
+        (offer(age=130, stored=RENEWED), RENEWED, NONE, ("stale", "")),
+        (offer(age=130, stored=RENEWED), RENEWED, Controls(stale_if_error=0), ("refused", "expired")),
         (offer(age=130), policy(), Controls(stale_if_error=60), ("stale", "")),
+        (offer(age=110), policy(stale=Stale(20, 20), name="other"), NONE, ("refused", "expired")),
+        (
+            offer(age=110, stored=policy(stale=Stale(0, 20))),
+            policy(stale=Stale(20, 0), name="other"),
+            NONE,
+            ("refused", "expired"),
+        ),
+        (
+            offer(age=110, stored=policy(stale=Stale(20))),
+            policy(stale=Stale(20), name="other"),
+            NONE,
+            ("revalidate", ""),
+        ),
         (offer(age=110), policy(), Controls(max_stale=20, max_age=50), ("refused", "max-age")),
     ],
 )
