@@ -10,23 +10,11 @@ from typing import Any
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from doubles import Clock, WordEmbedder
-from world import MakeWorld, World, open_world
+from world import CATEGORIES, MakeWorld, World, open_world
 
 from embeddings.base import Embedder
 from proxy.demo_upstream import Behaviour
 from proxy.settings import Settings
-
-CATEGORIES = {
-    "default": "{name: default, threshold: 0.8, ttl: 1h, guards: [numbers, negation]}",
-    "brief": (
-        "{name: brief, threshold: 0.8, ttl: 10s, guards: [], stale: {while_revalidate: 5s, if_error: 1h},"
-        " match: {patterns: ['^brief']}}"
-    ),
-    "never": "{name: never, threshold: 0.8, ttl: 1h, cacheable: false, match: {patterns: ['^never']}}",
-    "common": "{name: common, threshold: 0.8, ttl: 1h, scope: shared, match: {patterns: ['^common']}}",
-    "open": "{name: open, threshold: 0.8, ttl: 1h, scope: shared, match: {patterns: ['^open']}}",
-    "strict": "{name: strict, threshold: 0.99, ttl: 1h, match: {patterns: ['^strict']}}",
-}
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,18 @@ from proxy.demo_upstream import Behaviour, run_demo_upstream
 from proxy.settings import Settings
 from proxy.upstream import HEADER_BYTES
 
+CATEGORIES = {
+    "default": "{name: default, threshold: 0.8, ttl: 1h, guards: [numbers, negation]}",
+    "brief": (
+        "{name: brief, threshold: 0.8, ttl: 10s, guards: [], stale: {while_revalidate: 5s, if_error: 1h},"
+        " match: {patterns: ['^brief']}}"
+    ),
+    "never": "{name: never, threshold: 0.8, ttl: 1h, cacheable: false, match: {patterns: ['^never']}}",
+    "common": "{name: common, threshold: 0.8, ttl: 1h, scope: shared, match: {patterns: ['^common']}}",
+    "open": "{name: open, threshold: 0.8, ttl: 1h, scope: shared, match: {patterns: ['^open']}}",
+    "strict": "{name: strict, threshold: 0.99, ttl: 1h, match: {patterns: ['^strict']}}",
+}
+
 
 @dataclass
 class Answer:

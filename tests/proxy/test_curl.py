@@ -6,8 +6,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from conftest import CATEGORIES
-from world import MakeWorld
+from world import CATEGORIES, MakeWorld
 
 SCRIPT = Path(__file__).parents[2] / "clients" / "with_curl.sh"
 
