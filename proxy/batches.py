@@ -190,7 +190,7 @@ class Batches:
             if item.generation != self._cache.generation:
                 return  # a purge came while the answer did
             question = self._cache.question(item, trip.report.category, None)
-            usage = Usage(part.usage.get("prompt_tokens", 0))
+            usage = Usage.told(part.usage.get("prompt_tokens"))
             body = dialect.joined([part])
             self._cache.keep(question, secrets.token_hex(12), body, usage, cost_ms, trip.now)
             if number % SLICE == SLICE - 1:

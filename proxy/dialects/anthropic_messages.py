@@ -256,7 +256,7 @@ _READ_TOKENS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input
 def usage(answer: JsonObject) -> Usage:
     told = answer.get("usage") or {}
     counts = {name: count for name, count in told.items() if isinstance(count, int)}
-    return Usage(sum(counts.get(name, 0) for name in _READ_TOKENS), counts.get("output_tokens", 0))
+    return Usage.told(sum(counts.get(name, 0) for name in _READ_TOKENS), counts.get("output_tokens", 0))
 
 
 # Errors: https://docs.anthropic.com/en/api/errors

@@ -41,6 +41,16 @@ class Usage:
     tokens_in: int = 0
     tokens_out: int = 0
 
+    @classmethod
+    def told(cls, tokens_in: object, tokens_out: object = 0) -> Usage:
+        """By an upstream, which may say anything: what cannot be a count is 0, so that no sum and no store
+        stumbles over it."""
+        return cls(_count(tokens_in), _count(tokens_out))
+
+
+def _count(told: object) -> int:
+    return told if isinstance(told, int) and 0 <= told < 2**31 else 0
+
 
 class Gatherer(Protocol):
     """Collects the events of one streamed answer."""

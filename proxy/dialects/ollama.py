@@ -67,7 +67,7 @@ class Ollama:
 
     def usage(self, answer: JsonObject) -> Usage:
         counts = [answer.get(key) for key in ("prompt_eval_count", "eval_count")]
-        return Usage(*(count if isinstance(count, int) else 0 for count in counts))
+        return Usage.told(*counts)
 
     def said(self, answer: JsonObject) -> str:
         if "response" in answer:

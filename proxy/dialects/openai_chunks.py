@@ -150,4 +150,4 @@ def _event(chunk: JsonObject) -> bytes:
 def usage(answer: JsonObject) -> Usage:
     told = answer.get("usage") or {}
     counts = [told.get(key) for key in ("prompt_tokens", "completion_tokens")]
-    return Usage(*(count if isinstance(count, int) else 0 for count in counts))
+    return Usage.told(*counts)

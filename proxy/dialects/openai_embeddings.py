@@ -148,5 +148,4 @@ def said(answer: JsonObject) -> str:
 
 
 def usage(answer: JsonObject) -> Usage:
-    count = (answer.get("usage") or {}).get("prompt_tokens")
-    return Usage(count if isinstance(count, int) else 0)
+    return Usage.told((answer.get("usage") or {}).get("prompt_tokens"))

@@ -252,4 +252,4 @@ def _said(item: JsonObject) -> Iterator[str]:
 def usage(answer: JsonObject) -> Usage:
     told = answer.get("usage") or {}
     counts = [told.get(key) for key in ("input_tokens", "output_tokens")]
-    return Usage(*(count if isinstance(count, int) else 0 for count in counts))
+    return Usage.told(*counts)
