@@ -29,7 +29,8 @@ async def test_a_hit_on_an_answer_with_an_odd_count(make_world: MakeWorld, count
             answer = await world.send("/v1/embeddings", {"model": "m", "input": "a"})
             assert (answer.status, answer.cache) == (200, expected)
         entries = world.app.cache.entries.select(lambda entry: True)
-        assert entries and all(each.tokens_in == each.tokens_out == 0 for each in entries)
+        assert entries
+        assert all(each.tokens_in == each.tokens_out == 0 for each in entries)
 
 
 def test_what_counts_as_a_count() -> None:
