@@ -31,6 +31,10 @@ _CREDENTIALS = {"authorization": ("Authorization", "x-api-key", "api-key", "x-go
 """Where the big APIs' callers carry what the setting's default means."""
 
 
+MODEL_LENGTH = 512
+"""Longest name of a model: names are remembered in many places. What is longer is none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     in_flight: int
@@ -125,7 +129,7 @@ class DataPlane:
             )
         except Ambiguous:
             return await self._bypass(request, report, "ambiguous-json", tenant, body)
-        if call is None:
+        if call is None or len(call.reading.model) > MODEL_LENGTH:
             return await self._bypass(request, report, "not-understood", tenant, body)
         report.tenant, report.model, report.stream = call.tenant[:12], call.reading.model, call.reading.stream
         report.query = shown(call.text or "")

@@ -1,4 +1,4 @@
-"""What upstreams count wrongly costs no call and no other entry."""
+"""What upstreams count wrongly costs no call, and what callers name at length no memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from world import MakeWorld, upstream
+from world import MakeWorld, World, upstream
 
 from proxy.dialects.base import Usage
 
@@ -36,3 +36,10 @@ async def test_a_hit_on_an_answer_with_an_odd_count(make_world: MakeWorld, count
 def test_what_counts_as_a_count() -> None:
     assert Usage.told(5, 0) == Usage(5, 0)
     assert Usage.told(2**31, -5) == Usage()
+
+
+async def test_a_name_as_long_as_a_book_is_not_remembered(world: World) -> None:
+    answer = await world.ask(model="m" * 100_000)
+    assert answer.headers["X-Cache-Bypass-Reason"] == "not-understood"
+    assert all(len(each.model) < 1000 for each in world.app.ledger.recent)
+    assert world.app.fleet.of.cache_info().currsize <= 1
