@@ -44,6 +44,8 @@ _OUTCOMES = {name: _AT[name] for name in ("exact", "semantic", "inflight")} | {
 MOST_POINTS = 360
 """Buckets in one answer; a longer window has wider ones."""
 SAVE_EVERY_S = 30.0
+BACK_S = 3600.0
+"""Longer than any call takes."""
 
 Bucket = dict[str, "array[float]"]
 Verdicts = Callable[[], Mapping[tuple[str, Verdict], int]]
@@ -111,8 +113,9 @@ class History:
             row[_OTHERS + bisect_left(EDGES_MS, report.total_ms)] += 1
 
     def roll(self, now: float) -> None:
-        """Closes the open bucket if its time is over. A clock that went back adds to the open one."""
-        if now < self._until:
+        """Closes the open bucket if its time is over. Time that goes back a little adds to the open one, as
+        calls end in another order than they began; a clock that had jumped ahead begins anew."""
+        if self._start - BACK_S < now < self._until:
             return
         self._note_verdicts()
         if self._open:

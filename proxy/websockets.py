@@ -70,7 +70,12 @@ async def _pump(source: Side, sink: Side) -> None:
         async for message in source:
             async with asyncio.timeout(WRITE_S):
                 await _send(sink, message)
-    await sink.close(code=source.close_code or WSCloseCode.GOING_AWAY)
+    await sink.close(code=_sendable(source.close_code))
+
+
+def _sendable(code: int | None) -> int:
+    """RFC 6455, section 7.4.1: some codes say that there was none, and may not be sent."""
+    return WSCloseCode.GOING_AWAY if code in (None, 1005, WSCloseCode.ABNORMAL_CLOSURE, 1015) else code
 
 
 async def _send(sink: Side, message: WSMessage) -> None:

@@ -19,6 +19,7 @@ from proxy.dialects.base import (
     nothing_offends,
     nothing_to_add,
     pieces,
+    usage_in,
 )
 from proxy.dialects.turns import span
 
@@ -254,7 +255,7 @@ _READ_TOKENS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input
 
 
 def usage(answer: JsonObject) -> Usage:
-    told = answer.get("usage") or {}
+    told = usage_in(answer)
     counts = {name: count for name, count in told.items() if isinstance(count, int)}
     return Usage.told(sum(counts.get(name, 0) for name in _READ_TOKENS), counts.get("output_tokens", 0))
 

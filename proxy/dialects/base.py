@@ -48,6 +48,12 @@ class Usage:
         return cls(_count(tokens_in), _count(tokens_out))
 
 
+def usage_in(answer: JsonObject) -> JsonObject:
+    """What an answer says under `usage`, if that is an object."""
+    told = answer.get("usage")
+    return told if isinstance(told, dict) else {}
+
+
 def _count(told: object) -> int:
     return told if isinstance(told, int) and 0 <= told < 2**31 else 0
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from proxy import sse
-from proxy.dialects.base import JsonObject, Usage, dump
+from proxy.dialects.base import JsonObject, Usage, dump, usage_in
 
 _DONE = b"[DONE]"
 
@@ -148,6 +148,6 @@ def _event(chunk: JsonObject) -> bytes:
 
 
 def usage(answer: JsonObject) -> Usage:
-    told = answer.get("usage") or {}
+    told = usage_in(answer)
     counts = [told.get(key) for key in ("prompt_tokens", "completion_tokens")]
     return Usage.told(*counts)

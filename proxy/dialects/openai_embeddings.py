@@ -26,6 +26,7 @@ from proxy.dialects.base import (
     is_text,
     nothing_offends,
     nothing_to_add,
+    usage_in,
 )
 from proxy.dialects.openai_common import error as error
 
@@ -148,4 +149,4 @@ def said(answer: JsonObject) -> str:
 
 
 def usage(answer: JsonObject) -> Usage:
-    return Usage.told((answer.get("usage") or {}).get("prompt_tokens"))
+    return Usage.told(usage_in(answer).get("prompt_tokens"))

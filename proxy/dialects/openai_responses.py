@@ -24,6 +24,7 @@ from proxy.dialects.base import (
     nothing_offends,
     nothing_to_add,
     pieces,
+    usage_in,
 )
 from proxy.dialects.openai_common import error as error
 from proxy.dialects.openai_common import hosted_tools
@@ -250,6 +251,6 @@ def _said(item: JsonObject) -> Iterator[str]:
 
 
 def usage(answer: JsonObject) -> Usage:
-    told = answer.get("usage") or {}
+    told = usage_in(answer)
     counts = [told.get(key) for key in ("input_tokens", "output_tokens")]
     return Usage.told(*counts)

@@ -33,6 +33,19 @@ async def test_a_hit_on_an_answer_with_an_odd_count(make_world: MakeWorld, count
         assert all(each.tokens_in == each.tokens_out == 0 for each in entries)
 
 
+@pytest.mark.parametrize("usage", [[], [1], "7", 7, None])
+async def test_usage_that_is_no_object_costs_no_hit(make_world: MakeWorld, usage: Any) -> None:
+    async def odd(request: web.BaseRequest) -> web.StreamResponse:
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "yes"}}
+        return web.json_response({"choices": [choice], "usage": usage})
+
+    async with upstream(odd) as url:
+        world = await make_world(upstream_url=url)
+        for expected in ("MISS", "HIT exact"):
+            assert (await world.ask()).cache == expected
+            await world.settled()
+
+
 def test_what_counts_as_a_count() -> None:
     assert Usage.told(5, 0) == Usage(5, 0)
     assert Usage.told(2**31, -5) == Usage()
