@@ -26,7 +26,7 @@ from proxy.errors import BadRequest
 IDENTITY_HEADERS = (
     "openai-organization", "openai-project", "openai-beta", "anthropic-version", "anthropic-beta",
     "x-portkey-provider", "x-portkey-config", "x-portkey-virtual-key", "x-portkey-custom-host",
-    "helicone-target-url", "helicone-target-provider", "cf-aig-custom-provider",
+    "azureml-model-deployment", "helicone-target-url", "helicone-target-provider", "cf-aig-custom-provider",
 )  # fmt: skip
 """Headers that choose who answers, or how."""
 SHARED = "shared"

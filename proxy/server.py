@@ -27,7 +27,12 @@ from proxy.report import Report
 
 log = logging.getLogger("nearhit.server")
 
-_CREDENTIALS = {"authorization": ("Authorization", "x-api-key", "api-key", "x-goog-api-key")}
+_CREDENTIALS = {
+    "authorization": (
+        "Authorization", "x-api-key", "api-key", "x-goog-api-key", "x-portkey-api-key", "x-litellm-api-key",
+        "helicone-auth", "cf-aig-authorization", "ocp-apim-subscription-key",
+    )
+}  # fmt: skip
 """Where the big APIs' callers carry what the setting's default means."""
 
 

@@ -53,13 +53,17 @@ async def test_a_purge_while_vectors_arrive(make_world: MakeWorld, known: bool) 
         assert again.cache == "MISS"
 
 
-async def test_a_key_in_googles_header_is_a_tenant_of_its_own(make_world: MakeWorld) -> None:
+@pytest.mark.parametrize(
+    "header",
+    ["x-goog-api-key", "x-portkey-api-key", "x-litellm-api-key", "helicone-auth", "cf-aig-authorization"],
+)
+async def test_a_key_in_another_header_is_a_tenant_of_its_own(make_world: MakeWorld, header: str) -> None:
     world = await make_world(tenancy={"anonymous": "share"})
     body = {"model": "demo-chat", "messages": [{"role": "user", "content": "what did I order"}]}
 
     async def ask(key: str) -> str:
         data = json.dumps(body).encode()
-        answer = await world.post("/v1/chat/completions", data=data, headers={"x-goog-api-key": key})
+        answer = await world.post("/v1/chat/completions", data=data, headers={header: key})
         await world.settled()
         return answer.cache
 
