@@ -23,12 +23,12 @@ class Book:
     """Digest of everything in it: two books with one version decide alike."""
 
     @classmethod
-    def from_folder(cls, folder: Path | None = None) -> Book:
+    def from_folder(cls, folder: Path | None = None, drafts: Mapping[Path, str] = {}) -> Book:
         """The packaged categories, or those of `folder` alone (and the packaged `default` if it has none).
 
         Raises `ConfigError` with a line for each problem; then nothing has changed.
         """
-        found = load_folder(folder or PACKAGED)
+        found = load_folder(folder or PACKAGED, drafts)
         if not found:  # emptied, or not mounted: no reason to forget every category
             raise ConfigError([Problem(str(folder), "holds no category; put a YAML file per category there")])
         if "default" not in found:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from policies.errors import ConfigError, Problem
-from policies.located import Lines, check, read
+from policies.located import Lines, check, parse, read
 from policies.model import Category
 from policies.schema import CategoryFile
 
@@ -16,8 +16,9 @@ def load_category(path: Path) -> Category:
     return _load(path)[0]
 
 
-def load_folder(folder: Path) -> dict[str, Category]:
-    """The categories of all `*.yaml` and `*.yml` files, hidden ones aside, by name.
+def load_folder(folder: Path, drafts: Mapping[Path, str] = {}) -> dict[str, Category]:
+    """The categories of all `*.yaml` and `*.yml` files, hidden ones aside, by name. `drafts`: texts in the
+    place of files, also of such as are not there yet.
 
     Raises one `ConfigError` with the problems of all files.
     """
@@ -26,9 +27,9 @@ def load_folder(folder: Path) -> dict[str, Category]:
     found: dict[str, Category] = {}
     shares: list[tuple[Category, Lines]] = []
     problems: list[Problem] = []
-    for path in category_files(folder):
+    for path in sorted({*category_files(folder), *drafts}):
         try:
-            category, lines = _load(path)
+            category, lines = _load(path, drafts.get(path))
         except ConfigError as error:
             problems += error.problems
             continue
@@ -47,8 +48,8 @@ def category_files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.suffix in (".yaml", ".yml") and not p.name.startswith("."))
 
 
-def _load(path: Path) -> tuple[Category, Lines]:
-    data, lines = read(path)
+def _load(path: Path, text: str | None = None) -> tuple[Category, Lines]:
+    data, lines = read(path) if text is None else parse(text, str(path))
     file = check(CategoryFile, data, lines)
     return file.category(_examples(path, file.examples_file, lines)), lines
 

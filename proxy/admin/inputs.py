@@ -51,6 +51,10 @@ class Feedback(_Input):
     verdict: Literal["wrong", "right"]
 
 
+class CategoryText(_Input):
+    text: str = Field(max_length=200_000, description="The category file, as YAML")
+
+
 class PurgeOrder(_Input):
     """Criteria combine with AND."""
 

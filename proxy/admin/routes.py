@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from proxy.admin import data_plane, explaining, feedback, inputs, purging, views
+from proxy.admin import data_plane, editing, explaining, feedback, inputs, purging, views
 from proxy.admin.shown import VERSION, Json
 from proxy.app import App
 
@@ -88,6 +88,22 @@ ROUTES = (
         views.category,
         "One category: policy, usage, counts",
         gives=("name",),
+    ),
+    Route(
+        "POST",
+        f"{API}/categories/{{name}}/check",
+        editing.check,
+        "What a category file would do, without writing it",
+        inputs.CategoryText,
+        ("problems", "preview"),
+    ),
+    Route(
+        "PUT",
+        f"{API}/categories/{{name}}",
+        editing.write,
+        "Write a category file and take it",
+        inputs.CategoryText,
+        ("version", "categories"),
     ),
     Route(
         "GET",
@@ -215,7 +231,7 @@ _REFUSALS: dict[str, tuple[str, Callable[[Route], bool]]] = {
     "403": ("A page of another site asks", lambda route: route.path.startswith(API)),
     "404": ("There is no such thing", lambda route: "{" in route.path or route.input is inputs.Feedback),
     "405": ("Another method is meant; `Allow` says which", lambda route: True),
-    "413": ("The body is too large", lambda route: route.method == "POST"),
-    "422": ("The files on disk are wrong", lambda route: route.view is views.reload),
+    "413": ("The body is too large", lambda route: route.method in ("POST", "PUT")),
+    "422": ("The files on disk are wrong", lambda route: route.view in (views.reload, editing.write)),
     "503": ("Not now; `Retry-After` says when", lambda route: True),
 }

@@ -1,0 +1,111 @@
+"""Category files from the browser: what a text would do, and putting it into the categories' folder."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+from policies.book import PACKAGED, Book
+from policies.errors import ConfigError, Problem
+from policies.guards import GUARDS
+from policies.loader import category_files, load_category
+from policies.model import Category, in_force
+from proxy.admin import views
+from proxy.admin.errors import Refusal, Unprocessable
+from proxy.admin.inputs import CategoryText
+from proxy.admin.shown import Json
+from proxy.app import App
+from proxy.report import Report
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+
+
+async def check(app: App, name: str, given: CategoryText) -> Json:
+    """Mistakes with their lines, or the effect on the calls that are remembered."""
+    try:
+        drafted, _ = await asyncio.to_thread(_draft, app.settings.categories, _checked(name), given.text)
+    except ConfigError as error:
+        problems = [{"place": each.place, "message": each.message} for each in error.problems]
+        return {"problems": problems, "preview": None}
+    return {"problems": [], "preview": _preview(app, drafted)}
+
+
+async def write(app: App, name: str, given: CategoryText) -> Json:
+    folder = app.settings.categories
+    if folder is None:
+        raise Unprocessable(
+            "the packaged categories are read-only; set categories to a folder of your own, and put the text"
+            f" there as {_checked(name)}.yaml"
+        )
+    try:
+        await asyncio.to_thread(_write, folder, _checked(name), given.text)
+    except ConfigError as error:
+        raise Unprocessable("; ".join(str(error).splitlines())) from None
+    except OSError as error:
+        raise Unprocessable(f"the file cannot be written: {error.strerror}") from None
+    return await views.reload(app)
+
+
+def _checked(name: str) -> str:
+    """It becomes a file's name."""
+    if not _NAME.fullmatch(name):
+        raise Refusal("a category's name is lower case letters, digits, - and _, with a letter first")
+    return name
+
+
+def _draft(folder: Path | None, name: str, text: str) -> tuple[Category, Path]:
+    """The category as the text has it, among all the others, and its file. Raises `ConfigError`."""
+    path = _file(folder or PACKAGED, name)
+    drafted = Book.from_folder(folder, {path: text}).categories
+    if name not in drafted:
+        raise ConfigError([Problem(path.name, f"name should be {name!r}: a category is not renamed here")])
+    return drafted[name], path
+
+
+def _file(folder: Path, name: str) -> Path:
+    """Where the category stands, else where a new one goes. Raises `ConfigError`."""
+    path = folder / f"{name}.yaml"
+    for each in category_files(folder):
+        try:
+            found = load_category(each).name
+        except ConfigError:
+            continue  # this may be the file that is to be mended
+        if found == name:
+            return each
+        if each == path:
+            raise ConfigError([Problem(str(path), f"holds the category {found!r}; rename the file first")])
+    return path
+
+
+def _write(folder: Path, name: str, text: str) -> None:
+    """The file is replaced as a whole, so that nobody reads half of it."""
+    path = _draft(folder, name, text)[1].resolve()
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def _preview(app: App, drafted: Category) -> Json:
+    """Of the remembered calls of that category that looked for something alike. Guards are not asked again
+    for what stood below the threshold, so `hits_then` is the most that it could have been."""
+    calls = [
+        call
+        for call in app.ledger.recent
+        if call.category == drafted.name and call.similarity is not None and call.tier != "exact"
+    ]
+    now = app.cache.rules.book.categories.get(drafted.name)
+    return {
+        "calls": len(calls),
+        "hits_now": sum(_near(call, now) for call in calls) if now else 0,
+        "hits_then": sum(_near(call, drafted) for call in calls),
+    }
+
+
+def _near(call: Report, category: Category) -> bool:
+    if category.barred or call.similarity is None:
+        return False
+    refused = call.reason in category.guards or (
+        call.reason not in GUARDS and call.reason not in ("", "threshold")
+    )
+    return not refused and call.similarity >= in_force(category, call.pressure or 0.0).threshold
