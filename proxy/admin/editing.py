@@ -12,13 +12,28 @@ from policies.guards import GUARDS
 from policies.loader import category_files, load_category
 from policies.model import Category, in_force
 from proxy.admin import views
-from proxy.admin.errors import Refusal, Unprocessable
+from proxy.admin.errors import NotFound, Refusal, Unprocessable
 from proxy.admin.inputs import CategoryText
 from proxy.admin.shown import Json
 from proxy.app import App
 from proxy.report import Report
 
+_OTHER_FILE = re.compile(r"\bexamples_file\b")
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+
+
+async def text(app: App, name: str) -> Json:
+    """The category's file as it is; `writable` where it is not a packaged one."""
+    if name not in app.cache.rules.book.categories:
+        raise NotFound(f"no category {name!r}")
+    folder = app.settings.categories
+    return {"text": await asyncio.to_thread(_text, folder, name), "writable": folder is not None}
+
+
+def _text(folder: Path | None, name: str) -> str:
+    """Of `default` the packaged one, where the folder has none."""
+    path = _file(folder or PACKAGED, name)
+    return (path if path.exists() else PACKAGED / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 async def check(app: App, name: str, given: CategoryText) -> Json:
@@ -57,6 +72,8 @@ def _checked(name: str) -> str:
 def _draft(folder: Path | None, name: str, text: str) -> tuple[Category, Path]:
     """The category as the text has it, among all the others, and its file. Raises `ConfigError`."""
     path = _file(folder or PACKAGED, name)
+    if _OTHER_FILE.search(text):
+        raise ConfigError([Problem(path.name, "examples_file names a file of this machine; write it there")])
     drafted = Book.from_folder(folder, {path: text}).categories
     if name not in drafted:
         raise ConfigError([Problem(path.name, f"name should be {name!r}: a category is not renamed here")])

@@ -90,6 +90,13 @@ ROUTES = (
         gives=("name",),
     ),
     Route(
+        "GET",
+        f"{API}/categories/{{name}}/text",
+        editing.text,
+        "The category's file as it is",
+        gives=("text", "writable"),
+    ),
+    Route(
         "POST",
         f"{API}/categories/{{name}}/check",
         editing.check,

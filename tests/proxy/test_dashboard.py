@@ -184,6 +184,22 @@ async def test_a_purge_is_looked_at_first(browser: Browser, used: Plane) -> None
     assert (await used.get("/api/v1/stats"))["entries"] == 0
 
 
+async def test_a_category_is_edited(browser: Browser, used: Plane, categories: Path) -> None:
+    there = await (await tab(browser, used)).open("categories/default")
+    area = there.page.get_by_label("default.yaml")
+    await expect(area).to_have_value((categories / "default.yaml").read_text())
+    await area.fill("{name: default, threshold: 7, ttl: 1h}")
+    await there.page.get_by_role("button", name="Check").click()
+    await expect(there.page.locator("li.error")).to_contain_text("threshold")
+    await area.fill("{name: default, threshold: 0.93, ttl: 1h}")
+    await there.page.get_by_role("button", name="Check").click()
+    await expect(there.page.get_by_text("Nothing is wrong with it")).to_be_visible()
+    await there.page.get_by_role("button", name="Save").click()
+    await expect(there.page.get_by_text("in force.", exact=False).last).to_contain_text("Saved")
+    assert used.world.app.cache.rules.book.get("default").threshold == 0.93
+    assert "0.93" in (categories / "default.yaml").read_text()
+
+
 async def test_the_token_is_asked_for(browser: Browser, make_world: MakeWorld) -> None:
     async with plane_of(await make_world(admin={"token": "s3cret"})) as plane:
         there = await tab(browser, plane)

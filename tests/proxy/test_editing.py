@@ -72,3 +72,26 @@ async def test_another_sites_page_may_not_write(plane: Plane, categories: Path) 
     )
     assert status == 403
     assert files(categories) == before
+
+
+async def test_no_other_file_of_the_machine_is_read(plane: Plane, categories: Path) -> None:
+    before = files(categories)
+    text = TEXT + "examples_file: /etc/passwd\n"
+    told = await plane.post("/categories/strict/check", {"text": text})
+    assert "examples_file" in told["problems"][0]["message"]
+    assert (await plane.refused("PUT", f"{API}/categories/strict", json={"text": text}))[0] == 422
+    assert files(categories) == before
+
+
+async def test_the_file_as_it_is(plane: Plane, make_world: MakeWorld) -> None:
+    told = await plane.get(f"{API}/categories/strict/text")
+    assert told == {"text": "{name: strict, threshold: 0.99, ttl: 1h}", "writable": True}
+    assert (await plane.refused("GET", f"{API}/categories/nothing/text"))[0] == 404
+    async with plane_of(await make_world(categories=None)) as packaged:
+        told = await packaged.get(f"{API}/categories/code/text")
+        assert told["text"].startswith("name: code")
+        assert not told["writable"]
+        assert (await packaged.refused("PUT", f"{API}/categories/code", json=told | {"text": "x"}))[0] in (
+            400,
+            422,
+        )

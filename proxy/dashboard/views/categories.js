@@ -1,6 +1,6 @@
 // Policies side by side with what they achieve, and one of them in detail.
 
-import { get } from "/dashboard/api.js";
+import { get, send } from "/dashboard/api.js";
 import { histogram, lines } from "/dashboard/charts.js";
 import { card, h, pairs, table } from "/dashboard/dom.js";
 import * as f from "/dashboard/format.js";
@@ -58,10 +58,40 @@ async function one(room, tools, name) {
     .filter(([, value]) => value !== null && value !== "" && typeof value !== "object");
   room.append(rate, h("div", { class: "two" }, policy, card("Economy", pairs(known.map(([key, value]) =>
     [key.replaceAll("_", " "), typeof value === "number" ? value.toPrecision(4).replace(/\.?0+$/, "") : String(value)])))));
+  await editor(room, name);
   const points = series(past, name);
   lines(rate, tools, "Hit rate", () => 86400, [{ name: "hit rate", colour: "accent", fill: true }], (v) => f.percent(v, 0), [0, 1])([
     points.map((p) => p.start),
     points.map((p) => (looked(p) ? (p.exact + p.semantic + p.inflight + p.stale) / looked(p) : null))]);
+}
+
+// The file: checked by the same code that loads it, and written where it is one of the user's own.
+async function editor(room, name) {
+  const path = `categories/${encodeURIComponent(name)}`;
+  const { text, writable } = await get(`${path}/text`);
+  const area = h("textarea", { rows: "18", spellcheck: "false", class: "code" });
+  area.value = text;
+  const told = h("div", { "aria-live": "polite" });
+  const lines = ({ problems, preview }) => (problems.length
+    ? h("ul", {}, problems.map(({ place, message }) => h("li", { class: "error" }, `${place}: ${message}`)))
+    : h("p", { class: "good" }, `Nothing is wrong with it. Of the last ${f.count(preview.calls)} calls that were not exact `
+      + `repeats at most ${f.count(preview.hits_then)} would have been hits, with what is in force ${f.count(preview.hits_now)}.`));
+  const attempt = (work) => async () => {
+    try {
+      told.replaceChildren(await work());
+    } catch (error) {
+      told.replaceChildren(h("p", { class: "error", role: "alert" }, error.message));
+    }
+  };
+  const check = attempt(async () => lines(await send("POST", `${path}/check`, { text: area.value })));
+  const save = attempt(async () => {
+    await send("PUT", path, { text: area.value });
+    return h("p", { class: "good" }, "Saved, and in force.");
+  });
+  room.append(card("File", h("label", {}, `${name}.yaml`, area),
+    writable ? null : h("p", { class: "note" }, "A packaged category: copy it into a folder of your own and name that in categories."),
+    h("div", { class: "bar" }, h("button", { onclick: check }, "Check"),
+      h("button", { class: "main", onclick: save, disabled: !writable }, "Save")), told));
 }
 
 // What another threshold would have done to the calls that are remembered.
