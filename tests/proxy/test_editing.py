@@ -83,9 +83,9 @@ async def test_no_other_file_of_the_machine_is_read(plane: Plane, categories: Pa
     assert files(categories) == before
 
 
-async def test_the_file_as_it_is(plane: Plane, make_world: MakeWorld) -> None:
+async def test_the_file_as_it_is(plane: Plane, categories: Path, make_world: MakeWorld) -> None:
     told = await plane.get(f"{API}/categories/strict/text")
-    assert told == {"text": "{name: strict, threshold: 0.99, ttl: 1h}", "writable": True}
+    assert told == {"text": (categories / "strict.yaml").read_text(), "writable": True}
     assert (await plane.refused("GET", f"{API}/categories/nothing/text"))[0] == 404
     async with plane_of(await make_world(categories=None)) as packaged:
         told = await packaged.get(f"{API}/categories/code/text")
