@@ -23,8 +23,8 @@ def test_a_hit_on_the_answer_to_another_group_is_wrong_as_far_as_is_known() -> N
 
 def test_bars_are_taken_from_both_arms() -> None:
     fixed = Run("fixed", upstream=100, hits=100, wrong=1, p95_ms=1000, base_after_s=0.0)
-    adapted = Run("adapted", upstream=80, hits=100, wrong=3, p95_ms=500, base_after_s=None)
-    found = compared([fixed, adapted])
+    adapted = Run("bent", upstream=80, hits=100, wrong=3, p95_ms=500, base_after_s=None)
+    found = compared([fixed, adapted, Run("limited")], "bent")
     assert found["bars"] == {
         "upstream_cut": True,
         "wrong_rise": False,
@@ -42,4 +42,4 @@ def test_the_fixed_arm_differs_in_nothing_but_load(tmp_path: Path) -> None:
 
 
 def test_the_capacity_is_two_thirds_of_what_would_reach_the_upstream() -> None:
-    assert Plan(rate=40.0, seconds=1.0, warm=0, limit="off").capacity == 10
+    assert Plan(rate=40.0, seconds=1.0, warm=0).capacity == 11
