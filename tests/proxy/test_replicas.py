@@ -42,7 +42,10 @@ async def test_three_replicas(name: str, tmp_path: Path) -> None:
             found = await outage(replicas, redis, 300, restarts=1, away_s=0.5)
             assert found.failed == 0
             if name == "postgres":
-                purges = await Trial(replicas, seed=3).run(9.0)  # in the first five none is acknowledged
+                trial = Trial(replicas, seed=3)
+                await trial.run(6.0)
+                # Amid stops and kills a purge may be refused for long; afterwards some are acknowledged.
+                purges = await trial.run(10.0, trouble=False)
                 assert purges.purges > 0
                 assert purges.hits > 0
                 assert (purges.torn, purges.resurrected) == (0, 0)
