@@ -37,7 +37,8 @@ from proxy.upstream import Answer, Head, Read, Upstream, forwarded
 
 MODELS = 1024
 """Models whose upstream is remembered."""
-_CREDENTIALS = ("Authorization", "x-api-key", "api-key", "x-goog-api-key")
+CREDENTIALS = ("Authorization", "x-api-key", "api-key", "x-goog-api-key")
+"""Where the big APIs' callers carry theirs."""
 
 FAILURES = (Unreachable, UpstreamSlow, Crowded)
 """Errors for which somebody else is asked."""
@@ -86,7 +87,7 @@ class Backend:
         """With our key in place of the caller's, if we have one."""
         if self.key is None:
             return headers
-        for name in _CREDENTIALS:
+        for name in CREDENTIALS:
             headers.popall(name, None)
         name = self.key_header or _usual(headers, path)
         headers[name] = f"Bearer {self.key}" if name.lower() == "authorization" else self.key

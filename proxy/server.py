@@ -20,21 +20,19 @@ from proxy.controls import EVERYTHING, Permits
 from proxy.dialects import Dialect
 from proxy.errors import Busy, CallError, NotAllowed, NotCached
 from proxy.exchange import Exchange, Trip
-from proxy.fleet import Fleet
+from proxy.fleet import CREDENTIALS, Fleet
 from proxy.messages import Ambiguous, Call, read_call, shown, tenant_digest
 from proxy.passthrough import pass_through, read_body
 from proxy.report import Report
 
 log = logging.getLogger("nearhit.server")
 
-_CREDENTIALS = {
-    "authorization": (
-        "Authorization", "x-api-key", "api-key", "x-goog-api-key", "x-portkey-api-key", "x-litellm-api-key",
-        "helicone-auth", "cf-aig-authorization", "ocp-apim-subscription-key",
-    )
-}  # fmt: skip
-"""Where the big APIs' callers carry what the setting's default means."""
-
+_GATEWAYS = (
+    "x-portkey-api-key", "x-litellm-api-key", "helicone-auth", "cf-aig-authorization",
+    "ocp-apim-subscription-key",
+)  # fmt: skip
+_IDENTITY = {"authorization": (*CREDENTIALS, *_GATEWAYS)}
+"""What the default of `tenancy.header` means: all that callers of the big APIs and of gateways have."""
 
 MODEL_LENGTH = 512
 """Longest name of a model: names are remembered in many places. What is longer is none."""
@@ -68,7 +66,7 @@ class DataPlane:
         self._cache = cache
         self._fleet = fleet
         self._limits = limits
-        self._credentials: Sequence[str] = _CREDENTIALS.get(tenancy_header.lower(), (tenancy_header,))
+        self._credentials: Sequence[str] = _IDENTITY.get(tenancy_header.lower(), (tenancy_header,))
         self._share_anonymous = share_anonymous
         self._clock = clock
         self._publish = publish

@@ -30,6 +30,4 @@ export const pairs = (entries) =>
   h("dl", { class: "pairs" }, entries.filter(([, value]) => value != null && value !== "")
     .flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
 
-export const field = (name, control) => h("label", {}, name, control);
-
 export const options = (names, chosen) => names.map((name) => h("option", { value: name, selected: name === chosen }, name || "all"));

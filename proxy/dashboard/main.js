@@ -28,8 +28,10 @@ async function show() {
   leave();
   const [name, rest] = place();
   document.title = `${VIEWS[name].title} · nearhit`;
-  for (const link of nav.children) link.toggleAttribute("aria-current", link.dataset.view === name);
-  for (const link of nav.children) if (link.dataset.view === name) link.setAttribute("aria-current", "page");
+  for (const link of nav.children) {
+    if (link.dataset.view === name) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
   const room = h("div", {}, h("h1", {}, VIEWS[name].title));
   main.replaceChildren(room);
   const cleanings = [];
