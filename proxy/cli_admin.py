@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from proxy.cli import settings_from, with_config
-from proxy.client import AdminClient, AdminError
+from proxy.client import HIDDEN, AdminClient, AdminError
 
 F = TypeVar("F", bound=Callable[..., Any])
 Json = dict[str, Any]
@@ -164,7 +164,11 @@ def explain(
         f" threshold {answer['threshold']:.3f}, ttl {answer['ttl']:g} s, scope {answer['scope']}"
     )
     for near in answer["nearest"]:
-        click.echo(f"  {near['similarity']:.3f}  {_verdict(near):30}  {near['entry']['text']!r:.100}")
+        click.echo(f"  {near['similarity']:.3f}  {_verdict(near):30}  {_question(near['entry']):.100}")
+
+
+def _question(entry: Json) -> str:
+    return HIDDEN if entry["text"] is None else repr(entry["text"])
 
 
 def _verdict(near: Json) -> str:

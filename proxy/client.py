@@ -15,6 +15,10 @@ SILENT_S = 15.0
 """Between events, of which there is one a second."""
 
 
+HIDDEN = "(hidden by admin.show_text)"
+"""Stands for a question or an answer that the admin plane does not show."""
+
+
 class AdminError(Exception):
     """The admin plane did not do it; `str()` is one line that says what to do."""
 

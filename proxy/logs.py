@@ -61,7 +61,7 @@ def logging_to(descriptor: int, settings: Log) -> Iterator[Background]:
     """Everything under the logger `nearhit`, warnings of anybody else, written to a file descriptor."""
     handler = Background(descriptor, JsonLines() if settings.format == "json" else TextLines())
     ours, others = logging.getLogger(ROOT), logging.getLogger()
-    before = ours.level, ours.propagate
+    level, propagate = ours.level, ours.propagate
     ours.setLevel(settings.level.upper())
     ours.propagate = False
     for logger in (ours, others):
@@ -71,7 +71,8 @@ def logging_to(descriptor: int, settings: Log) -> Iterator[Background]:
     finally:
         for logger in (ours, others):
             logger.removeHandler(handler)
-        ours.level, ours.propagate = before
+        ours.setLevel(level)
+        ours.propagate = propagate
         handler.close()
 
 

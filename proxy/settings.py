@@ -254,6 +254,10 @@ class Admin(_Section):
     )
     port: Port = Field(default=8081, description="Port of the admin plane; 0 takes a free one.")
     token: SecretStr | None = Field(default=None, description="Bearer token that the admin plane asks for.")
+    show_text: bool = Field(
+        default=True,
+        description="Whether the admin plane shows questions and answers; `false`: none leaves it.",
+    )
 
     @model_validator(mode="after")
     def _closed_to_strangers(self) -> Admin:

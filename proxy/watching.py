@@ -17,7 +17,7 @@ from rich.text import Text
 
 from proxy.cli import settings_from
 from proxy.cli_admin import with_admin
-from proxy.client import AdminClient, AdminError
+from proxy.client import HIDDEN, AdminClient, AdminError
 
 Json = dict[str, Any]
 
@@ -81,8 +81,9 @@ def _table(calls: Iterable[Json]) -> Table:
 
 def _row(call: Json) -> tuple[Text, ...]:
     at = datetime.fromtimestamp(call["at"]).strftime("%H:%M:%S")
+    question = HIDDEN if call["query"] is None else call["query"]
     like = "" if call["similarity"] is None else f"{call['similarity']:.3f}"
-    cells = (at, _what(call), call["category"], like, f"{call['total_ms']:.1f}", call["query"])
+    cells = (at, _what(call), call["category"], like, f"{call['total_ms']:.1f}", question)
     return tuple(Text(_printable(cell)) for cell in cells)
 
 

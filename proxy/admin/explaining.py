@@ -12,7 +12,7 @@ from policies.model import InForce, Mode
 from proxy.admin import shown, walk
 from proxy.admin.errors import Refusal
 from proxy.admin.inputs import Explained
-from proxy.admin.shown import Json
+from proxy.admin.shown import Json, Written
 from proxy.app import App
 from proxy.cache import CANDIDATES, Cache
 from storage.base import Entry
@@ -33,7 +33,7 @@ async def explain(app: App, asked: Explained) -> Json:
     candidates = await _candidates(app, asked, vector, policy)
     outcome, because = _outcome(policy, cache.mode(kind.category), candidates, problem)
     return {
-        "text": asked.text,
+        "text": Written(asked.text),
         "outcome": outcome,
         "because": because,
         "category": kind.category,
@@ -85,7 +85,7 @@ def _judged(cache: Cache, entry: Entry, cosine: float, text: str, policy: InForc
         "similarity": cosine,
         "threshold": required_similarity(policy, stored, controls),
         "verdict": verdict.freshness,
-        "reason": verdict.reason,
+        "reason": shown.reason(verdict.reason),
         "mode": cache.mode(entry.category),
         "entry": shown.entry(entry, cache, now),
     }
@@ -103,15 +103,14 @@ def _outcome(policy: InForce, mode: Mode, candidates: list[Json], problem: str) 
     for each in candidates:
         if each["verdict"] in _SERVED:
             outcome = "SHADOW" if "shadow" in (mode, each["mode"]) else "HIT"
-            return outcome, f"{each['similarity']:.3f} to {each['entry']['text']!r:.80}"
+            like, needed = each["similarity"], each["threshold"]
+            return outcome, f"{like:.3f} to entry {each['entry']['id']}, and {needed:.3f} is required"
     if problem:
         return "MISS", f"no vector, so the exact tier only: {problem}"
     if not candidates:
         return "MISS", "nothing is stored to compare it with"
     best = candidates[0]
-    if best["reason"] == "threshold":
+    against = best["reason"].hidden or best["verdict"]
+    if against == "threshold":
         return "MISS", f"nearest is {best['similarity']:.3f}, and {best['threshold']:.3f} is required"
-    return (
-        "MISS",
-        f"nearest is {best['similarity']:.3f}, and {best['reason'] or best['verdict']} speaks against it",
-    )
+    return "MISS", f"nearest is {best['similarity']:.3f}, and {against} speaks against it"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from itertools import islice
 
 from aiohttp import web
@@ -23,6 +22,7 @@ PATIENCE_S = 10.0
 class Live:
     def __init__(self, app: App) -> None:
         self._app = app
+        self._dumps = shown.as_json(app.settings.admin.show_text)
         self._listeners = 0
 
     async def listen(self, request: web.Request) -> web.StreamResponse:
@@ -44,7 +44,7 @@ class Live:
         while True:
             told, seen = self._since(seen)
             async with asyncio.timeout(PATIENCE_S):
-                await response.write(f"data: {json.dumps(told)}\n\n".encode())
+                await response.write(f"data: {self._dumps(told)}\n\n".encode())
             await asyncio.sleep(EVERY_S)
 
     def _since(self, seen: int) -> tuple[shown.Json, int]:

@@ -18,6 +18,7 @@ from proxy.admin.errors import Forbidden, Refusal, Unauthorized, Unavailable
 from proxy.admin.inputs import understood
 from proxy.admin.live import Live
 from proxy.admin.routes import API, ROUTES, Route
+from proxy.admin.shown import as_json
 from proxy.app import App
 from proxy.metrics import State
 from proxy.settings import Admin, is_loopback
@@ -44,10 +45,12 @@ def admin_app(app: App) -> web.Application:
 
 
 def _handler(route: Route, app: App) -> Handler:
+    dumps = as_json(app.settings.admin.show_text)
+
     async def handle(request: web.Request) -> web.StreamResponse:
         given = [understood(route.input, await _input(request))] if route.input else []
         answer = await route.view(app, *request.match_info.values(), *given)
-        return web.json_response(answer, headers=_HEADERS)
+        return web.json_response(answer, headers=_HEADERS, dumps=dumps)
 
     return handle
 

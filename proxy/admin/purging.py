@@ -14,7 +14,7 @@ from embeddings.base import EmbeddingError, TextTooLong, Vector
 from proxy.admin import walk
 from proxy.admin.errors import Refusal, Unavailable
 from proxy.admin.inputs import PurgeOrder
-from proxy.admin.shown import Json
+from proxy.admin.shown import Json, Written
 from proxy.admin.views import known_entry
 from proxy.app import App
 from proxy.report import Report
@@ -81,7 +81,7 @@ async def purge(app: App, order: PurgeOrder) -> Json:
         return {
             **_told(found),
             "dry_run": True,
-            "examples": [e.text for e in list(found.values())[:EXAMPLES]],
+            "examples": Written([e.text for e in list(found.values())[:EXAMPLES]]),
         }
     app.cache.shut_out()
     app.ledger.forget(wanted.report)

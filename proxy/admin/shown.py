@@ -1,9 +1,14 @@
-"""Parts of the proxy as JSON values. Times are Unix seconds, durations seconds unless the name says ms."""
+"""Parts of the proxy as JSON values. Times are Unix seconds, durations seconds unless the name says ms.
+
+What people or models wrote is `Written`, which nothing but `as_json` takes apart.
+"""
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import asdict, fields
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from typing import Any
 
@@ -12,6 +17,7 @@ from policies.model import Category
 from proxy.app import App
 from proxy.cache import Cache
 from proxy.ledger import Tally
+from proxy.logs import refusal
 from proxy.report import Report
 from storage.base import Entry
 
@@ -20,7 +26,34 @@ Json = dict[str, Any]
 VERSION = version("nearhit")
 """Read once, at import: looking it up reads files."""
 
-_REPORT = tuple(each.name for each in fields(Report))
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A question, an answer, words of them: `hidden` stands for it unless `admin.show_text`, but for
+    an empty one."""
+
+    content: Any
+    hidden: str | None = None
+
+
+def reason(told: str) -> Written:
+    """What a guard found are words of the question; that it objected is not."""
+    return Written(told, refusal(told))
+
+
+def as_json(show_text: bool) -> Callable[[Any], str]:
+    """How everything that the admin plane answers becomes text."""
+
+    def open_up(value: Any) -> Any:
+        if not isinstance(value, Written):
+            raise TypeError(f"{type(value).__name__} is no JSON value")
+        return value.content if show_text or not value.content else value.hidden
+
+    return json.JSONEncoder(default=open_up).encode
+
+
+_WRITTEN: dict[str, Callable[[str], Written]] = {"query": Written, "matched": Written, "reason": reason}
+_REPORT = tuple(each.name for each in fields(Report) if each.name not in _WRITTEN)
 _TALLY = tuple(each.name for each in fields(Tally))
 
 
@@ -30,7 +63,7 @@ def entry(entry: Entry, cache: Cache, now: float) -> Json:
     return {
         "id": entry.id,
         "category": entry.category,
-        "text": entry.text,
+        "text": Written(entry.text),
         "model": entry.model,
         "dialect": entry.dialect,
         "tenant": entry.tenant[:12],
@@ -51,7 +84,8 @@ def entry(entry: Entry, cache: Cache, now: float) -> Json:
 
 
 def report(report: Report) -> Json:
-    return {name: getattr(report, name) for name in _REPORT}
+    written = {name: wrap(getattr(report, name)) for name, wrap in _WRITTEN.items()}
+    return {name: getattr(report, name) for name in _REPORT} | written
 
 
 def tally(tally: Tally) -> Json:

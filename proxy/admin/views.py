@@ -12,9 +12,9 @@ from policies.errors import ConfigError
 from policies.located import nearest as nearest_name
 from proxy import history
 from proxy.admin import shown, walk
-from proxy.admin.errors import NotFound, Unavailable, Unprocessable
+from proxy.admin.errors import NotFound, Refusal, Unavailable, Unprocessable
 from proxy.admin.inputs import Listing, Recent, Window
-from proxy.admin.shown import VERSION, Json
+from proxy.admin.shown import VERSION, Json, Written
 from proxy.app import App
 from storage.base import Entry, StorageError
 
@@ -138,6 +138,8 @@ async def recent(app: App, given: Recent) -> Json:
 
 async def entries(app: App, given: Listing) -> Json:
     """Newest first."""
+    if given.q is not None and not app.settings.admin.show_text:
+        raise Refusal("q: texts are hidden (admin.show_text), and would be found out by searching them")
     part = (given.q or "").casefold()
 
     def wanted(entry: Entry) -> bool:
@@ -155,7 +157,7 @@ async def entries(app: App, given: Listing) -> Json:
 async def entry(app: App, id: str) -> Json:
     found = known_entry(app, id)
     body, problem = await _body(app, id)
-    return {**shown.entry(found, app.cache, app.clock()), "body": body, "problem": problem}
+    return {**shown.entry(found, app.cache, app.clock()), "body": Written(body), "problem": problem}
 
 
 def known_entry(app: App, id: str) -> Entry:

@@ -21,6 +21,10 @@ export function table(caption, columns, rows, empty = "nothing yet") {
       h("tbody", {}, rows.length ? body : none)));
 }
 
+// A question or an answer: null where admin.show_text is off.
+export const written = (text, instead = "") => (text === null
+  ? h("span", { class: "note" }, `hidden by setting ${instead}`.trim()) : text || instead || "–");
+
 export const card = (title, ...children) => h("section", { class: "card" }, h("h2", {}, title), ...children);
 
 export const tile = (name, value, beside = "") =>

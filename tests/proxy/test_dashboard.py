@@ -209,6 +209,28 @@ async def test_the_token_is_asked_for(browser: Browser, make_world: MakeWorld) -
         await expect(there.page.locator("dl.tile", has_text="Hit rate")).to_be_visible()
 
 
+async def test_hidden_texts_are_said_to_be_hidden(browser: Browser, make_world: MakeWorld) -> None:
+    async with plane_of(await make_world(admin={"show_text": False})) as plane:
+        await loaded(plane)
+        await plane.store("how do i boil an egg")
+        there = await (await tab(browser, plane)).open("decisions")
+        await expect(there.page.locator("td.text").first).to_have_text("hidden by setting")
+        await there.open("explain")
+        await there.page.get_by_label("Question").fill("how do i boil an egg now")
+        await there.page.get_by_role("button", name="Explain").click()
+        await expect(there.page.locator("td.text").first).to_contain_text("hidden by setting")
+        await there.open("purge")
+        await there.page.get_by_label("Category").fill("default")
+        await there.page.get_by_role("button", name="Look what fits").click()
+        await expect(there.page.get_by_text("hidden by setting")).to_be_visible()
+        await there.open("entries")
+        await expect(there.page.get_by_label("Question")).to_be_disabled()
+        await there.page.locator("td.text a").click()
+        await expect(there.page.locator("pre")).to_have_text("hidden by setting")
+        assert there.complaints == []
+        assert "boil" not in await there.page.content()
+
+
 async def test_on_a_phone_nothing_sticks_out(browser: Browser, used: Plane) -> None:
     there = await tab(browser, used, viewport={"width": 360, "height": 740})
     for view in VIEWS:

@@ -1,7 +1,7 @@
 // Every decision as it is made.
 
 import { get } from "/dashboard/api.js";
-import { h, options } from "/dashboard/dom.js";
+import { h, options, written } from "/dashboard/dom.js";
 import * as f from "/dashboard/format.js";
 
 export const title = "Decisions";
@@ -34,7 +34,7 @@ export async function show(room, tools) {
   let calls = [];
   const fits = (call) =>
     (!kind.value || outcome(call) === kind.value) && (!category.value || call.category === category.value)
-    && (!words.value || `${call.query} ${call.matched}`.toLowerCase().includes(words.value.toLowerCase()));
+    && (!words.value || `${call.query ?? ""} ${call.matched ?? ""}`.toLowerCase().includes(words.value.toLowerCase()));
   const redraw = () => rows.replaceChildren(...calls.filter(fits).slice(0, ROWS).map((call) => row(call, false)));
   for (const control of [kind, category, words]) control.addEventListener("input", redraw);
 
@@ -59,10 +59,10 @@ export async function show(room, tools) {
 function row(call, fresh) {
   const why = call.reason || call.error || call.degraded;
   const matched = call.entry_id && call.outcome !== "MISS"
-    ? h("a", { href: `#/entries/${encodeURIComponent(call.entry_id)}` }, call.matched || call.entry_id) : call.matched;
+    ? h("a", { href: `#/entries/${encodeURIComponent(call.entry_id)}` }, written(call.matched, call.entry_id)) : written(call.matched);
   return h("tr", { class: fresh ? "new" : null },
     h("td", {}, f.time(call.at)), h("td", {}, tag(call)), h("td", {}, call.category || "–"),
-    h("td", { class: "text" }, call.query || "–"), h("td", { class: "text" }, matched || "–"),
+    h("td", { class: "text" }, written(call.query)), h("td", { class: "text" }, matched),
     h("td", { class: "n" }, f.cosine(call.similarity)), h("td", { class: "n" }, f.cosine(call.threshold)),
     h("td", { class: "text" }, why || "–"), h("td", { class: "n" }, f.milliseconds(call.total_ms)));
 }

@@ -1,7 +1,7 @@
 // What is stored: a list to search, and one entry with everything that is known of it.
 
 import { get, send } from "/dashboard/api.js";
-import { card, h, pairs, table } from "/dashboard/dom.js";
+import { card, h, pairs, table, written } from "/dashboard/dom.js";
 import * as f from "/dashboard/format.js";
 
 export const title = "Entries";
@@ -15,11 +15,12 @@ async function search(room) {
   const find = async (event) => {
     event?.preventDefault();
     const found = await get("entries", { q: words.value, category: category.value, limit: 100 });
+    words.disabled = found.entries.some(({ text }) => text === null);
     const right = { class: "n" };
     place.replaceChildren(table(`${f.count(found.matched)} found, the newest ${found.entries.length} of them`,
       [["question", { class: "text" }], ["category"], ["model"], ["hits", right], ["age", right], ["fresh for", right], ["size", right]],
       found.entries.map((each) => [
-        h("a", { href: `#/entries/${encodeURIComponent(each.id)}` }, each.text || each.id), each.category, each.model,
+        h("a", { href: `#/entries/${encodeURIComponent(each.id)}` }, written(each.text, each.id)), each.category, each.model,
         f.count(each.hits), f.duration(each.age), f.duration(each.fresh_for), f.bytes(each.bytes)]), "no entry fits"));
   };
   room.append(h("form", { class: "bar", onsubmit: find }, h("label", {}, "Question", words),
@@ -32,6 +33,7 @@ async function search(room) {
 async function one(room, id) {
   const entry = await get(`entries/${encodeURIComponent(id)}`);
   room.querySelector("h1").textContent = entry.text || id;
+  const body = entry.body === null ? written(null) : JSON.stringify(entry.body, null, 2);
   const told = h("p", { role: "status" });
   const act = (question, work) => async () => {
     if (!confirm(question)) return;
@@ -62,5 +64,5 @@ async function one(room, id) {
       ["last hit", entry.last_hit ? f.moment(entry.last_hit) : "never"],
       ["cost", `${f.milliseconds(entry.cost_ms)}, ${f.count(entry.tokens_in)} + ${f.count(entry.tokens_out)} tokens`],
       ["size", f.bytes(entry.bytes)]])),
-    card("Answer", entry.problem ? h("p", { class: "error" }, entry.problem) : h("pre", { tabindex: "0" }, JSON.stringify(entry.body, null, 2))));
+    card("Answer", entry.problem ? h("p", { class: "error" }, entry.problem) : h("pre", { tabindex: "0" }, body)));
 }

@@ -1,7 +1,7 @@
 // A question, and the whole decision about it.
 
 import { get, send } from "/dashboard/api.js";
-import { card, h, pairs, table } from "/dashboard/dom.js";
+import { card, h, pairs, table, written } from "/dashboard/dom.js";
 import * as f from "/dashboard/format.js";
 
 export const title = "Explain";
@@ -40,7 +40,7 @@ function decision(told) {
         ["embedding", told.embedding]])),
     card("Nearest entries", table("Best first", [["similarity", right], ["needed", right], ["verdict"], ["against it"], ["question", { class: "text" }], ["category"], ["age", right]],
       told.nearest.map((each) => [f.cosine(each.similarity), f.cosine(each.threshold), each.verdict, each.reason || "–",
-        h("a", { href: `#/entries/${encodeURIComponent(each.entry.id)}` }, each.entry.text || each.entry.id), each.entry.category, f.duration(each.entry.age)]),
+        h("a", { href: `#/entries/${encodeURIComponent(each.entry.id)}` }, written(each.entry.text, each.entry.id)), each.entry.category, f.duration(each.entry.age)]),
       "nothing is stored to compare it with")),
   ];
 }

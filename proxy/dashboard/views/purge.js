@@ -1,7 +1,7 @@
 // Making the cache forget, after a look at what that would take.
 
 import { send } from "/dashboard/api.js";
-import { h } from "/dashboard/dom.js";
+import { h, written } from "/dashboard/dom.js";
 import * as f from "/dashboard/format.js";
 
 export const title = "Purge";
@@ -36,7 +36,7 @@ export async function show(room) {
     const asked = order();
     if (await attempt({ ...asked, dry_run: true }, (answer) => [
       h("p", {}, `${f.count(answer.matched)} entries: ${summed(answer.categories)}`),
-      h("ul", {}, answer.examples.map((text) => h("li", {}, text)))])) {
+      answer.examples === null ? h("p", {}, written(null)) : h("ul", {}, answer.examples.map((text) => h("li", {}, text)))])) {
       looked = asked;
       purge.disabled = false;
     }
