@@ -11,9 +11,12 @@ from functools import lru_cache
 from itertools import islice
 
 from policies.guards_facts import Facts, facts, flat, stem
+from policies.guards_opposites import ENDINGS, EXCHANGED, NEGATING
 
 _SHOWN = 3
 """Words of each side in an objection's detail, at most."""
+
+_OPERATIONS = frozenset("+*^=×÷<>")
 
 Guard = Callable[[Facts, Facts], str | None]
 
@@ -59,15 +62,26 @@ def numbers(a: Facts, b: Facts) -> str | None:
 
     1,000 is 1000, "two" is 2, 24 hours are a day.
     """
-    return _differ(*_numbers(a, b), a.soft | b.soft) or _units(a, b)
+    return _differ(*_numbers(a, b), a.soft | b.soft) or _units(a, b) or _signs(a, b)
 
 
 def _units(a: Facts, b: Facts) -> str | None:
-    for value in a.numbers.keys() & b.numbers.keys():
+    both = a.numbers.keys() & b.numbers.keys()
+    for value in both:
         mine, theirs = a.numbers[value], b.numbers[value]
         if mine and theirs and mine.isdisjoint(theirs):
             return _versus(mine, theirs)
+    gone = {unit: value for value in both for unit in a.numbers[value] - b.numbers[value]}
+    come = {unit: value for value in both for unit in b.numbers[value] - a.numbers[value]}
+    if moved := min(gone.keys() & come.keys(), default=None):
+        return f"{gone[moved]} {moved} / {come[moved]} {moved}"
     return None
+
+
+def _signs(a: Facts, b: Facts) -> str | None:
+    """Another operation. Where one text spells it out, or has but hyphens and slashes, nothing is said."""
+    both = a.signs and b.signs and not _OPERATIONS.isdisjoint((*a.signs, *b.signs))
+    return f"{' '.join(a.signs)} / {' '.join(b.signs)}" if both and a.signs != b.signs else None
 
 
 def quantities(a: Facts, b: Facts) -> str | None:
@@ -84,12 +98,18 @@ def dates(a: Facts, b: Facts) -> str | None:
 
 
 def negation(a: Facts, b: Facts) -> str | None:
-    """A "not" without a counterpart in the other text, or opposite terms (before/after); both cancel out."""
-    terms = _opposites(a, b)
-    if a.negated != b.negated and terms:
+    """A "not" without a counterpart in the other text, or opposite terms (before/after, visible/invisible);
+    both cancel out, unless the "not" is itself one of the terms (with/without, always/never)."""
+    terms = _opposites(a, b) or _affixed(a, b)
+    if terms and bool(_further(a)) != bool(_further(b)):
         return None
-    one_side = any(x.negated and not (y.negated or y.doubtful) for x, y in ((a, b), (b, a)))
+    one_side = any(x.negators and not (y.negators or y.doubtful) for x, y in ((a, b), (b, a)))
     return terms or ("one side only" if one_side else None)
+
+
+def _further(a: Facts) -> Set[str]:
+    """Negators that have no opposite of their own."""
+    return a.negators - {word for *_, word in a.poles}
 
 
 def _opposites(a: Facts, b: Facts) -> str | None:
@@ -103,6 +123,30 @@ def _opposites(a: Facts, b: Facts) -> str | None:
         )
         return " / ".join(words)
     return None
+
+
+def _affixed(a: Facts, b: Facts) -> str | None:
+    """Opposites by their prefix or ending, each on one side only."""
+    mine, theirs = a.roots - b.roots, b.roots - a.roots
+    for word in sorted(mine):
+        if other := next((each for each in opposed(word) if each in theirs), None):
+            return f"{word} / {other}"
+    return next((f"{other} / {word}" for word in sorted(theirs) for other in sorted(mine) if other in opposed(word)), None)
+
+
+@lru_cache(maxsize=16_384)
+def opposed(root: str) -> frozenset[str]:
+    """What the root would be with the opposite prefix or ending, and without a negating one."""
+    found = {root[len(p):] for p in NEGATING if root.startswith(p) and len(root) - len(p) >= 4}
+    for pairs, cut, join in (
+        (EXCHANGED, str.removeprefix, lambda rest, affix: affix + rest),
+        (ENDINGS, str.removesuffix, lambda rest, affix: rest + affix),
+    ):
+        for one, other in (*pairs, *((y, x) for x, y in pairs)):
+            rest = cut(root, one)
+            if rest != root and len(rest) >= 3:
+                found.add(join(rest, other))
+    return frozenset(found)
 
 
 def _by_pole(terms: Iterable[tuple[int, int, str]]) -> dict[tuple[int, int], str]:
@@ -127,8 +171,10 @@ def wording(a: Facts, b: Facts) -> str | None:
 
 
 def question(a: Facts, b: Facts) -> str | None:
-    """Another kind of answer is asked for: why / when, how many courses / which courses."""
-    return f"{a.kind or '-'} / {b.kind or '-'}" if a.kind != b.kind else None
+    """Another kind of answer is asked for: why / when, how many courses / which courses, minutes / hours."""
+    if a.kind != b.kind:
+        return f"{a.kind or '-'} / {b.kind or '-'}"
+    return f"{a.wanted} / {b.wanted}" if a.wanted and b.wanted and a.wanted != b.wanted else None
 
 
 def conditions(a: Facts, b: Facts) -> str | None:
@@ -144,8 +190,9 @@ def direction(a: Facts, b: Facts) -> str | None:
         return f"{' '.join(a.order[:_SHOWN])} / {' '.join(b.order[:_SHOWN])}"
     for one, other in (("from", "to"), ("from", "than"), ("to", "than")):
         gone, come = _moved(one, other, a, b), _moved(other, one, a, b)
-        if gone - come and come - gone:
-            return f"{one} / {other} {min(gone - come)}"
+        alone = sorted(a.order) == sorted(b.order) and (" from " in a.flat) != (" from " in b.flat)
+        if (gone - come and come - gone) or (alone and gone ^ come):
+            return f"{one} / {other} {min(gone ^ come)}"
     return None
 
 

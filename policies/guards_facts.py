@@ -15,6 +15,7 @@ from math import prod
 from typing import NamedTuple
 
 from policies import guards_lexicon as lexicon
+from policies.guards_opposites import OPPOSITES
 
 Token = tuple[str, str, str]
 """A number, the letters glued to it, "" or "", "", a word."""
@@ -31,6 +32,8 @@ class Facts:
     stems: frozenset[str]
     """Stems of all words."""
     initials: str
+    signs: tuple[str, ...]
+    """Signs of arithmetic beside a number, sorted."""
     numbers: dict[str, frozenset[str]]
     """Value to the units it stands with; times and byte counts are in their base unit."""
     tally: frozenset[tuple[str, int]]
@@ -38,7 +41,10 @@ class Facts:
     soft: frozenset[str]
     """What may be left out without changing the sense: one day ago, today, Sydney, Australia."""
     dates: frozenset[str]
-    negated: bool
+    negators: frozenset[str]
+    """Words that negate: "not" for every "n't", "never", "without"."""
+    roots: frozenset[str]
+    """Stems of all words, synonyms kept apart."""
     doubtful: bool
     """Has a word that may stand for a negation ("unable", "without", "stop")."""
     poles: frozenset[tuple[int, int, str]]
@@ -50,6 +56,8 @@ class Facts:
     names: frozenset[str]
     kind: str
     """What is asked for: "why", "when", "how-many" ... or ""."""
+    wanted: str
+    """Unit in which the answer is asked for, or ""."""
     order: tuple[str, ...]
     """Stems of all but the function words, in order; persons count: who does what to whom."""
     roles: frozenset[tuple[str, str]]
@@ -70,6 +78,17 @@ _TOKEN = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _PRODUCT = re.compile(r"(?<![\w.])(\d{1,6}) ?\* ?(\d{1,6})(?![\w.])")
+_ROMAN_VALUES = {
+    numeral: value
+    for value, numeral in enumerate("i ii iii iv v vi vii viii ix x xi xii xiii xiv xv xvi".split(), start=1)
+}
+_ROMAN = re.compile(
+    r"\b(war|ww|type|phase|part|chapter|volume|act|article|title|section|class|grade|stage|level|super bowl) "
+    r"((?<=war )i|(?<=ww )i|(?<=type )i|(?<=phase )i|(?<=volume )i|x?i[xv]|x?v?i{2,3}|x?v|x)\b",
+    re.IGNORECASE,
+)
+"""Only behind words that are counted: "can I" and "Malcolm X" are no numbers, nor is "the class I take"."""
+_SIGN = re.compile(r"[-+*/^=×÷<>](?= ?\d)|(?<=\d)[-+*/^=×÷<>]|(?<=\d )[-+*/^=×÷<>]")
 _ORDINAL = frozenset(("st", "nd", "rd", "th"))
 _QUOTED = re.compile(
     r"""“([^”]{1,80})” | "([^"]{1,80})" | `([^`]{1,80})` | (?<![\w'])'([^']{1,80})'(?!\w)""", re.VERBOSE
@@ -102,6 +121,7 @@ def facts(text: str) -> Facts:
     if len(text) > LONGEST:
         raise ValueError(f"the guards read texts of up to {LONGEST} characters")
     text = _ALIAS.sub(lambda match: lexicon.ALIASES[match[0].lower()], text.replace("’", "'"))
+    text = _ROMAN.sub(lambda match: f"{match[1]} {_ROMAN_VALUES[match[2].lower()]}", text)
     text = _PRODUCT.sub(lambda match: str(int(match[1]) * int(match[2])), text)
     lower = text.lower()
     tokens = [(m["number"] or "", m["suffix"] or "", m["word"] or "") for m in _TOKEN.finditer(lower)]
@@ -115,21 +135,24 @@ def facts(text: str) -> Facts:
         words=tuple(dict.fromkeys(_content(words))),
         stems=frozenset(stems),
         initials="".join(word[0] for word in words),
+        signs=tuple(sorted(_SIGN.findall(re.sub("[–−]", "-", text)))),
         numbers=_units(quantities),
         tally=frozenset(Counter(each.value for each in quantities if not each.soft).items()),
         soft=frozenset(each.value for each in quantities if each.soft)
         | soft_names
         | _regions(words, names)
-        | {"today", "0"},
+        | {"today", "0", *_WHICH.values()},
         dates=_dates(words),
-        negated=_negated(lower, words),
+        negators=_negators(lower, words),
+        roots=frozenset(map(_bare, words)),
         doubtful=not bag.isdisjoint(lexicon.SOFT_NEGATORS)
         or any(word.startswith(("un", "non")) for word in words),
         qualifiers=frozenset(_QUALIFIERS[word] for word in bag if word in _QUALIFIERS),
-        poles=frozenset((*pole, word) for word in bag for pole in _POLES.get(word, ())),
+        poles=frozenset((*pole, word) for word in bag for pole in _POLES.get(_bare(word), ())),
         identifiers=_identifiers(text) | {f" {tool} " for tool in bag & lexicon.TOOLS},
         names=names | bag & lexicon.PLACES,
         kind=_kind(lower),
+        wanted=_wanted(lower),
         order=tuple(_order(words)),
         roles=_roles(words),
     )
@@ -164,10 +187,10 @@ for _family in lexicon.SYNONYMS:
     for _word in _family:
         _SYNONYMS.setdefault(_bare(_word), _bare(_family[0]))
 _POLES: dict[str, list[tuple[int, int]]] = {}
-for _number, _line in enumerate(lexicon.OPPOSITES):
+for _number, _line in enumerate(OPPOSITES):
     for _side, _pole in enumerate(_line):
-        for _word in _pole:
-            _POLES.setdefault(_word, []).append((_number, _side))
+        for _root in set(map(_bare, _pole)):
+            _POLES.setdefault(_root, []).append((_number, _side))
 _QUALIFIERS = {word: family[0] for family in lexicon.QUALIFIERS for word in family}
 _TIMES = frozenset(word for word, (unit, _) in lexicon.UNITS.items() if unit in ("s", "month", "am", "pm"))
 _NO_CONTENT = lexicon.FUNCTION | lexicon.FRAME | lexicon.NUMBER_WORDS.keys() | lexicon.SCALES.keys() | _TIMES
@@ -240,6 +263,8 @@ def _units(quantities: Iterable[Quantity]) -> dict[str, frozenset[str]]:
 _SEASON_BEFORE = frozenset(
     ("this", "next", "last", "the", "during", "coming", "summer", "winter", "spring", "or", "and")
 )
+_WHICH = {"this": "this", "coming": "this", "next": "next", "following": "next", "last": "last", "previous": "last"}
+"""Which weekend, which winter. Where only one text says so, the other means the same."""
 _SEASON_AFTER = frozenset(("semester", "semesters", "term", "season", "break", "or", "and", "2"))
 
 
@@ -248,6 +273,9 @@ def _dates(words: Sequence[str]) -> frozenset[str]:
     for before, word, after in zip(["", *words], words, [*words[1:], ""], strict=False):
         if word in ("fall", "spring") and (before in _SEASON_BEFORE or after in _SEASON_AFTER):
             found.add(lexicon.DAYS[word])
+    for before, word in pairwise(words):
+        if before in _WHICH and (word in lexicon.DAYS or word in lexicon.MONTHS):
+            found.add(_WHICH[before])
     for at, word in enumerate(words):
         near = (*words[max(0, at - 2) : at], *words[at + 1 : at + 2])
         if word in lexicon.MONTHS and (
@@ -266,11 +294,12 @@ _RHETORICAL = re.compile(
 )
 
 
-def _negated(lower: str, words: Sequence[str]) -> bool:
+def _negators(lower: str, words: Sequence[str]) -> frozenset[str]:
     if lexicon.NEGATORS.isdisjoint(words) and not any(word.endswith("n't") for word in words):
-        return False
-    rest = _RHETORICAL.sub(" ", lower)
-    return any(word in lexicon.NEGATORS or word.endswith("n't") for word in re.findall(r"[a-z']+", rest))
+        return frozenset()
+    rest = re.findall(r"[a-z']+", _RHETORICAL.sub(" ", lower))
+    found = {word for word in rest if word in lexicon.NEGATORS}
+    return frozenset(found | {"not" for word in rest if word.endswith("n't")})
 
 
 def _identifiers(text: str) -> frozenset[str]:
@@ -352,6 +381,15 @@ def _kind(lower: str) -> str:
     lower = re.split(r"[.?!]", body)[-1].strip() if mark else lower
     hits = [(m.start(), kind) for kind, pattern in _KIND_PATTERNS.items() if (m := pattern.search(lower))]
     return min(hits)[1] if hits else ""
+
+
+_MANY = re.compile(r"\b(?:how many|in) ([a-z]+)")
+
+
+def _wanted(lower: str) -> str:
+    """The unit of the answer: "how many minutes", "in euros"."""
+    units = [word for word in _MANY.findall(lower) if word in lexicon.UNITS and len(word) > 2]
+    return units[-1].removesuffix("s") if units else ""
 
 
 _ROLES = {

@@ -1,4 +1,4 @@
-"""Closed word classes of English that the guards read: function words, numbers, units, opposites, synonyms, places.
+"""Closed word classes of English that the guards read: function words, numbers, units, synonyms, places.
 
 General vocabulary only. Words are lower-case; where a guard compares stems, it stems these lists itself.
 """
@@ -140,95 +140,6 @@ DAYS = {
     )
     for word in words.split()
 }  # fmt: skip
-
-# One line is one family of terms that exclude each other; terms of one pole are joined by commas.
-OPPOSITES = tuple(
-    tuple(frozenset(pole.split(",")) for pole in line)
-    for line in _groups("""
-before,prior,earlier,until after,later,since
-first,earliest,initial,oldest last,latest,final,newest,recent
-old,older new,newer
-max,maximum,highest,largest,biggest,greatest,longest,tallest,high,higher,large,larger,big,bigger,long,longer,tall min,minimum,lowest,smallest,shortest,low,lower,small,smaller,short,shorter,little
-most,more,above,exceed,exceeding,over least,less,fewer,fewest,below,under
-ascending,ascendingly,asc descending,descendingly,desc
-increase,increases,increased,increasing,raise,rise,rising,grow,gain,boost decrease,decreases,decreased,decreasing,reduce,lower,fall,drop,shrink,lose,decline
-enable,enabled,activate,on,unlock,unblock,allow,show disable,disabled,deactivate,off,lock,block,prevent,forbid,hide
-include,includes,included,including,with exclude,excludes,excluded,excluding,without,except
-add,create,insert,install,make,join,register,subscribe remove,delete,drop,uninstall,erase,leave,unsubscribe
-open,opened,start,starting,begin close,closed,stop,stopping,end,quit,finish
-buy,buying,bought,purchase,buyer sell,selling,sold,seller
-deposit,deposited,deposits withdraw,withdrawal,withdrawn,withdrawals
-send,sending,sent receive,receiving,received
-import,imported export,exported
-upload,uploading,uploaded download,downloading,downloaded
-encrypt,encode,encoding decrypt,decode,decoding
-compress,zip extract,decompress,unzip,uncompress
-lend,lending borrow,borrowing
-win,won,winning lose,lost,losing
-love,like hate,dislike
-true false
-success,succeed,successful failure,fail,failed,failing
-cause,causes cure,treatment,treat,cures
-symptom,symptoms cause,causes
-symptom,symptoms cure,treatment,treatments
-accept,accepted,approve,approved reject,rejected,decline,declined,deny,denied
-advantage,advantages,pro,pros,benefit,benefits disadvantage,disadvantages,con,cons,drawback,drawbacks
-better,best,good worse,worst,bad
-always never
-safe,legal,possible unsafe,illegal,impossible,dangerous
-cheap,cheaper,cheapest expensive,costly,priciest
-hot,hotter,hottest,warm,warmer cold,colder,coldest,cool,chilly
-rain,rainy,raining snow,snowy,snowing sunny,sun wind,windy cloudy,clouds fog,foggy storm,stormy humid,humidity
-fast,faster,fastest slow,slower,slowest
-easy,easier,easiest hard,harder,hardest,difficult
-rich,richest poor,poorest
-strong,strongest weak,weakest
-young,younger,youngest old,older,oldest
-arrive,arriving,arrives,arrival,arrivals depart,departing,departs,departure,departures,leave,leaving,leaves
-inbound,incoming outbound,outgoing
-domestic international
-one-way,oneway round,roundtrip
-public private
-male,males,man,men,boy,boys,guy,guys,husband,boyfriend,father,dad,brother,son,uncle female,females,woman,women,girl,girls,lady,wife,girlfriend,mother,mom,mum,sister,daughter,aunt
-husband,wife,spouse boyfriend,girlfriend
-father,dad,mother,mom,mum,parent son,daughter,child,kid
-north,northern south,southern east,eastern west,western
-left right
-top,up,upper bottom,down,bottom
-inside,indoor,indoors outside,outdoor,outdoors
-front back,rear
-single married
-debit credit
-fixed variable
-long-term short-term
-undergraduate graduate
-day night
-positive negative
-lowercase uppercase
-horizontal,row,rows vertical,column,columns
-average,mean,avg sum max,maximum,highest,largest min,minimum,lowest,smallest
-read write
-push pull
-forward backward,backwards
-parent child
-adult,adults,grown-up,grown-ups child,children,kid,kids,toddler,toddlers infant,infants,baby,babies,newborn,newborns
-early late,later
-area perimeter circumference volume
-born die,died,dies,death,dead
-local,locally global,globally
-encourage,help discourage
-theoretical practical
-guilty innocent
-plaintiff defendant
-landlord tenant
-employer employee
-teacher,professor,instructor student,pupil
-doctor patient
-red blue green yellow black white orange purple pink brown
-celsius fahrenheit
-home,homeowners renters auto,car life health dental disability
-""")
-)
 
 # One line is one family of words that say the same; the first stands for all.
 SYNONYMS = _groups("""
@@ -415,7 +326,7 @@ ALIASES = {
     "covid-19": "covid", "covid 19": "covid", "covid19": "covid", "sars-cov-2": "covid", "coronavirus": "covid",
     "corona virus": "covid", "first name": "forename", "first names": "forenames", "given name": "forename",
     "last name": "surname", "last names": "surnames", "family name": "surname", "directory tree": "directory",
-    "do n't": "don't", "does n't": "doesn't", "set up": "setup", "log in": "login", "sign in": "login",
+    "square root": "squareroot", "square roots": "squareroot", "do n't": "don't", "does n't": "doesn't", "set up": "setup", "log in": "login", "sign in": "login",
     "sign up": "signup", "the us": "the USA", "boy friend": "boyfriend", "girl friend": "girlfriend", "wi-fi": "wifi", "wi fi": "wifi",
 }  # fmt: skip
 
