@@ -16,6 +16,8 @@ from policies.guards_opposites import ENDINGS, EXCHANGED, NEGATING
 _SHOWN = 3
 """Words of each side in an objection's detail, at most."""
 
+_LEAST_ROOT = 3
+"""Letters of what remains without an affix."""
 _OPERATIONS = frozenset("+*^=×÷<>")
 
 Guard = Callable[[Facts, Facts], str | None]
@@ -125,28 +127,30 @@ def _opposites(a: Facts, b: Facts) -> str | None:
     return None
 
 
-def _affixed(a: Facts, b: Facts) -> str | None:
+def _affixed(a: Facts, b: Facts) -> str:
     """Opposites by their prefix or ending, each on one side only."""
     mine, theirs = a.roots - b.roots, b.roots - a.roots
-    for word in sorted(mine):
-        if other := next((each for each in opposed(word) if each in theirs), None):
-            return f"{word} / {other}"
-    return next((f"{other} / {word}" for word in sorted(theirs) for other in sorted(mine) if other in opposed(word)), None)
+    pairs = {(x, y) for x in mine for y in opposed(x) & theirs}
+    pairs |= {(x, y) for y in theirs for x in opposed(y) & mine}
+    return " / ".join(min(pairs, default=()))
 
 
 @lru_cache(maxsize=16_384)
 def opposed(root: str) -> frozenset[str]:
-    """What the root would be with the opposite prefix or ending, and without a negating one."""
-    found = {root[len(p):] for p in NEGATING if root.startswith(p) and len(root) - len(p) >= 4}
-    for pairs, cut, join in (
-        (EXCHANGED, str.removeprefix, lambda rest, affix: affix + rest),
-        (ENDINGS, str.removesuffix, lambda rest, affix: rest + affix),
-    ):
-        for one, other in (*pairs, *((y, x) for x, y in pairs)):
-            rest = cut(root, one)
-            if rest != root and len(rest) >= 3:
-                found.add(join(rest, other))
+    """The root with the opposite prefix or ending, and without a negating prefix; most are no words."""
+    bare = {root[len(prefix) :] for prefix in NEGATING if root.startswith(prefix)}
+    found = {rest for rest in bare if len(rest) >= _LEAST_ROOT + 1}
+    for one, other in _both_ways(EXCHANGED):
+        rest = root.removeprefix(one)
+        found |= {other + rest} if rest != root and len(rest) >= _LEAST_ROOT else set()
+    for one, other in _both_ways(ENDINGS):
+        rest = root.removesuffix(one)
+        found |= {rest + other} if rest != root and len(rest) >= _LEAST_ROOT else set()
     return frozenset(found)
+
+
+def _both_ways(pairs: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+    return (*pairs, *((other, one) for one, other in pairs))
 
 
 def _by_pole(terms: Iterable[tuple[int, int, str]]) -> dict[tuple[int, int], str]:

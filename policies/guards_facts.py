@@ -80,7 +80,27 @@ _TOKEN = re.compile(
 _PRODUCT = re.compile(r"(?<![\w.])(\d{1,6}) ?\* ?(\d{1,6})(?![\w.])")
 _ROMAN_VALUES = {
     numeral: value
-    for value, numeral in enumerate("i ii iii iv v vi vii viii ix x xi xii xiii xiv xv xvi".split(), start=1)
+    for value, numeral in enumerate(
+        (
+            "i",
+            "ii",
+            "iii",
+            "iv",
+            "v",
+            "vi",
+            "vii",
+            "viii",
+            "ix",
+            "x",
+            "xi",
+            "xii",
+            "xiii",
+            "xiv",
+            "xv",
+            "xvi",
+        ),
+        1,
+    )
 }
 _ROMAN = re.compile(
     r"\b(war|ww|type|phase|part|chapter|volume|act|article|title|section|class|grade|stage|level|super bowl) "
@@ -165,6 +185,7 @@ def stem(word: str) -> str:
     return _SYNONYMS.get(bare, bare)
 
 
+@lru_cache(maxsize=16_384)
 def _bare(word: str) -> str:
     word = word.removesuffix("'s").removesuffix("'")
     if len(word) <= 3 or not word.isalpha():
@@ -263,7 +284,11 @@ def _units(quantities: Iterable[Quantity]) -> dict[str, frozenset[str]]:
 _SEASON_BEFORE = frozenset(
     ("this", "next", "last", "the", "during", "coming", "summer", "winter", "spring", "or", "and")
 )
-_WHICH = {"this": "this", "coming": "this", "next": "next", "following": "next", "last": "last", "previous": "last"}
+_WHICH = {
+    **dict.fromkeys(("this", "coming"), "this"),
+    **dict.fromkeys(("next", "following"), "next"),
+    **dict.fromkeys(("last", "previous"), "last"),
+}
 """Which weekend, which winter. Where only one text says so, the other means the same."""
 _SEASON_AFTER = frozenset(("semester", "semesters", "term", "season", "break", "or", "and", "2"))
 

@@ -323,6 +323,7 @@ ALIASES = {
     "last year": "lastyear", "round trip": "roundtrip", "round-trip": "roundtrip", "one way": "oneway",
     "one-way": "oneway", "non-stop": "nonstop", "non stop": "nonstop", "o'clock": "", "per cent": "percent",
     "e-mail": "email", "can not": "cannot", "a.m.": "am", "p.m.": "pm", "a.m": "am", "p.m": "pm",
+    "ww1": "world war 1", "ww2": "world war 2", "wwi": "world war 1", "wwii": "world war 2", "ww3": "world war 3",
     "covid-19": "covid", "covid 19": "covid", "covid19": "covid", "sars-cov-2": "covid", "coronavirus": "covid",
     "corona virus": "covid", "first name": "forename", "first names": "forenames", "given name": "forename",
     "last name": "surname", "last names": "surnames", "family name": "surname", "directory tree": "directory",

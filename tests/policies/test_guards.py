@@ -72,6 +72,25 @@ DIFFERENT = [
     ("negation", "the dose for adults", "the dose for children"),
     ("negation", "the women's final", "the men's final"),
     ("negation", "when was Ada born", "when did Ada die"),
+    ("negation", "can I be evicted with notice", "can I be evicted without notice"),
+    ("negation", "should I always stretch", "should I never stretch"),
+    ("negation", "a formal letter", "an informal letter"),
+    ("negation", "activating the card", "deactivating the card"),
+    ("negation", "upgrade the cluster", "downgrade the cluster"),
+    ("negation", "what is hyperthyroidism", "what is hypothyroidism"),
+    ("negation", "is it a useful habit", "is it a useless habit"),
+    ("negation", "can the lessor cancel", "can the lessee cancel"),
+    ("negation", "accepting the offer", "declining the offer"),
+    ("negation", "an even number", "an odd number"),
+    ("negation", "the first man on the moon", "the second man on the moon"),
+    ("numbers", "when did World War I end", "when did World War II end"),
+    ("numbers", "when did world war 1 end", "when did World War II end"),
+    ("numbers", "what is 15% of 80", "what is 80% of 15"),
+    ("numbers", "solve 2x + 3 = 7", "solve 2x - 3 = 7"),
+    ("dates", "rain this weekend", "rain next weekend"),
+    ("direction", "do you deliver to Malta", "do you deliver from Malta"),
+    ("question", "how many minutes is a flight", "how many hours is a flight"),
+    ("question", "the distance in miles", "the distance in kilometres"),
 ]
 
 SAME = [
@@ -112,6 +131,17 @@ SAME = [
     ("direction", "from Lyon to Paris", "to Paris from Lyon"),
     ("direction", "in Python, how do I reverse a list", "how do I reverse a list in Python"),
     ("direction", "how can I sue my landlord", "how do I sue my landlord"),
+    ("direction", "does it go through a court", "does it have to go through a court"),
+    ("negation", "a trip without a guide", "a trip with no guide"),
+    ("negation", "do not enable logging", "disable logging"),
+    ("negation", "is it illegal", "is it not legal"),
+    ("negation", "synchronise it", "synchronising it"),
+    ("numbers", "when did World War II end", "when did WW2 end"),
+    ("numbers", "the class I take", "the class that I take"),
+    ("numbers", "x^2 + 3", "x^2+3"),
+    ("numbers", "ages 10-12", "ages 10 to 12"),
+    ("dates", "courses next winter", "courses in winter"),
+    ("question", "how many minutes does it take", "how many minutes is it"),
 ]
 
 
