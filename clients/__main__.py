@@ -57,6 +57,7 @@ CLIENTS = (
     Client("curl", (), "with_curl.sh"),
     Client("openai", ("openai",), "with_openai.py"),
     Client("anthropic", ("anthropic",), "with_anthropic.py"),
+    Client("google-genai", ("google-genai",), "with_google_genai.py"),
     Client("langchain-openai", ("langchain-openai",), "with_langchain_openai.py"),
     Client("langchain-anthropic", ("langchain-anthropic",), "with_langchain_anthropic.py"),
     Client("llama-index", ("llama-index-llms-openai-like",), "with_llama_index.py"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 ENDED_WELL = frozenset(
-    {"stop", "tool_calls", "function_call", "end_turn", "stop_sequence", "tool_use", "completed"}
+    {"stop", "tool_calls", "function_call", "end_turn", "stop_sequence", "tool_use", "completed", "STOP"}
 )
 
 

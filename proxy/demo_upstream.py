@@ -1,4 +1,4 @@
-"""The demo upstream: an API in OpenAI's, Anthropic's and Ollama's shapes with no model behind it.
+"""The demo upstream: an API in OpenAI's, Anthropic's, Gemini's and Ollama's shapes with no model behind it.
 
 For the first try without an API key, for tests, benchmarks and overload experiments. Every answer says that
 it is simulated and carries `Server: nearhit-demo-upstream`. What it says follows from the question alone, but
@@ -22,11 +22,12 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from aiohttp import web
 
+from proxy import demo_gemini
 from proxy.demo_answers import (
     Body,
     Refusal,
@@ -185,6 +186,18 @@ def asks_for_stream(body: Body) -> bool:
     return bool(body.get("stream"))
 
 
+def always(body: Body) -> bool:
+    return True
+
+
+def never(body: Body) -> bool:
+    return False
+
+
+def as_it_came(body: Body) -> Body:
+    return body
+
+
 @dataclass(frozen=True, slots=True)
 class Endpoint:
     path: str
@@ -195,6 +208,8 @@ class Endpoint:
     error: Callable[[Refusal], Body] = openai_error
     streams: Callable[[Body], bool] = asks_for_stream
     content_type: str = "text/event-stream; charset=utf-8"
+    translated: Callable[[Body], Body] = as_it_came
+    """The body, with what the path says, in the members that are read here."""
 
 
 LINES = "application/x-ndjson"
@@ -214,6 +229,17 @@ ENDPOINTS = (
         ollama_streams, LINES,
     ),
 )  # fmt: skip
+_GEMINI = "/{version:v1|v1beta|v1alpha}/models/{model}:"
+GEMINI = Endpoint(
+    _GEMINI + "generateContent", question_in_messages, demo_gemini.document, demo_gemini.events,
+    demo_gemini.error, never, translated=demo_gemini.as_chat,
+)  # fmt: skip
+GEMINI_STREAM = replace(
+    GEMINI, path=_GEMINI + "streamGenerateContent", streams=always, content_type="text/event-stream"
+)
+GEMINI_ARRAY = replace(
+    GEMINI_STREAM, events=demo_gemini.elements, content_type="application/json; charset=UTF-8"
+)
 DEMO = web.AppKey("demo", Demo)
 
 
@@ -222,7 +248,7 @@ def serve(endpoint: Endpoint) -> Handler:
         demo = request.app[DEMO]
         try:
             steering = Steering.of(request.headers)
-            body, question = read_question(endpoint, await request.read())
+            body, question = read_question(endpoint, await request.read(), request.match_info)
             async with demo.place() as number:
                 await demo.first_token(steering)
                 reply = reply_to(body, question, number, int(demo.now()))
@@ -238,11 +264,16 @@ def serve(endpoint: Endpoint) -> Handler:
     return handle
 
 
-def read_question(endpoint: Endpoint, raw: bytes) -> tuple[Body, str]:
+async def stream_gemini(request: web.Request) -> web.StreamResponse:
+    return await serve(GEMINI_STREAM if request.query.get("alt") == "sse" else GEMINI_ARRAY)(request)
+
+
+def read_question(endpoint: Endpoint, raw: bytes, in_path: Mapping[str, str]) -> tuple[Body, str]:
     try:
         body = json.loads(raw)
     except (ValueError, RecursionError):
         raise Refusal(400, "We could not parse the JSON body of your request.") from None
+    body = endpoint.translated({**body, **in_path} if isinstance(body, dict) else body)
     check_fields(body)
     # Half of a surrogate pair is legal in JSON and cannot be sent back.
     return body, endpoint.question(body).encode(errors="replace").decode()
@@ -352,8 +383,9 @@ def make_app(behaviour: Behaviour | None = None, now: Callable[[], float] = time
     app = web.Application(client_max_size=BODY_LIMIT)
     app[DEMO] = Demo(behaviour or Behaviour(), now)
     app.on_response_prepare.append(sign)
-    for endpoint in ENDPOINTS:
+    for endpoint in (*ENDPOINTS, GEMINI):
         app.router.add_post(endpoint.path, serve(endpoint))
+    app.router.add_post(GEMINI_STREAM.path, stream_gemini)
     app.router.add_get("/v1/models", models)
     app.router.add_get("/v1/models/{name}", model)
     app.router.add_get("/health", health)

@@ -269,7 +269,9 @@ class Exchange:
             return None
 
     async def _ride(self, trip: Trip, flight: Flight) -> Reply:
-        streams = trip.call.reading.stream and flight.question.call.reading.stream
+        mine, theirs = trip.call, flight.question.call
+        one_form = mine.dialect.framing is theirs.dialect.framing
+        streams = mine.reading.stream and theirs.reading.stream and one_form
         with flight.board(waits=not streams) as rider:
             async with self._patience(trip, flight):
                 head = await asyncio.shield(flight.head)

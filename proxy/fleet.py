@@ -25,10 +25,11 @@ from time import monotonic
 from typing import Any
 
 from multidict import CIMultiDict
-from yarl import URL
 
 from policies.outage import Outage
+from proxy import dialects, targets
 from proxy.dialects.base import dump
+from proxy.dialects.gemini import CREDENTIALS_IN_QUERY
 from proxy.errors import CallError, Crowded, Unreachable, UpstreamSlow
 from proxy.limits import Admission, Place
 from proxy.load import Upstream as Load
@@ -37,8 +38,11 @@ from proxy.upstream import Answer, Head, Read, Upstream, forwarded
 
 MODELS = 1024
 """Models whose upstream is remembered."""
-CREDENTIALS = ("Authorization", "x-api-key", "api-key", "x-goog-api-key")
-"""Where the big APIs' callers carry theirs."""
+CREDENTIALS = (
+    "Authorization", "x-api-key", "api-key", "x-goog-api-key", "x-portkey-api-key", "x-litellm-api-key",
+    "helicone-auth", "cf-aig-authorization", "ocp-apim-subscription-key",
+)  # fmt: skip
+"""Headers in which callers of the big APIs and of gateways carry theirs."""
 
 FAILURES = (Unreachable, UpstreamSlow, Crowded)
 """Errors for which somebody else is asked."""
@@ -76,29 +80,38 @@ class Backend:
     def body(self, model: str, body: bytes) -> bytes:
         """A JSON body as this upstream is to read it."""
         alias = self.aliases.get(model)
-        return body if alias is None else dump({**json.loads(body), "model": alias})
+        if alias is None or (fields := json.loads(body)).get("model") != model:
+            return body
+        return dump({**fields, "model": alias})
 
     def target(self, model: str, target: str) -> str:
-        """A path whose query names the model, as this upstream is to read it."""
-        alias = self.aliases.get(model)
-        return target if alias is None else str(URL(target, encoded=True).update_query(model=alias))
+        """Path and query as this upstream is to read them: with its name of a model that they name, and
+        without the caller's key if we have one."""
+        path, mark, query = target.partition("?")
+        if alias := self.aliases.get(model):
+            path = targets.renamed(path, model, alias)
+            query = targets.with_value(query, "model", alias)
+        if self.key is not None and query:
+            query = targets.without(query, CREDENTIALS_IN_QUERY)
+            mark = mark if query else ""
+        return path + mark + query
 
-    def signed(self, headers: CIMultiDict[str], path: str) -> CIMultiDict[str]:
+    def signed(self, headers: CIMultiDict[str], target: str) -> CIMultiDict[str]:
         """With our key in place of the caller's, if we have one."""
         if self.key is None:
             return headers
         for name in CREDENTIALS:
             headers.popall(name, None)
-        name = self.key_header or _usual(headers, path)
+        name = self.key_header or _usual(headers, target)
         headers[name] = f"Bearer {self.key}" if name.lower() == "authorization" else self.key
         return headers
 
     @asynccontextmanager
     async def send(self, call: Call, body: bytes) -> AsyncIterator[Answer]:
-        headers = self.signed(forwarded(call.headers), call.target)
+        model, headers = call.reading.model, self.signed(forwarded(call.headers), call.target)
         headers["Accept-Encoding"] = "identity"
-        body = self.body(call.reading.model, body)
-        async with self.upstream.send("POST", call.target, headers, body, retry=True) as answer:
+        target, body = self.target(model, call.target), self.body(model, body)
+        async with self.upstream.send("POST", target, headers, body, retry=True) as answer:
             yield answer
 
     @asynccontextmanager
@@ -178,8 +191,10 @@ def _fails(status: int) -> bool:
     return status == 429 or status >= 500
 
 
-def _usual(headers: CIMultiDict[str], path: str) -> str:
-    anthropic = path.startswith("/v1/messages") or "anthropic-version" in headers
+def _usual(headers: CIMultiDict[str], target: str) -> str:
+    if dialects.of_google(target):
+        return "x-goog-api-key"
+    anthropic = target.startswith("/v1/messages") or "anthropic-version" in headers
     return "x-api-key" if anthropic else "Authorization"
 
 

@@ -27,6 +27,7 @@ IDENTITY_HEADERS = (
     "openai-organization", "openai-project", "openai-beta", "anthropic-version", "anthropic-beta",
     "x-portkey-provider", "x-portkey-config", "x-portkey-virtual-key", "x-portkey-custom-host",
     "azureml-model-deployment", "helicone-target-url", "helicone-target-provider", "cf-aig-custom-provider",
+    "x-goog-fieldmask",
 )  # fmt: skip
 """Headers that choose who answers, or how."""
 SHARED = "shared"
@@ -108,7 +109,7 @@ def _read(
     permits: Permits,
 ) -> Call | None:
     understand = _understood if len(body) <= REMEMBERED_BYTES else _understood.__wrapped__
-    understood = understand(dialect, target, tenant, body)  # type: ignore[arg-type]  # a module, which can be hashed
+    understood = understand(dialect, dialect.place or target, tenant, body)  # type: ignore[arg-type]  # a module, which can be hashed
     if understood is None:
         return None
     fields, reading, identity, asked_in_body = understood
@@ -125,7 +126,7 @@ def _read(
 
 @lru_cache(REMEMBERED_BODIES)
 def _understood(
-    dialect: Dialect, target: str, tenant: str, body: bytes
+    dialect: Dialect, place: str, tenant: str, body: bytes
 ) -> tuple[JsonObject, Reading, bytes, JsonObject | None] | None:
     """What the body says by itself: its members (not to be changed), their reading, the digest of what must
     match exactly, and LiteLLM's `cache` member.
@@ -140,7 +141,7 @@ def _understood(
     reading = dialect.read(fields)
     if reading is None:
         return None
-    return fields, reading, _digest(_canonical([dialect.name, target, reading.identity])), asked
+    return fields, reading, _digest(_canonical([dialect.name, place, reading.identity])), asked
 
 
 def forget_bodies() -> None:

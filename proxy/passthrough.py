@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -15,6 +14,7 @@ from proxy import report as reports
 from proxy.errors import BadRequest, TooLarge, Unidentified
 from proxy.fleet import Backend, Fleet, first_to_answer
 from proxy.relay import relay
+from proxy.targets import model_in, target_of
 from proxy.upstream import Answer, Head, forwarded
 
 READ_S = 60.0
@@ -22,7 +22,6 @@ READ_S = 60.0
 BUFFERED = 2**20
 """Bodies up to so many bytes are read before they are sent, so that a dropped connection can be tried
 again."""
-_IN_PATH = re.compile(r"/(?:models|deployments|engines)/([^/:]+)")
 
 
 async def pass_through(
@@ -49,7 +48,8 @@ async def pass_through(
             sent = await asyncio.to_thread(backend.body, model, content) if model else content
         elif content is not None and request.content_length is not None:
             headers["Content-Length"] = str(request.content_length)
-        async with backend.upstream.send(request.method, target_of(request), headers, sent) as answer:
+        target = backend.target(model, target_of(request))
+        async with backend.upstream.send(request.method, target, headers, sent) as answer:
             yield answer
 
     async with first_to_answer(route, send) as (_, answer):
@@ -63,7 +63,7 @@ def signed_headers(request: web.BaseRequest, backend: Backend, identified: bool)
     """Raises `Unidentified`."""
     if backend.key is not None and not identified:
         raise Unidentified("This call brings no key; send one, so that it is known whose call it is")
-    return backend.signed(forwarded(request.headers), request.path)
+    return backend.signed(forwarded(request.headers), target_of(request))
 
 
 async def _content(request: web.BaseRequest, json_bytes: int) -> bytes | AsyncIterator[bytes]:
@@ -77,8 +77,8 @@ async def _content(request: web.BaseRequest, json_bytes: int) -> bytes | AsyncIt
 
 async def _model(request: web.BaseRequest, content: bytes | AsyncIterator[bytes] | None) -> str:
     """The model that a call is about, by its path or its JSON; "" when neither tells."""
-    if named := _IN_PATH.search(request.path):
-        return named[1]
+    if named := model_in(target_of(request).partition("?")[0]):
+        return named
     if not isinstance(content, bytes) or "Content-Encoding" in request.headers:
         return ""
     try:
@@ -87,11 +87,6 @@ async def _model(request: web.BaseRequest, content: bytes | AsyncIterator[bytes]
         return ""
     model = told.get("model") if isinstance(told, dict) else None
     return model if isinstance(model, str) else ""
-
-
-def target_of(request: web.BaseRequest) -> str:
-    """Path and query as they came, whichever form of target the request line has (RFC 9112, section 3.2)."""
-    return request.raw_path if request.raw_path.startswith("/") else request.rel_url.raw_path_qs
 
 
 async def read_body(request: web.BaseRequest, limit: int) -> bytes:

@@ -4,12 +4,12 @@ happens."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
 from aiohttp import web
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
 
 from proxy import controls as request_controls
 from proxy import dialects, websockets
@@ -18,21 +18,20 @@ from proxy.batches import Batches
 from proxy.cache import Cache
 from proxy.controls import EVERYTHING, Permits
 from proxy.dialects import Dialect
+from proxy.dialects.gemini import CREDENTIALS_IN_QUERY
 from proxy.errors import Busy, CallError, NotAllowed, NotCached
 from proxy.exchange import Exchange, Trip
 from proxy.fleet import CREDENTIALS, Fleet
 from proxy.messages import Ambiguous, Call, read_call, shown, tenant_digest
 from proxy.passthrough import pass_through, read_body
 from proxy.report import Report
+from proxy.targets import target_of
 
 log = logging.getLogger("nearhit.server")
 
-_GATEWAYS = (
-    "x-portkey-api-key", "x-litellm-api-key", "helicone-auth", "cf-aig-authorization",
-    "ocp-apim-subscription-key",
-)  # fmt: skip
-_IDENTITY = {"authorization": (*CREDENTIALS, *_GATEWAYS)}
-"""What the default of `tenancy.header` means: all that callers of the big APIs and of gateways have."""
+EVERYWHERE = "authorization"
+"""The default of `tenancy.header`, which means all places where callers of the big APIs and of gateways have
+their credentials."""
 
 MODEL_LENGTH = 512
 """Longest name of a model: names are remembered in many places. What is longer is none."""
@@ -66,7 +65,9 @@ class DataPlane:
         self._cache = cache
         self._fleet = fleet
         self._limits = limits
-        self._credentials: Sequence[str] = _IDENTITY.get(tenancy_header.lower(), (tenancy_header,))
+        everywhere = tenancy_header.lower() == EVERYWHERE
+        self._credentials: Sequence[str] = CREDENTIALS if everywhere else (tenancy_header,)
+        self._in_query: Collection[str] = CREDENTIALS_IN_QUERY if everywhere else ()
         self._share_anonymous = share_anonymous
         self._clock = clock
         self._publish = publish
@@ -88,7 +89,7 @@ class DataPlane:
             self.in_flight -= 1
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        dialect = dialects.of(request.method, request.path)
+        dialect = dialects.of(request.method, target_of(request))
         if request.method == "CONNECT":
             raise NotAllowed("nearhit is no tunnel; send the request to it as to the API itself")
         if websockets.wanted(request):
@@ -112,7 +113,7 @@ class DataPlane:
     async def _cacheable(
         self, request: web.BaseRequest, dialect: Dialect, report: Report
     ) -> web.StreamResponse:
-        tenant = self._tenant(request.headers)
+        tenant = self._tenant(request)
         if reason := self._not_read(request, tenant):
             return await self._bypass(request, report, reason, tenant)
         body = await read_body(request, self._limits.body_bytes)
@@ -120,10 +121,9 @@ class DataPlane:
             return await self._bypass(request, report, "large-body", tenant, body)
         await self._cache.certain()
         try:
-            target = request.rel_url.raw_path_qs
             call = read_call(
                 dialect,
-                target,
+                target_of(request),
                 request.headers,
                 body,
                 tenant or "",
@@ -143,12 +143,16 @@ class DataPlane:
             if self._record is not None:
                 self._record(call, report)
 
-    def _tenant(self, headers: CIMultiDictProxy[str]) -> str | None:
+    def _tenant(self, request: web.BaseRequest) -> str | None:
+        headers = request.headers
         credentials = [
             f"{name}: {value}"
             for name in self._credentials
             if (value := headers.get(name)) and not _is_empty(value)
         ]
+        if "?" in request.raw_path:
+            told = request.query.items()
+            credentials += [f"{name}={value}" for name, value in told if name in self._in_query and value]
         if credentials:
             return tenant_digest("\n".join(credentials))
         return tenant_digest("") if self._share_anonymous else None
@@ -183,7 +187,7 @@ class DataPlane:
         return await pass_through(request, self._fleet, identified, longest, body, extra)
 
     def _identified(self, request: web.BaseRequest) -> bool:
-        return self._tenant(request.headers) is not None
+        return self._tenant(request) is not None
 
 
 def _is_empty(credentials: str) -> bool:
@@ -194,5 +198,5 @@ def _is_empty(credentials: str) -> bool:
 def _refusal(request: web.BaseRequest, error: CallError) -> web.StreamResponse:
     """An error of our own, in the caller's dialect; goes nowhere when the answer has already broken off."""
     headers = {"Content-Type": "application/json", "Cache-Status": f"nearhit; detail={error.code}"}
-    body = dialects.error(request.path, error.status, error.code, error.message)
+    body = dialects.error(target_of(request), error.status, error.code, error.message)
     return web.Response(status=error.status, headers={**headers, **error.headers}, body=body)

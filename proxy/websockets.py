@@ -15,8 +15,9 @@ from aiohttp import (
 )
 
 from proxy.fleet import Fleet
-from proxy.passthrough import signed_headers, target_of
+from proxy.passthrough import signed_headers
 from proxy.relay import WRITE_S
+from proxy.targets import target_of
 
 HEARTBEAT_S = 30.0
 """Between pings, to both sides: who does not answer one is gone."""

@@ -10,6 +10,7 @@ from typing import Any
 from proxy import dialects
 from proxy.admin.shown import VERSION, Json
 from proxy.controls import NAMES
+from proxy.dialects import gemini
 
 _STRING = {"type": "string"}
 _FRACTION = {"type": "number", "minimum": 0, "maximum": 1}
@@ -39,16 +40,27 @@ _TURN = {
 }
 _TURNS = {"type": "array", "minItems": 1, "items": _TURN}
 _TEXTS = {"type": ["string", "array"]}
+_PARTS = {"type": "array", "items": {"type": "object"}}
+_CONTENT = {"type": "object", "properties": {"role": _STRING, "parts": _PARTS}}
+_CONTENTS = {"contents": {"type": "array", "minItems": 1, "items": _CONTENT}}
+_MODEL = {"model": _STRING}
 _NEEDED: dict[str, dict[str, Any]] = {
-    "/v1/chat/completions": {"messages": _TURNS},
-    "/v1/completions": {"prompt": _TEXTS},
-    "/v1/responses": {"input": _TEXTS},
-    "/v1/embeddings": {"input": _TEXTS},
-    "/v1/messages": {"messages": _TURNS, "max_tokens": {"type": "integer", "minimum": 1}},
-    "/api/chat": {"messages": _TURNS},
-    "/api/generate": {"prompt": _STRING},
+    "/v1/chat/completions": {**_MODEL, "messages": _TURNS},
+    "/v1/completions": {**_MODEL, "prompt": _TEXTS},
+    "/v1/responses": {**_MODEL, "input": _TEXTS},
+    "/v1/embeddings": {**_MODEL, "input": _TEXTS},
+    "/v1/messages": {**_MODEL, "messages": _TURNS, "max_tokens": {"type": "integer", "minimum": 1}},
+    "/api/chat": {**_MODEL, "messages": _TURNS},
+    "/api/generate": {**_MODEL, "prompt": _STRING},
+    **dict.fromkeys(gemini.PATHS, _CONTENTS),
 }
-"""Members without which a call is not the API's, beside `model`."""
+"""Members without which a call is not the API's."""
+_IN_TARGET: dict[str, Json] = {
+    "version": {"in": "path", "required": True, "schema": {"enum": ["v1", "v1beta", "v1alpha"]}},
+    "model": {"in": "path", "required": True, "schema": {"type": "string", "pattern": "^[^/:]{1,512}$"}},
+    "alt": {"in": "query", "schema": {"enum": ["json", "sse"]}},
+}
+"""Parameters of paths that have their model in them."""
 _REFUSALS = {
     "400": "The body is not valid JSON",
     "413": "The body is over `limits.body_bytes`",
@@ -63,10 +75,7 @@ def described() -> Json:
     return {
         "openapi": "3.1.0",
         "info": {"title": "nearhit data plane", "version": VERSION},
-        "paths": {
-            path: {method.lower(): _operation(dialect.name, _NEEDED[path])}
-            for method, path, dialect in dialects.cached()
-        },
+        "paths": {path: {method.lower(): _operation(name, path)} for method, path, name in dialects.cached()},
         "components": {
             "parameters": {
                 name: {"name": name, "in": "header", "description": description, "schema": schema}
@@ -80,15 +89,16 @@ def described() -> Json:
     }
 
 
-def _operation(api: str, needed: dict[str, Any]) -> Json:
-    members = {"model": _STRING, **needed}
+def _operation(api: str, path: str) -> Json:
+    members = _NEEDED[path]
     schema = {"type": "object", "required": list(members), "properties": members}
+    in_target = [{"name": name, **told} for name, told in _IN_TARGET.items() if path in gemini.PATHS]
     body = {"required": True, "content": {"application/json": {"schema": schema}}}
     told = {name: {"$ref": f"#/components/headers/{name}"} for name in _TOLD}
     refused = {status: {"description": description} for status, description in _REFUSALS.items()}
     return {
         "summary": f"{api}, from memory or from the upstream",
-        "parameters": [{"$ref": f"#/components/parameters/{name}"} for name in _ASKED],
+        "parameters": [*in_target, *({"$ref": f"#/components/parameters/{name}"} for name in _ASKED)],
         "requestBody": body,
         "responses": {
             "200": {"description": "The answer in the API's own shape", "headers": told},

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import unquote
 
 from proxy.dialects import (
     anthropic_messages,
+    gemini,
     ollama,
     openai_chat,
     openai_common,
@@ -26,15 +28,18 @@ _CACHED: dict[tuple[str, str], Dialect] = {
 }
 
 
-def of(method: str, path: str) -> Dialect | None:
-    """None: nothing here that could be cached; to be passed through."""
-    return _CACHED.get((method, path))
+def of(method: str, target: str) -> Dialect | None:
+    """Of path and query as they came. None: nothing here that could be cached; to be passed through."""
+    path, _, query = target.partition("?")
+    return _CACHED.get((method, unquote(path))) or (gemini.of(path, query) if method == "POST" else None)
 
 
-def cached() -> Iterator[tuple[str, str, Dialect]]:
-    """Method, path and dialect of every call that may be answered from memory."""
+def cached() -> Iterator[tuple[str, str, str]]:
+    """Method, path and dialect's name of every call that may be answered from memory."""
     for (method, path), dialect in _CACHED.items():
-        yield method, path, dialect
+        yield method, path, dialect.name
+    for path in gemini.PATHS:
+        yield "POST", path, gemini.PLAIN.name
 
 
 def batched(dialect: Dialect) -> bool:
@@ -42,13 +47,21 @@ def batched(dialect: Dialect) -> bool:
     return dialect is _CACHED["POST", "/v1/embeddings"]
 
 
-def error(path: str, status: int, code: str, message: str) -> bytes:
-    """An error of our own in the shape that callers of `path` expect."""
-    if path.startswith("/v1/messages"):
+def of_google(target: str) -> gemini.Gemini | None:
+    """Who speaks there if it is Google's API, whether or not anything of it is cached."""
+    path, _, query = target.partition("?")
+    return gemini.speaking(path, query)
+
+
+def error(target: str, status: int, code: str, message: str) -> bytes:
+    """An error of our own in the shape that callers of path and query expect."""
+    if google := of_google(target):
+        return google.error(status, code, message)
+    if target.startswith("/v1/messages"):
         return anthropic_messages.error(status, code, message)
-    if path.startswith("/api/"):
+    if target.startswith("/api/"):
         return ollama.chat.error(status, code, message)
     return openai_common.error(status, code, message)
 
 
-__all__ = ["Dialect", "batched", "cached", "error", "of"]
+__all__ = ["Dialect", "batched", "cached", "error", "of", "of_google"]

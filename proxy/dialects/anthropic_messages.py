@@ -25,6 +25,7 @@ from proxy.dialects.turns import span
 
 name = "anthropic-messages"
 framing = EVENTS
+place = ""
 
 enrich, offended, unenriched = nothing_to_add, nothing_offends, Unchanged
 

@@ -159,13 +159,35 @@ class Framing:
     splitter: Callable[[], Splitter]
 
 
+class Whole:
+    """The splitter of streams that are one JSON text: it is there when they have ended."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def feed(self, data: bytes) -> list[bytes]:
+        self._parts.append(data)
+        return []
+
+    def rest(self) -> bytes:
+        rest, self._parts = b"".join(self._parts), []
+        return rest
+
+
 EVENTS = Framing("text/event-stream; charset=utf-8", sse.Splitter)
 LINES = Framing("application/x-ndjson", ndjson.Splitter)
 
 
 class Dialect(Protocol):
-    name: str
-    framing: Framing
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def framing(self) -> Framing: ...
+
+    @property
+    def place(self) -> str:
+        """Path and query as far as they are identity; "": all of them, as they came."""
 
     def read(self, body: JsonObject) -> Reading | None:
         """None: not a request that this API would answer; the upstream shall say so itself."""

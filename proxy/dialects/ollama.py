@@ -29,6 +29,7 @@ _TRANSPORT = ("stream", "keep_alive")
 
 class Ollama:
     framing = LINES
+    place = ""
     enrich = staticmethod(nothing_to_add)
     offended = staticmethod(nothing_offends)
     unenriched = Unchanged

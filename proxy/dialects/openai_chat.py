@@ -18,6 +18,7 @@ from proxy.dialects.turns import span
 
 name = "openai-chat"
 framing = EVENTS
+place = ""
 
 _TRANSPORT = ("stream", "stream_options")
 

@@ -17,6 +17,7 @@ from proxy.dialects.turns import Span, prompt_span
 
 name = "openai-completions"
 framing = EVENTS
+place = ""
 
 _TRANSPORT = ("stream", "stream_options")
 

@@ -32,6 +32,7 @@ from proxy.dialects.openai_common import error as error
 
 name = "openai-embeddings"
 framing = EVENTS
+place = ""
 
 enrich, offended, unenriched, gatherer = nothing_to_add, nothing_offends, Unchanged, NoStream
 

@@ -32,6 +32,7 @@ from proxy.dialects.turns import Span, span
 
 name = "openai-responses"
 framing = EVENTS
+place = ""
 
 enrich, offended, unenriched = nothing_to_add, nothing_offends, Unchanged
 

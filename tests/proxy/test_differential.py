@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from streams import gathered
 from world import Answer, World
 
-from proxy.dialects import anthropic_messages, ollama, openai_chat, openai_completions, openai_responses
+from proxy import dialects
+from proxy.dialects import openai_chat, openai_completions
 from proxy.upstream import HOP_BY_HOP
 
 EXAMPLES = 125
@@ -101,14 +102,49 @@ ollama_texts = body(
     {"prompt": texts},
     {"options": options, "system": texts, "raw": st.booleans(), "keep_alive": st.just("5m")},
 )
+parts = st.lists(
+    st.fixed_dictionaries({"text": texts}) | st.just({"inlineData": {"mimeType": "image/png", "data": "AA"}}),
+    min_size=1,
+    max_size=3,
+)
+contents = st.fixed_dictionaries(
+    {"parts": parts}, optional={"role": st.sampled_from(["user", "user", "model"])}
+)
+declared = st.fixed_dictionaries({"name": names, "parameters": schema})
+gemini_tool = st.sampled_from([{"googleSearch": {}}, {"code_execution": {}}]) | st.fixed_dictionaries(
+    {"functionDeclarations": st.lists(declared, max_size=2)}
+)
+gemini_settings = st.fixed_dictionaries(
+    {},
+    optional={
+        "candidateCount": st.integers(1, 3), "maxOutputTokens": limits, "temperature": st.floats(0, 2),
+        "thinkingConfig": st.fixed_dictionaries({"includeThoughts": st.booleans()}),
+        "responseMimeType": st.sampled_from(["text/plain", "application/json"]),
+    },
+)  # fmt: skip
+geminis = body(
+    {"contents": st.lists(contents, min_size=1, max_size=3)},
+    {
+        "systemInstruction": st.fixed_dictionaries({"parts": parts}), "generationConfig": gemini_settings,
+        "tools": st.lists(gemini_tool, max_size=2), "cachedContent": st.none() | st.just("cachedContents/1"),
+        "toolConfig": st.fixed_dictionaries(
+            {"functionCallingConfig": st.fixed_dictionaries({"mode": st.sampled_from(["ANY", "AUTO"])})}
+        ),
+        "safetySettings": st.lists(values, max_size=2),
+    },
+)  # fmt: skip
 CASES = {
-    "/v1/chat/completions": (openai_chat, chats),
-    "/v1/completions": (openai_completions, completions),
-    "/v1/responses": (openai_responses, responses),
-    "/v1/messages": (anthropic_messages, messages),
-    "/api/chat": (ollama.chat, ollama_chats),
-    "/api/generate": (ollama.generate, ollama_texts),
+    "/v1/chat/completions": chats,
+    "/v1/completions": completions,
+    "/v1/responses": responses,
+    "/v1/messages": messages,
+    "/api/chat": ollama_chats,
+    "/api/generate": ollama_texts,
+    "/v1beta/models": geminis,
+    "/v1/models": geminis,
 }
+FORMS = {"/v1beta/models": "?alt=sse", "/v1/models": ""}
+"""Of streams, where the path names model and way of sending."""
 _NUMBER = re.compile(rb"\d+")
 _ALSO = {"date", "content-length", "cache-status", "age"}
 _namespaces = count()
@@ -132,25 +168,33 @@ async def straight(world: World, path: str, asked: dict[str, Any]) -> Answer:
         return Answer(response.status, response.headers, await response.read())
 
 
+def addressed(path: str, asked: dict[str, Any], stream: bool) -> tuple[str, dict[str, Any]]:
+    """Where to send it and what, for an answer in that form."""
+    if path not in FORMS:
+        return path, {**asked, "stream": stream}
+    verb = f":streamGenerateContent{FORMS[path]}" if stream else ":generateContent"
+    return f"{path}/{asked['model']}{verb}", {k: v for k, v in asked.items() if k != "model"}
+
+
 async def misses_and_hits(world: World, path: str, asked: dict[str, Any], stream: bool) -> None:
-    dialect = CASES[path][0]
-    asked = {**asked, "stream": stream}
+    target, body = addressed(path, asked, stream)
+    dialect = dialects.of("POST", target)
     namespace = {"X-Nearhit-Namespace": f"n{next(_namespaces)}"}
-    miss, direct = await world.send(path, asked, **namespace), await straight(world, path, asked)
+    miss, direct = await world.send(target, body, **namespace), await straight(world, target, body)
     await world.settled()
     assert miss.status == direct.status < 500
     assert unnumbered(miss.body) == unnumbered(direct.body)
     assert told(miss.headers) == told(direct.headers)
     assert miss.headers["X-Cache"] in ("MISS", "BYPASS")
 
-    hit = await world.send(path, asked, **namespace)
+    hit = await world.send(target, body, **namespace)
     if hit.headers["X-Cache"] != "HIT":
         return
     assert said(dialect, hit.body, stream) == said(dialect, miss.body, stream)
-    turned = {**asked, "stream": not stream}
-    other = await world.send(path, turned, **namespace)
+    target, body = addressed(path, asked, not stream)
+    other = await world.send(target, body, **namespace)
     assert other.cache == "HIT exact"
-    assert said(dialect, other.body, not stream) == said(dialect, miss.body, stream)
+    assert said(dialects.of("POST", target), other.body, not stream) == said(dialect, miss.body, stream)
 
 
 def said(dialect: Any, body: bytes, stream: bool) -> Any:
@@ -178,17 +222,18 @@ def said(dialect: Any, body: bytes, stream: bool) -> Any:
 async def test_nearhit_makes_no_difference(
     world: World, path: str, data: st.DataObject, stream: bool
 ) -> None:
-    await misses_and_hits(world, path, data.draw(CASES[path][1]), stream)
+    await misses_and_hits(world, path, data.draw(CASES[path]), stream)
 
 
 ODD = (
     "messages", "input", "prompt", "system", "tools", "tool_choice", "options", "container", "store", "text",
     "conversation", "background", "include", "images", "echo", "thinking", "stream", "max_tokens",
-    "plugins", "cache_control", "dimensions",
+    "plugins", "cache_control", "dimensions", "contents", "systemInstruction", "generation_config",
 )  # fmt: skip
 VALID = {"/v1/embeddings": {"model": "demo-chat", "input": "x"}} | {
     path: {"model": "demo-chat", "max_tokens": 500, "messages": [{"role": "user", "content": "x"}],
-           "prompt": "x", **({"input": "x"} if path == "/v1/responses" else {})}
+           "prompt": "x", "contents": [{"parts": [{"text": "x"}]}],
+           **({"input": "x"} if path == "/v1/responses" else {})}
     for path in CASES
 }  # fmt: skip
 shaped = st.recursive(
@@ -197,7 +242,7 @@ shaped = st.recursive(
         st.lists(inner, max_size=2)
         | st.dictionaries(
             st.sampled_from(
-                ["type", "role", "content", "text", "name", "function", "images", "cache_control"]
+                ["type", "role", "content", "text", "name", "function", "images", "parts", "cache_control"]
             ),
             inner | st.sampled_from(["user", "text", "tool_result", "message", "function"]),
             max_size=4,
@@ -213,10 +258,10 @@ shaped = st.recursive(
 async def test_whatever_the_members_the_upstream_judges_them(
     world: World, path: str, odd: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    asked = VALID[path] | odd
-    through, direct = await world.send(path, asked), await straight(world, path, asked)
+    target, asked = addressed(path, VALID[path], stream=bool(odd.get("stream")))[0], VALID[path] | odd
+    through, direct = await world.send(target, asked), await straight(world, target, asked)
     assert through.status == direct.status
-    again = await world.send(path, asked)
+    again = await world.send(target, asked)
     assert again.status == direct.status
     await world.settled()
     assert not [record for record in caplog.records if record.exc_info and record.name.startswith("nearhit")]

@@ -22,7 +22,7 @@ from policies.errors import ConfigError
 from policies.outage import STRIKES
 from proxy.app import make_fleet
 from proxy.cli import run
-from proxy.fleet import Backend, Fleet
+from proxy.fleet import CREDENTIALS, Backend, Fleet
 from proxy.load import Upstream as Load
 from proxy.metrics import State
 from proxy.settings import Settings
@@ -199,6 +199,15 @@ async def test_passed_calls_and_batches_have_the_alias_too(make_world: MakeWorld
         ("/v1/messages", "x-api-key", {"x-api-key": "ours"}),
         ("/v1/messages", "Authorization", {"x-api-key": "ours"}),
         ("/v1/files", "Authorization", {"Authorization": "Bearer ours"}),
+        ("/v1/files", "x-portkey-api-key", {"Authorization": "Bearer ours"}),
+        ("/v1/chat/completions", "x-litellm-api-key", {"Authorization": "Bearer ours"}),
+        ("/v1/chat/completions", "helicone-auth", {"Authorization": "Bearer ours"}),
+        ("/v1/chat/completions", "cf-aig-authorization", {"Authorization": "Bearer ours"}),
+        ("/v1/chat/completions", "ocp-apim-subscription-key", {"Authorization": "Bearer ours"}),
+        ("/v1beta/models/m:generateContent", "x-goog-api-key", {"x-goog-api-key": "ours"}),
+        ("/v1/models/m:streamGenerateContent?alt=sse", "Authorization", {"x-goog-api-key": "ours"}),
+        ("/v1beta/cachedContents", "x-goog-api-key", {"x-goog-api-key": "ours"}),
+        ("/v1beta/openai/chat/completions", "Authorization", {"Authorization": "Bearer ours"}),
     ],
 )
 async def test_our_key_takes_the_place_of_the_callers(
@@ -207,11 +216,12 @@ async def test_our_key_takes_the_place_of_the_callers(
 ) -> None:  # fmt: skip
     monkeypatch.setenv("SOME_KEY", "ours")
     world = await make_world(upstreams=[named(two[0], key_env="SOME_KEY")])
-    body = {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hello there"}]}
+    body: dict[str, Any] = {"model": "m", "max_tokens": 5, "contents": [{"parts": [{"text": "hello there"}]}]}
+    body["messages"] = [{"role": "user", "content": "hello there"}]
     await world.post(path, json=body, headers={brought: "mine"})
     sent = two[0].last["headers"]
-    names = ("Authorization", "x-api-key", "api-key", "x-goog-api-key")
-    assert {name: sent[name] for name in names if name in sent} == expected
+    assert {name: sent[name] for name in CREDENTIALS if name in sent} == expected
+    assert "mine" not in sent.values()
 
 
 async def test_the_header_of_our_key_can_be_chosen(

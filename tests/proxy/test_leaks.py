@@ -55,7 +55,14 @@ async def test_a_purge_while_vectors_arrive(make_world: MakeWorld, known: bool) 
 
 @pytest.mark.parametrize(
     "header",
-    ["x-goog-api-key", "x-portkey-api-key", "x-litellm-api-key", "helicone-auth", "cf-aig-authorization"],
+    [
+        "x-goog-api-key",
+        "x-portkey-api-key",
+        "x-litellm-api-key",
+        "helicone-auth",
+        "cf-aig-authorization",
+        "ocp-apim-subscription-key",
+    ],
 )
 async def test_a_key_in_another_header_is_a_tenant_of_its_own(make_world: MakeWorld, header: str) -> None:
     world = await make_world(tenancy={"anonymous": "share"})
@@ -79,6 +86,10 @@ _BODIES: dict[str, dict[str, Any]] = {
     "/v1/embeddings": {"input": ["a", "b"]},
     "/api/chat": {"messages": [{"role": "user", "content": "hi"}], "options": {"num_ctx": 1}},
     "/api/generate": {"prompt": "hi", "options": {"num_ctx": 1}},
+    "/v1beta/models/m:streamGenerateContent?alt=sse": {
+        "contents": [{"parts": [{"text": "hi"}]}],
+        "tools": [],
+    },
 }
 
 
@@ -95,7 +106,10 @@ def test_what_is_remembered_of_a_body_is_not_changed_by_those_who_use_it(path: s
     first = read()
     before = copy.deepcopy((first.fields, first.reading.identity))
     dialect.enrich(first.fields)
-    for answer in ({"choices": []}, {"content": [], "usage": {}}, {"output": [], "status": "completed"}):
+    for answer in (
+        {"choices": []}, {"content": [], "usage": {}}, {"output": [], "status": "completed"},
+        {"candidates": []},
+    ):  # fmt: skip
         try:
             list(dialect.scatter(dict(answer), first.fields))
         except KeyError:

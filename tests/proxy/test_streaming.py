@@ -92,6 +92,10 @@ async def test_odd_events_pass_in_every_dialect(make_world: MakeWorld) -> None:
             ),
             ("/v1/responses", {"model": "m", "input": "hello you"}),
             ("/v1/completions", {"model": "m", "prompt": "hello you"}),
+            (
+                "/v1/models/m:streamGenerateContent?alt=sse",
+                {"contents": [{"parts": [{"text": "hello you"}]}]},
+            ),
         ):
             answer = await world.send(path, {**body, "stream": True})
             assert answer.body == b"".join(ODD)

@@ -1,0 +1,44 @@
+"""Path and query of a request as they came, and what of them names a model or holds a key."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from urllib.parse import quote, unquote, unquote_plus
+
+from aiohttp import web
+
+_NAMED = re.compile(r"(/(?:models|deployments|engines)/)([^/:?]+)")
+
+
+def target_of(request: web.BaseRequest) -> str:
+    """Whichever form of target the request line has (RFC 9112, section 3.2)."""
+    return request.raw_path if request.raw_path.startswith("/") else request.rel_url.raw_path_qs
+
+
+def model_in(path: str) -> str:
+    """The model that a path names, or ""."""
+    found = _NAMED.search(path)
+    return unquote(found[2]) if found else ""
+
+
+def renamed(path: str, model: str, alias: str) -> str:
+    """The path with another name for that model, if it names it."""
+    if model_in(path) != model:
+        return path
+    return _NAMED.sub(lambda found: found[1] + quote(alias, safe=""), path, count=1)
+
+
+def with_value(query: str, name: str, value: str) -> str:
+    """The query with another value of that parameter, where it has one."""
+    parts = [f"{name}={quote(value, safe='')}" if _name(part) == name else part for part in query.split("&")]
+    return "&".join(parts)
+
+
+def without(query: str, names: Iterable[str]) -> str:
+    """The query but for those parameters; all others as they came."""
+    return "&".join(part for part in query.split("&") if _name(part) not in names)
+
+
+def _name(part: str) -> str:
+    return unquote_plus(part.partition("=")[0])
