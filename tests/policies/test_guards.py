@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from policies import guards
 from policies.guards import GUARDS, facts, objection
-from policies.guards_facts import LONGEST
+from policies.guards_facts import _KINDS, LONGEST, kind_asked
 
 DIFFERENT = [
     ("swaps", "the 3 best phones", "the 5 best phones"),
@@ -205,3 +207,13 @@ def test_objections_are_mutual_and_never_errors(one: str, other: str) -> None:
     a, b = facts(one), facts(other)
     for guard in GUARDS.values():
         assert (guard(a, b) is None) == (guard(b, a) is None)
+
+
+_ASKING = "how many long often old far come why when where who is what time the age of count me know and".split()
+
+
+@given(st.lists(st.sampled_from([*_ASKING, "?", ".", ",", "zebra", "'s", "reasons for", "distance to"])))
+def test_what_is_asked_for_is_the_kind_that_begins_first(pieces: list[str]) -> None:
+    text = " ".join(pieces)
+    found = [(m.start(), kind) for kind, pattern in _KINDS.items() if (m := re.search(pattern, text))]
+    assert kind_asked(text) == (min(found)[1] if found else "")
