@@ -24,6 +24,7 @@ DIFFERENT = [
     ("numbers", "phones under 20k", "phones under 30,000"),
     ("numbers", "who won the cup in 1998", "who won the cup"),
     ("numbers", "the iPhone 6s battery", "the iPhone 7 battery"),
+    ("numbers", "a summary of chapter XIX", "a summary of chapter XVIII"),
     ("numbers", "rooms for 2 nights", "rooms for one night"),
     ("numbers", "changed in the last 2 days", "changed in the last 2 hours"),
     ("numbers", "a laptop under $800", "a laptop under £800"),
@@ -209,10 +210,13 @@ def test_objections_are_mutual_and_never_errors(one: str, other: str) -> None:
         assert (guard(a, b) is None) == (guard(b, a) is None)
 
 
-_ASKING = "how many long often old far come why when where who is what time the age of count me know and".split()
+_ASKING = (
+    "how|many|long|often|old|far|come|why|when|where|who|is|what|time|the|age|of|count|me|know|and"
+    "|reasons for|distance to|?|.|,|'s|zebra"
+)
 
 
-@given(st.lists(st.sampled_from([*_ASKING, "?", ".", ",", "zebra", "'s", "reasons for", "distance to"])))
+@given(st.lists(st.sampled_from(_ASKING.split("|"))))
 def test_what_is_asked_for_is_the_kind_that_begins_first(pieces: list[str]) -> None:
     text = " ".join(pieces)
     found = [(m.start(), kind) for kind, pattern in _KINDS.items() if (m := re.search(pattern, text))]
