@@ -6,7 +6,7 @@ thing in both texts and names what it found. They compare `Facts`, extracted onc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import lru_cache
 from itertools import islice
 
@@ -60,23 +60,36 @@ def swaps(a: Facts, b: Facts) -> str | None:
 
 
 def numbers(a: Facts, b: Facts) -> str | None:
-    """Another value, a value in one text only, or the same value in another unit ($800, £800).
+    """Another value, a value in one text only, or the same value in another unit ($800, £800) or as another
+    limit (in 2002, before 2002).
 
     1,000 is 1000, "two" is 2, 24 hours are a day.
     """
-    return _differ(*_numbers(a, b), a.soft | b.soft) or _units(a, b) or _signs(a, b)
+    return (
+        _differ(*_numbers(a, b), a.soft | b.soft)
+        or _units(a, b)
+        or _clash(a.bounds, b.bounds)
+        or _signs(a, b)
+    )
 
 
 def _units(a: Facts, b: Facts) -> str | None:
+    if other := _clash(a.numbers, b.numbers):
+        return other
     both = a.numbers.keys() & b.numbers.keys()
-    for value in both:
-        mine, theirs = a.numbers[value], b.numbers[value]
-        if mine and theirs and mine.isdisjoint(theirs):
-            return _versus(mine, theirs)
     gone = {unit: value for value in both for unit in a.numbers[value] - b.numbers[value]}
     come = {unit: value for value in both for unit in b.numbers[value] - a.numbers[value]}
     if moved := min(gone.keys() & come.keys(), default=None):
         return f"{gone[moved]} {moved} / {come[moved]} {moved}"
+    return None
+
+
+def _clash(a: Mapping[str, Set[str]], b: Mapping[str, Set[str]]) -> str | None:
+    """What both have stands with other things in one than in the other."""
+    for key in a.keys() & b.keys():
+        mine, theirs = a[key], b[key]
+        if mine and theirs and mine.isdisjoint(theirs):
+            return _versus(mine, theirs)
     return None
 
 
@@ -182,8 +195,10 @@ def question(a: Facts, b: Facts) -> str | None:
 
 
 def conditions(a: Facts, b: Facts) -> str | None:
-    """A term that narrows the question (cheapest, only, without, before, if) on one side only."""
-    return _differ(a.qualifiers - b.qualifiers, b.qualifiers - a.qualifiers)
+    """A term that narrows the question (cheapest, only, without, sorted) on one side only, or the same two
+    things joined by "and" in one text and by "or" in the other."""
+    narrowed = _differ(a.qualifiers - b.qualifiers, b.qualifiers - a.qualifiers)
+    return narrowed or _clash(a.joined, b.joined)
 
 
 def direction(a: Facts, b: Facts) -> str | None:

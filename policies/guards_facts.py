@@ -36,6 +36,8 @@ class Facts:
     """Signs of arithmetic beside a number, sorted."""
     numbers: dict[str, frozenset[str]]
     """Value to the units it stands with; times and byte counts are in their base unit."""
+    bounds: dict[str, frozenset[str]]
+    """Value to how it limits: "at", "below" or "above"."""
     tally: frozenset[tuple[str, int]]
     """How often each value is said, those left out that may be."""
     soft: frozenset[str]
@@ -51,6 +53,8 @@ class Facts:
     """Terms that have opposites, as (family, pole, word)."""
     qualifiers: frozenset[str]
     """Terms that narrow what is asked for, each by the first of its family."""
+    joined: dict[str, frozenset[str]]
+    """Two neighbours, in either order, to what stands between them: "and", "or"."""
     identifiers: frozenset[str]
     """Quoted strings, paths, file names, flags, code, named tools: their words between spaces."""
     names: frozenset[str]
@@ -138,7 +142,8 @@ def facts(text: str) -> Facts:
         stems=frozenset(stems),
         initials="".join(word[0] for word in words),
         signs=tuple(sorted(_SIGN.findall(re.sub("[–−]", "-", text)))),
-        numbers=_units(quantities),
+        numbers=_gathered((each.value, each.unit) for each in quantities),
+        bounds=_gathered((each.value, each.bound) for each in quantities),
         tally=frozenset(Counter(each.value for each in quantities if not each.soft).items()),
         soft=frozenset(each.value for each in quantities if each.soft)
         | soft_names
@@ -147,9 +152,9 @@ def facts(text: str) -> Facts:
         dates=_dates(words),
         negators=_negators(lower, words),
         roots=frozenset(map(_bare, words)),
-        doubtful=not bag.isdisjoint(lexicon.SOFT_NEGATORS)
-        or any(word.startswith(("un", "non")) for word in words),
+        doubtful=not bag.isdisjoint(lexicon.SOFT_NEGATORS) or any(map(_UNDONE.match, words)),
         qualifiers=frozenset(_QUALIFIERS[word] for word in bag if word in _QUALIFIERS),
+        joined=_joined(words),
         poles=frozenset((*pole, word) for word in bag for pole in _POLES.get(_bare(word), ())),
         identifiers=_identifiers(text) | {f" {tool} " for tool in bag & lexicon.TOOLS},
         names=names | bag & lexicon.PLACES,
@@ -207,6 +212,7 @@ def _content(words: Iterable[str]) -> Iterable[str]:
             yield root
 
 
+_OF_A_BOUND = lexicon.DETERMINERS | {"age", "of"}
 _ONE = frozenset(("a", "an", "per", "each", "every", "last", "past", "previous", "one", "1"))
 
 
@@ -214,6 +220,7 @@ class Quantity(NamedTuple):
     value: str
     unit: str
     soft: bool
+    bound: str
 
 
 def _quantities(tokens: Sequence[Token]) -> Iterator[Quantity]:
@@ -223,6 +230,7 @@ def _quantities(tokens: Sequence[Token]) -> Iterator[Quantity]:
         number, suffix, word = tokens[at]
         unit_of_one = words[at] in _ONE and lexicon.UNITS.get(words[at + 1], ("", 1))[0] == "s"
         before = words[at - 1] if at else ""
+        limiting = next((each for each in reversed(words[:at]) if each not in _OF_A_BOUND), "")
         at += 1
         if not (number or word in lexicon.NUMBER_WORDS or unit_of_one):
             continue
@@ -232,7 +240,8 @@ def _quantities(tokens: Sequence[Token]) -> Iterator[Quantity]:
         ahead = words[at + 2] if words[at : at + 2] == ["or", "more"] else words[at]
         unit = unit or next((u for u in (ahead, before) if u in lexicon.UNITS), "")
         soft = not scales and (unit_of_one or word in ("one", "once"))
-        yield _measured(value, prod(map(lexicon.SCALES.__getitem__, scales)), unit, soft)
+        measured, unit = _measured(value, prod(map(lexicon.SCALES.__getitem__, scales)), unit)
+        yield Quantity(measured, unit, soft, lexicon.BOUNDS.get(limiting, ""))
 
 
 def _value(number: str, suffix: str, word: str) -> tuple[float | str, str]:
@@ -249,18 +258,32 @@ def _value(number: str, suffix: str, word: str) -> tuple[float | str, str]:
     return float(digits) * scale, currency or (suffix if suffix in lexicon.UNITS else "")
 
 
-def _measured(value: float | str, scale: int, unit: str, soft: bool) -> Quantity:
+def _measured(value: float | str, scale: int, unit: str) -> tuple[str, str]:
     if isinstance(value, str):
-        return Quantity(value, "", soft)
+        return value, ""
     name, factor = lexicon.UNITS.get(unit, ("", 1))
-    return Quantity(f"{value * scale * factor:.12g}", name, soft)
+    return f"{value * scale * factor:.12g}", name
 
 
-def _units(quantities: Iterable[Quantity]) -> dict[str, frozenset[str]]:
+def _gathered(pairs: Iterable[tuple[str, str]]) -> dict[str, frozenset[str]]:
+    """What stands with each key; "" is nothing."""
     found: dict[str, set[str]] = {}
-    for quantity in quantities:
-        found.setdefault(quantity.value, set()).update(filter(None, (quantity.unit,)))
-    return {value: frozenset(units) for value, units in found.items()}
+    for key, what in pairs:
+        found.setdefault(key, set()).update(filter(None, (what,)))
+    return {key: frozenset(what) for key, what in found.items()}
+
+
+def _joined(words: Sequence[str]) -> dict[str, frozenset[str]]:
+    """A choice between two things has them joined by "and" as well as by "or"."""
+    if "between" in words:
+        return {}
+    plain = [word for word in words if word not in lexicon.DETERMINERS]
+    threes = zip(plain, plain[1:], plain[2:], strict=False)
+    return _gathered(
+        (" ".join(sorted((stem(a), stem(b)))), between)
+        for a, between, b in threes
+        if between in ("and", "or")
+    )
 
 
 _SEASON_BEFORE = frozenset(
@@ -303,6 +326,10 @@ _RHETORICAL = re.compile(
     r"|or not\b|not only\b|why not\b|no matter|no longer|no\."
     r"|(?:mobile|phone|account|order|card|contact|id|serial|tracking) no\b"
 )
+
+
+_UNDONE = re.compile(r"un(?!der|til|less|cle|to$|it|iv|io|iq|if|ic)|non")
+"""The beginning of a word that says the contrary of another; not that of "under", "unit" or "university"."""
 
 
 def _negators(lower: str, words: Sequence[str]) -> frozenset[str]:
@@ -373,10 +400,14 @@ def _starts_sentence(text: str, at: int) -> bool:
 _ASKED = r"(?:^|[.?!,;:] ?|\b(?:me|know|and|find|find out|explain|understand|wondering|say|about|see|so) )"
 _KINDS = {
     "how-many": r"\bhow (?:many|much)\b|^count\b"
-    r"|\bwhat(?:'?s| 's| is| are)? the (?:total )?(?:number|amount|count|quantity) of\b",
+    r"|\bwhat(?:'?s| 's| is| are)? the (?:total )?(?:number|amount|count|quantity) of\b"
+    r"|\b(?:return|give|show|find|list|tell|get|display|report|calculate|determine)(?: me)? the (?:total )?"
+    r"(?:number|count) of\b",
     "how-long": r"\bhow long\b|\bduration of\b",
     "how-often": r"\bhow (?:often|frequently)\b",
     "how-old": r"\bhow old\b|\bwhat (?:is the )?(?:right |best )?age\b|\bages? of\b",
+    "how-large": r"\bhow (?:tall|high|large|deep|wide|heavy|big(?! of))\b"
+    r"|\bwhat(?:'?s| 's| is) the (?:height|elevation|depth|width|weight|area|size) of\b",
     "how-far": r"\bhow far\b|\bdistance (?:from|between|to)\b",
     "why": r"\bwhy\b|\bhow come\b|\breasons? (?:for|behind|why)\b"
     r"|\bwhat (?:is|are|was|were) the (?:\w+ )?(?:reason|cause)",
@@ -385,7 +416,7 @@ _KINDS = {
     "where": _ASKED + r"where\b|\bwhat (?:place|city|country)\b",
     "who": _ASKED + r"(?:who|whom|whose)\b|\bwho(?:'s| is) (?:the|teaching)\b",
 }
-_KIND_BEGINS = r"(?:\b(?=[acdefhkmrsuw])|(?=[.?!,;:]))"
+_KIND_BEGINS = r"(?:\b(?=[acdefghklmrstuw])|(?=[.?!,;:]))"
 """Where one of them can begin: to try each at every character takes five times as long."""
 _KIND = re.compile(
     f"{_KIND_BEGINS}(?:"

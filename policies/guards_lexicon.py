@@ -327,9 +327,21 @@ ALIASES = {
     "covid-19": "covid", "covid 19": "covid", "covid19": "covid", "sars-cov-2": "covid", "coronavirus": "covid",
     "corona virus": "covid", "first name": "forename", "first names": "forenames", "given name": "forename",
     "last name": "surname", "last names": "surnames", "family name": "surname", "directory tree": "directory",
+    "order by": "sorted", "ordered by": "sorted", "ordering by": "sorted", "sort by": "sorted", "sorting by": "sorted",
+    "in order of": "sorted", "in the order of": "sorted",
     "square root": "squareroot", "square roots": "squareroot", "do n't": "don't", "does n't": "doesn't", "set up": "setup", "log in": "login", "sign in": "login",
     "sign up": "signup", "the us": "the USA", "boy friend": "boyfriend", "girl friend": "girlfriend", "wi-fi": "wifi", "wi fi": "wifi",
 }  # fmt: skip
+
+BOUNDS = {
+    word: bound
+    for bound, words in (
+        ("at", "in at on during"), ("below", "before until till under below"),
+        ("above", "after since over above past beyond"),
+    )
+    for word in words.split()
+}  # fmt: skip
+"""How a number limits what is asked for, by the word before it."""
 
 TOOLS = _words("""
 python java javascript typescript php ruby rust golang kotlin swift scala perl haskell erlang elixir matlab fortran cobol
@@ -361,4 +373,5 @@ free
 roundtrip
 oneway
 nonstop direct
+sorted ascending descending alphabetical alphabetically chronological chronologically
 """)

@@ -36,6 +36,7 @@ love,like hate,dislike
 gain lose,loss,lost
 keep,kept,preserve,retain discard,throw
 true false
+same,identical different
 success,succeed,successful failure,fail
 cause cure,treatment,treat
 symptom cause
