@@ -2,8 +2,8 @@
 
     python -m clients [--write] [NAME ...]
 
-A client's packages go into a virtual environment of their own under `.venv-clients`, as they come from the
-index: their versions are part of the result. Whether an answer came from memory is asked of the proxy.
+A client's packages go into a virtual environment of their own under `.venv-clients`, in the versions that are
+named here: they are part of the result. Whether an answer came from memory is asked of the proxy.
 """
 
 from __future__ import annotations
@@ -46,27 +46,37 @@ EXPECTED = {"error": "MISS", **{form + step: seen for form in FORMS for step, se
 @dataclass(frozen=True)
 class Client:
     name: str
-    packages: tuple[str, ...]
-    """Of the Python index, or of npm's if the script is JavaScript."""
+    packages: dict[str, str]
+    """With their versions; of the Python index, or of npm's if the script is JavaScript."""
     script: str
     proxy: str = ""
     """Where LiteLLM's proxy stands: `before` nearhit or `behind` it."""
 
 
+LITELLM = {"litellm[proxy]": "1.106.2"}
 CLIENTS = (
-    Client("curl", (), "with_curl.sh"),
-    Client("openai", ("openai",), "with_openai.py"),
-    Client("anthropic", ("anthropic",), "with_anthropic.py"),
-    Client("google-genai", ("google-genai",), "with_google_genai.py"),
-    Client("langchain-openai", ("langchain-openai",), "with_langchain_openai.py"),
-    Client("langchain-anthropic", ("langchain-anthropic",), "with_langchain_anthropic.py"),
-    Client("llama-index", ("llama-index-llms-openai-like",), "with_llama_index.py"),
-    Client("instructor", ("instructor",), "with_instructor.py"),
-    Client("pydantic-ai", ("pydantic-ai-slim[openai]",), "with_pydantic_ai.py"),
-    Client("litellm", ("litellm[proxy]",), "with_litellm.py"),
-    Client("openai, LiteLLM's proxy before nearhit", ("litellm[proxy]",), "with_openai.py", proxy="before"),
-    Client("openai, LiteLLM's proxy behind nearhit", ("litellm[proxy]",), "with_openai.py", proxy="behind"),
-    Client("Vercel AI SDK", ("ai", "@ai-sdk/openai-compatible", "@ai-sdk/anthropic"), "with_vercel.mjs"),
+    Client("curl", {}, "with_curl.sh"),
+    Client("openai", {"openai": "3.52.0"}, "with_openai.py"),
+    Client("anthropic", {"anthropic": "2.11.0"}, "with_anthropic.py"),
+    Client("google-genai", {"google-genai": "3.4.0"}, "with_google_genai.py"),
+    Client("langchain-openai", {"langchain-openai": "1.7.3"}, "with_langchain_openai.py"),
+    Client("langchain-anthropic", {"langchain-anthropic": "1.7.7"}, "with_langchain_anthropic.py"),
+    Client("llama-index", {"llama-index-llms-openai-like": "0.8.1"}, "with_llama_index.py"),
+    Client("instructor", {"instructor": "1.17.0"}, "with_instructor.py"),
+    Client("pydantic-ai", {"pydantic-ai-slim[openai]": "2.68.0"}, "with_pydantic_ai.py"),
+    Client("litellm", LITELLM, "with_litellm.py"),
+    Client("openai, LiteLLM's proxy before nearhit", LITELLM, "with_openai.py", proxy="before"),
+    Client("openai, LiteLLM's proxy behind nearhit", LITELLM, "with_openai.py", proxy="behind"),
+    Client(
+        "Vercel AI SDK",
+        {
+            "ai": "6.0.326",
+            "@ai-sdk/openai-compatible": "2.0.87",
+            "@ai-sdk/anthropic": "3.0.138",
+            "@ai-sdk/google": "3.0.141",
+        },
+        "with_vercel.mjs",
+    ),
 )
 
 
@@ -118,17 +128,18 @@ def tried(client: Client) -> Result:
 
 def environment(client: Client) -> Path:
     """Made the first time."""
-    name = re.sub(r"\W+", "-", client.packages[0] if client.packages else "none").strip("-")
-    home = ENVIRONMENTS / name
-    if (home / "made").exists() or not client.packages:
+    javascript = client.script.endswith(".mjs")
+    wanted = [name + ("@" if javascript else "==") + version for name, version in client.packages.items()]
+    home = ENVIRONMENTS / (re.sub(r"[^\w.]+", "-", wanted[0]) if wanted else "none")
+    if (home / "made").exists() or not wanted:
         return home
     home.mkdir(parents=True, exist_ok=True)
-    print(f"installing {', '.join(client.packages)} ...", file=sys.stderr, flush=True)
-    if client.script.endswith(".mjs"):
-        run("npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(home), *client.packages)
+    print(f"installing {', '.join(wanted)} ...", file=sys.stderr, flush=True)
+    if javascript:
+        run("npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", str(home), *wanted)
     else:
         run(sys.executable, "-m", "venv", str(home))
-        run(str(home / "bin" / "pip"), "install", "-q", "--disable-pip-version-check", *client.packages)
+        run(str(home / "bin" / "pip"), "install", "-q", "--disable-pip-version-check", *wanted)
     (home / "made").touch()
     return home
 

@@ -1,6 +1,7 @@
 // The Vercel AI SDK; the same steps as in common.py.
 
 import { createAnthropic } from "@ai-sdk/anthropic";
+import { createGoogleGenerativeAI } from "@ai-sdk/google";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { APICallError, generateText, streamText } from "ai";
 import { setTimeout as pause } from "node:timers/promises";
@@ -10,6 +11,7 @@ const apiKey = process.env.NEARHIT_KEY;
 const providers = {
   "openai-compatible": createOpenAICompatible({ name: "nearhit", baseURL: url, apiKey }),
   anthropic: createAnthropic({ baseURL: url, apiKey }),
+  google: createGoogleGenerativeAI({ baseURL: `${process.env.NEARHIT_URL}/v1beta`, apiKey }),
 };
 const questions = [
   ["What is the capital of France?", "Which city is the capital of France?"],
