@@ -229,6 +229,10 @@ ENDPOINTS = (
         ollama_streams, LINES,
     ),
 )  # fmt: skip
+AZURE = [
+    replace(endpoint, path=f"/openai/deployments/{{model}}/{endpoint.path.removeprefix('/v1/')}")
+    for endpoint in ENDPOINTS[:2]
+]
 _GEMINI = "/{version:v1|v1beta|v1alpha}/models/{model}:"
 GEMINI = Endpoint(
     _GEMINI + "generateContent", question_in_messages, demo_gemini.document, demo_gemini.events,
@@ -383,7 +387,7 @@ def make_app(behaviour: Behaviour | None = None, now: Callable[[], float] = time
     app = web.Application(client_max_size=BODY_LIMIT)
     app[DEMO] = Demo(behaviour or Behaviour(), now)
     app.on_response_prepare.append(sign)
-    for endpoint in (*ENDPOINTS, GEMINI):
+    for endpoint in (*ENDPOINTS, *AZURE, GEMINI):
         app.router.add_post(endpoint.path, serve(endpoint))
     app.router.add_post(GEMINI_STREAM.path, stream_gemini)
     app.router.add_get("/v1/models", models)

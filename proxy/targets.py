@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote, unquote_plus
 
 from aiohttp import web
 
-_NAMED = re.compile(r"(/(?:models|deployments|engines)/)([^/:?]+)")
+_NAMED = re.compile(r"(/(?:models|deployments|engines)/)([^/?]+)")
 
 
 def target_of(request: web.BaseRequest) -> str:
@@ -19,14 +19,19 @@ def target_of(request: web.BaseRequest) -> str:
 def model_in(path: str) -> str:
     """The model that a path names, or ""."""
     found = _NAMED.search(path)
-    return unquote(found[2]) if found else ""
+    return unquote(found[2]).partition(":")[0] if found else ""
 
 
 def renamed(path: str, model: str, alias: str) -> str:
     """The path with another name for that model, if it names it."""
     if model_in(path) != model:
         return path
-    return _NAMED.sub(lambda found: found[1] + quote(alias, safe=""), path, count=1)
+
+    def other(found: re.Match[str]) -> str:
+        _, colon, verb = unquote(found[2]).partition(":")
+        return found[1] + quote(alias, safe="") + colon + quote(verb)
+
+    return _NAMED.sub(other, path, count=1)
 
 
 def with_value(query: str, name: str, value: str) -> str:

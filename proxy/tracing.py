@@ -24,7 +24,7 @@ from proxy.flights import Question
 from proxy.logs import refusal
 from proxy.report import Report
 from proxy.server import DataPlane
-from proxy.targets import target_of
+from proxy.targets import model_in, target_of
 from proxy.upstream import Answer, Body, Upstream
 from storage.base import Entry
 
@@ -144,7 +144,7 @@ def traced(tracer: Tracer) -> Kinds:
     class TracedDataPlane(DataPlane):
         async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
             dialect = dialects.of(request.method, target_of(request))
-            what = "" if dialect is None else dialect.name if dialect.place else request.path
+            what = "" if dialect is None else dialect.name if model_in(request.path) else request.path
             name = f"{request.method} {what}".strip()
             caller = propagator.extract({key.lower(): value for key, value in request.headers.items()})
             with (

@@ -52,15 +52,15 @@ _NEEDED: dict[str, dict[str, Any]] = {
     "/v1/messages": {**_MODEL, "messages": _TURNS, "max_tokens": {"type": "integer", "minimum": 1}},
     "/api/chat": {**_MODEL, "messages": _TURNS},
     "/api/generate": {**_MODEL, "prompt": _STRING},
+    "/openai/deployments/{model}/chat/completions": {"messages": _TURNS},
+    "/openai/deployments/{model}/completions": {"prompt": _TEXTS},
     **dict.fromkeys(gemini.PATHS, _CONTENTS),
 }
 """Members without which a call is not the API's."""
-_IN_TARGET: dict[str, Json] = {
-    "version": {"in": "path", "required": True, "schema": {"enum": ["v1", "v1beta", "v1alpha"]}},
-    "model": {"in": "path", "required": True, "schema": {"type": "string", "pattern": "^[^/:]{1,512}$"}},
-    "alt": {"in": "query", "schema": {"enum": ["json", "sse"]}},
+_IN_PATH: dict[str, Json] = {
+    "version": {"enum": ["v1", "v1beta", "v1alpha"]},
+    "model": {"type": "string", "pattern": "^[^/:]{1,512}$"},
 }
-"""Parameters of paths that have their model in them."""
 _REFUSALS = {
     "400": "The body is not valid JSON",
     "413": "The body is over `limits.body_bytes`",
@@ -92,13 +92,17 @@ def described() -> Json:
 def _operation(api: str, path: str) -> Json:
     members = _NEEDED[path]
     schema = {"type": "object", "required": list(members), "properties": members}
-    in_target = [{"name": name, **told} for name, told in _IN_TARGET.items() if path in gemini.PATHS]
+    in_path = [
+        {"name": name, "in": "path", "required": True, "schema": schema}
+        for name, schema in _IN_PATH.items()
+        if f"{{{name}}}" in path
+    ]
     body = {"required": True, "content": {"application/json": {"schema": schema}}}
     told = {name: {"$ref": f"#/components/headers/{name}"} for name in _TOLD}
     refused = {status: {"description": description} for status, description in _REFUSALS.items()}
     return {
         "summary": f"{api}, from memory or from the upstream",
-        "parameters": [*in_target, *({"$ref": f"#/components/parameters/{name}"} for name in _ASKED)],
+        "parameters": [*in_path, *({"$ref": f"#/components/parameters/{name}"} for name in _ASKED)],
         "requestBody": body,
         "responses": {
             "200": {"description": "The answer in the API's own shape", "headers": told},

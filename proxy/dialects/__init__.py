@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 from proxy.dialects import (
     anthropic_messages,
+    azure,
     gemini,
     ollama,
     openai_chat,
@@ -31,7 +32,9 @@ _CACHED: dict[tuple[str, str], Dialect] = {
 def of(method: str, target: str) -> Dialect | None:
     """Of path and query as they came. None: nothing here that could be cached; to be passed through."""
     path, _, query = target.partition("?")
-    return _CACHED.get((method, unquote(path))) or (gemini.of(path, query) if method == "POST" else None)
+    if known := _CACHED.get((method, unquote(path))):
+        return known
+    return gemini.of(path, query) or azure.of(path) if method == "POST" else None
 
 
 def cached() -> Iterator[tuple[str, str, str]]:
@@ -40,6 +43,8 @@ def cached() -> Iterator[tuple[str, str, str]]:
         yield method, path, dialect.name
     for path in gemini.PATHS:
         yield "POST", path, gemini.PLAIN.name
+    for rest, api in azure.APIS.items():
+        yield "POST", f"/openai/deployments/{{model}}/{rest}", api.name
 
 
 def batched(dialect: Dialect) -> bool:

@@ -189,6 +189,11 @@ async def test_passed_calls_and_batches_have_the_alias_too(make_world: MakeWorld
     assert json.loads(first.last["body"]) == {"model": "b", "query": "ü"}
     await world.send("/v1/embeddings", {"model": "a", "input": ["x", "y"]})
     assert json.loads(first.last["body"]) == {"model": "b", "input": ["x", "y"]}
+    asked = {"messages": [{"role": "user", "content": "ü"}]}
+    await world.send("/openai/deployments/a/chat/completions?api-version=1", asked)
+    assert (first.last["path"], json.loads(first.last["body"])) == (
+        "/openai/deployments/b/chat/completions?api-version=1", asked,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

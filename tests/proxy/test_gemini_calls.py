@@ -15,6 +15,7 @@ from aiohttp import web
 from gemini import ARRAY, ASKED, EVENTS, FORMS, MODEL, REWORDED, WHOLE, asking, speaking, turn
 from streams import gathered
 from world import Answer, MakeWorld, World, upstream
+from yarl import URL
 
 # As callers see it
 
@@ -205,8 +206,12 @@ async def test_our_key_takes_the_place_of_one_in_the_query(
         aliases = {"asked": "models/served"}
         google = {"name": "g", "url": url, "key_env": "SOME_KEY", "aliases": aliases}
         world = await make_world(upstreams=[google, {"name": "other", "url": url, "models": ["x"]}])
-        for verb, query in (("generateContent", "?a=%20&key=mine&b"), ("countTokens", "?key=mine")):
-            await world.post(f"/v1beta/models/asked:{verb}{query}", json={"contents": [{"parts": []}]})
-    (whole, counted), body = seen, '{"contents": [{"parts": []}]}'
+        for call in (":generateContent?a=%20&key=mine&b", ":countTokens?key=mine", "%3AgenerateContent"):
+            headers = {"x-goog-api-key": "mine"}
+            target = URL(f"{world.url}/v1beta/models/asked{call}", encoded=True)
+            async with world.session.post(target, json={"contents": [{"parts": []}]}, headers=headers):
+                pass
+    (whole, counted, quoted), body = seen, '{"contents": [{"parts": []}]}'
+    assert quoted == ("/v1beta/models/models%2Fserved:generateContent", "ours", body)
     assert whole == ("/v1beta/models/models%2Fserved:generateContent?a=%20&b", "ours", body)
     assert counted == ("/v1beta/models/models%2Fserved:countTokens", "ours", body)

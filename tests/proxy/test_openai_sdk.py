@@ -198,3 +198,48 @@ async def test_a_broken_stream_leaves_no_traceback(world: World, caplog: pytest.
     await world.settled()
     assert not [record for record in caplog.records if record.exc_info]
     assert world.app.ledger.recent[-1].error == "upstream_unreachable"
+
+
+# Azure's older paths
+
+
+@pytest.fixture
+async def azure(world: World) -> AsyncIterator[openai.AsyncAzureOpenAI]:
+    async with openai.AsyncAzureOpenAI(
+        azure_endpoint=world.url, api_key="one", api_version="2024-10-21", max_retries=0
+    ) as client:
+        yield client
+
+
+async def test_a_deployment_is_a_model(azure: openai.AsyncAzureOpenAI, world: World) -> None:
+    cache, whole = await complete(azure)
+    assert (cache, whole.model) == ("MISS", "demo-chat")
+    await world.settled()
+    assert (await complete(azure, REWORDED))[0] == "HIT semantic"
+    cache, chunks = await stream(azure, REWORDED)
+    assert (cache, text_of(chunks)) == ("HIT semantic", whole.choices[0].message.content)
+    completed = [
+        await azure.completions.with_raw_response.create(model="demo-chat", prompt=ASKED) for _ in "ab"
+    ]
+    assert [each.headers["x-cache"] for each in completed] == ["MISS", "HIT"]
+    assert world.app.ledger.recent[-1].model == "demo-chat"
+    with pytest.raises(openai.NotFoundError):
+        await complete(azure, model="unknown-model")
+
+
+async def test_a_deployment_counts_whatever_the_body_says(world: World) -> None:
+    body = {"messages": [{"role": "user", "content": ASKED}]}
+
+    async def sent(deployment: str, version: str = "2024-10-21", **more: str) -> tuple[str, str]:
+        path = f"/openai/deployments/{deployment}/chat/completions?api-version={version}"
+        answer = await world.post(path, json={**body, **more}, headers={"api-key": "one"})
+        await world.settled()
+        return answer.cache, answer.json["model"]
+
+    assert await sent("demo-chat") == ("MISS", "demo-chat")
+    assert await sent("demo-chat-large") == ("MISS", "demo-chat-large")
+    assert await sent("demo-chat", version="2025-01-01") == ("MISS", "demo-chat")
+    assert await sent("demo-chat", model="demo-chat-large") == ("MISS", "demo-chat")
+    assert [await sent(name) for name in ("demo-chat", "demo-chat-large")] == [
+        ("HIT exact", "demo-chat"), ("HIT exact", "demo-chat-large"),
+    ]  # fmt: skip
