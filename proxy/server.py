@@ -25,7 +25,7 @@ from proxy.fleet import CREDENTIALS, Fleet
 from proxy.messages import Ambiguous, Call, read_call, shown, tenant_digest
 from proxy.passthrough import pass_through, read_body
 from proxy.report import Report
-from proxy.targets import target_of
+from proxy.targets import given, target_of
 
 log = logging.getLogger("nearhit.server")
 
@@ -150,9 +150,8 @@ class DataPlane:
             for name in self._credentials
             if (value := headers.get(name)) and not _is_empty(value)
         ]
-        if "?" in request.raw_path:
-            told = request.query.items()
-            credentials += [f"{name}={value}" for name, value in told if name in self._in_query and value]
+        if self._in_query and (query := target_of(request).partition("?")[2]):
+            credentials += given(query, self._in_query)
         if credentials:
             return tenant_digest("\n".join(credentials))
         return tenant_digest("") if self._share_anonymous else None

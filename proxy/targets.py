@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from urllib.parse import quote, unquote, unquote_plus
 
 from aiohttp import web
@@ -40,7 +40,12 @@ def with_value(query: str, name: str, value: str) -> str:
     return "&".join(parts)
 
 
-def without(query: str, names: Iterable[str]) -> str:
+def given(query: str, names: Collection[str]) -> list[str]:
+    """Those parameters as they came, but for empty ones."""
+    return [part for part in query.split("&") if _name(part) in names and part.partition("=")[2]]
+
+
+def without(query: str, names: Collection[str]) -> str:
     """The query but for those parameters; all others as they came."""
     return "&".join(part for part in query.split("&") if _name(part) not in names)
 

@@ -14,7 +14,8 @@ from proxy.dialects.base import Dialect, JsonObject, Reading
 APIS = {"chat/completions": openai_chat, "completions": openai_completions}
 _PATH = re.compile(r"/openai/deployments/([^/]+)/(" + "|".join(APIS) + ")")
 
-_NAME = re.compile("[^/:]{1,512}")
+_NAME = re.compile(r"[^/:\ufffd]{1,512}")
+"""U+FFFD stands for bytes that are no UTF-8: two such names could be taken for one."""
 
 
 def of(path: str) -> Dialect | None:

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlencode
+from urllib.parse import parse_qsl, quote, unquote
 
 from policies.storable import Ending
 from proxy.dialects.base import (
@@ -30,6 +30,7 @@ from proxy.dialects.base import (
 )
 from proxy.dialects.gemini_chunks import ARRAY, EVENTS, Gatherer, parts_of, scattered
 from proxy.dialects.turns import span
+from proxy.targets import without
 
 PATHS = tuple(
     f"/{{version}}/models/{{model}}:{verb}" for verb in ("generateContent", "streamGenerateContent")
@@ -39,7 +40,7 @@ CREDENTIALS_IN_QUERY = frozenset({"key", "access_token"})
 
 _FORM = frozenset({"alt", "$alt"})
 _PATH = re.compile(r"/(v1|v1beta|v1alpha)/models/([^/]+)")
-_CALL = re.compile(r"([^/:]{1,512}):(generate|streamGenerate)Content")
+_CALL = re.compile(r"([^/:\ufffd]{1,512}):(generate|streamGenerate)Content")
 _NATIVE = re.compile(r"/(?:upload/)?v1(?:beta|alpha)/(?!openai/)|/ws/google\.")
 """Paths that only Google has, but for those below `openai`, where it speaks as OpenAI does."""
 _FORMS = {
@@ -58,12 +59,11 @@ def of(path: str, query: str) -> Gemini | None:
     if not found or not called:
         return None
     model, verb = called.groups()
-    asked = parse_qsl(query, keep_blank_values=True)
-    framing = _FORMS.get((verb, tuple(value for name, value in asked if name in _FORM)))
+    forms = tuple(value for name, value in parse_qsl(query, keep_blank_values=True) if name in _FORM)
+    framing = _FORMS.get((verb, forms))
     if framing is None:
         return None
-    rest = urlencode([(name, value) for name, value in asked if name not in CREDENTIALS_IN_QUERY | _FORM])
-    place = f"/{found[1]}/models/{quote(model, safe='')}?{rest}"
+    place = f"/{found[1]}/models/{quote(model, safe='')}?{without(query, CREDENTIALS_IN_QUERY | _FORM)}"
     return Gemini(model, verb == "streamGenerate", framing, place)
 
 

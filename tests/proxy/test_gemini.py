@@ -239,7 +239,7 @@ def test_a_mask_of_fields_is_identity() -> None:
         f"{MODEL}:countTokens", f"{MODEL}:embedContent", MODEL, f"{WHOLE}?alt=sse", f"{WHOLE}?alt=proto",
         f"{EVENTS}&alt=json", f"{ARRAY}?$alt=proto", "/v1beta/tunedModels/a:generateContent",
         "/v1beta/models/a/b:generateContent", "/v1beta/models%2Fa:generateContent",
-        "/v2/models/a:generateContent",
+        "/v2/models/a:generateContent", "/v1/models/%FF:generateContent",
         f"/v1beta/models/{'a' * 513}:generateContent", "/v1beta/models/:generateContent",
     ],
 )  # fmt: skip

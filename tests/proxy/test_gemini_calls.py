@@ -142,6 +142,8 @@ async def test_keys_in_header_and_query_separate_tenants(make_world: MakeWorld) 
     assert await ask_with(world) == "MISS"
     assert await ask_with(world, "?key=one") == "MISS"
     assert await ask_with(world, "?key=two") == "MISS"
+    assert await ask_with(world, "?a&%6Bey=three") == "MISS"
+    assert await ask_with(world, "?a&%6Bey=four") == "MISS"
     assert await ask_with(world, "?key=one") == "HIT exact"
     assert await ask_with(world, **{"x-goog-api-key": "three"}) == "MISS"
     assert await ask_with(world, "?access_token=one") == "MISS"
