@@ -9,10 +9,9 @@ from typing import Any
 import anthropic
 import httpx2
 import pytest
+from four_ways import ASKED, REWORDED, cache_of, replayed
 from world import World
 
-ASKED = "how are you today my friend"
-REWORDED = "how are you my friend"
 TOOL: dict[str, Any] = {
     "name": "weather",
     "description": "The weather in a city",
@@ -34,10 +33,6 @@ async def sdk(world: World) -> AsyncIterator[anthropic.AsyncAnthropic]:
 def asking(text: str, **options: Any) -> dict[str, Any]:
     turns = [{"role": "user", "content": text}]
     return {"model": "demo-chat", "max_tokens": 500, "messages": turns, **options}
-
-
-def cache_of(headers: Any) -> str:
-    return f"{headers['x-cache']} {headers.get('x-cache-tier', '')}".strip()
 
 
 async def create(sdk: anthropic.AsyncAnthropic, text: str = ASKED, **options: Any) -> tuple[str, Any]:
@@ -73,13 +68,7 @@ def plain(message: Any) -> Any:
 async def test_all_four_ways(
     sdk: anthropic.AsyncAnthropic, world: World, first: Any, second: Any, options: dict[str, Any]
 ) -> None:
-    cache, fresh = await first(sdk, **options)
-    assert cache == "MISS"
-    await world.settled()
-    for text, expected in ((ASKED, "HIT exact"), (REWORDED, "HIT semantic")):
-        cache, again = await second(sdk, text, **options)
-        assert cache == expected
-        assert plain(again) == plain(fresh)
+    fresh = await replayed(world, sdk, first, second, plain, **options)
     assert fresh.usage.input_tokens == 6
     assert fresh.usage.output_tokens > 1
 

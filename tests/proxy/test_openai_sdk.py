@@ -9,10 +9,9 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from four_ways import ASKED, REWORDED, cache_of
 from world import World
 
-ASKED = "how are you today my friend"
-REWORDED = "how are you my friend"
 TOOL: dict[str, Any] = {
     "type": "function",
     "function": {
@@ -34,13 +33,13 @@ def chat(text: str, **options: Any) -> dict[str, Any]:
 
 async def complete(sdk: openai.AsyncOpenAI, text: str = ASKED, **options: Any) -> tuple[str, Any]:
     raw = await sdk.chat.completions.with_raw_response.create(**chat(text, **options))
-    return f"{raw.headers['x-cache']} {raw.headers.get('x-cache-tier', '')}".strip(), raw.parse()
+    return cache_of(raw.headers), raw.parse()
 
 
 async def stream(sdk: openai.AsyncOpenAI, text: str = ASKED, **options: Any) -> tuple[str, list[Any]]:
     raw = await sdk.chat.completions.with_raw_response.create(**chat(text, stream=True, **options))
     chunks = [chunk async for chunk in raw.parse()]
-    return f"{raw.headers['x-cache']} {raw.headers.get('x-cache-tier', '')}".strip(), chunks
+    return cache_of(raw.headers), chunks
 
 
 def text_of(chunks: list[Any], index: int = 0) -> str:
