@@ -68,11 +68,12 @@ class Batcher:
         if len(tokens) > self._encoder.max_tokens:
             raise TextTooLong(f"{len(tokens)} tokens, the model reads {self._encoder.max_tokens}")
         (future,) = self._put(self._urgent, [tokens], self._room)
+        # `wait_for` makes a second future and another turn of the loop of this.
+        deadline = future.get_loop().call_later(self._deadline_s, self._give_up, future)
         try:
-            return await asyncio.wait_for(future, self._deadline_s)
-        except TimeoutError:
-            self._counts["timeouts"] += 1
-            raise EmbedderTimeout(f"no vector within {self._deadline_s} s") from None
+            return await future
+        finally:
+            deadline.cancel()
 
     async def embed_many(self, texts: Sequence[str]) -> Matrix:
         # In order of length, so that every batch is of one length.
@@ -83,6 +84,11 @@ class Batcher:
             tokens = await asyncio.to_thread(self._cut, [texts[i] for i in part])
             rows[part] = await asyncio.gather(*self._put(self._bulk, tokens))
         return rows
+
+    def _give_up(self, future: asyncio.Future[Vector]) -> None:
+        if not future.done():
+            self._counts["timeouts"] += 1
+            future.set_exception(EmbedderTimeout(f"no vector within {self._deadline_s} s"))
 
     def stats(self) -> dict[str, Any]:
         kinds = ("batches", "texts", "tokens", "timeouts", "overloaded", "failed", "abandoned")
