@@ -134,16 +134,21 @@ class History:
 
     # Looking
 
-    async def since(self, now: float, window: float) -> tuple[int, list[tuple[int, Bucket]]]:
-        """Seconds of a bucket, and (start, sums by category) of those with calls, oldest first."""
+    async def since(
+        self, now: float, window: float, group: Callable[[str], str | None] = str
+    ) -> tuple[int, list[tuple[int, Bucket]]]:
+        """Seconds of a bucket, and (start, sums by group) of those with calls, oldest first. `group`: of a
+        category, None to leave it out."""
         self.roll(now)
         self._note_verdicts()
         level = next((each for each in self.levels if each.width * each.count >= window), self.levels[-1])
         step = level.width * max(1, ceil(window / level.width / MOST_POINTS))
         found = Level(step, MOST_POINTS + 1)
         for number, (start, rows) in enumerate([*sorted(level.buckets.items()), (self._start, self._open)]):
-            if start + step > now - window and rows:
-                found.add(start, rows)
+            if start + step > now - window:
+                for name, row in rows.items():
+                    if (its := group(name)) is not None:
+                        found.add(start, {its: row})
             if number % 32 == 31:
                 await asyncio.sleep(0)
         return step, sorted(found.buckets.items())

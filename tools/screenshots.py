@@ -1,7 +1,7 @@
 """Pictures of the dashboard for the docs: `python tools/screenshots.py`.
 
 Starts the proxy with the demo upstream, sends it the first calls of the labelled stream (NEARHIT_DATA or
-../shared/data) for a minute and a half, and writes docs/images/dashboard-*.png.
+../shared/data) for two minutes, and writes meanwhile docs/images/dashboard-*.png.
 Needs playwright and Chromium.
 """
 
@@ -27,10 +27,12 @@ ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
 DATA = Path(os.environ.get("NEARHIT_DATA", ROOT.parent / "shared" / "data"))
 DATA_PORT, ADMIN_PORT = 18080, 18081
-CALLS, SECONDS = 2500, 100.0
+CALLS, SECONDS = 3500, 140.0
+LOOK_AFTER_S = 100.0
 SHOTS = (
     ("overview", "light", 1280), ("overview", "dark", 1280), ("overview", "light", 390),
     ("categories", "light", 1280), ("categories/code", "light", 1280), ("decisions", "dark", 1280),
+    ("economics", "light", 1280),
     ("load", "light", 1280),
 )  # fmt: skip
 
@@ -64,7 +66,7 @@ async def take(chromium: str) -> None:
             page = await context.new_page()
             await page.goto(f"http://127.0.0.1:{ADMIN_PORT}/#/{view}")
             if view == "overview":
-                await page.get_by_label("Time").select_option("900")
+                await page.locator("select").select_option("900")
             await page.wait_for_timeout(2500)
             size = "-phone" if width < 600 else ""
             await page.screenshot(path=IMAGES / f"dashboard-{view.replace('/', '-')}-{scheme}{size}.png")
@@ -77,15 +79,16 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings.model_validate(
             {
+                "upstream": {"limit": 32},
                 "listen": {"port": DATA_PORT},
                 "admin": {"port": ADMIN_PORT},
                 "documents": {"url": f"sqlite+aiosqlite:///{folder}/nearhit.db"},
             }
         )
-        async with serving(settings):
-            async with asyncio.timeout(600):
-                await traffic()
-                await take(chromium)
+        async with serving(settings), asyncio.timeout(600), asyncio.TaskGroup() as group:
+            group.create_task(traffic())
+            await asyncio.sleep(LOOK_AFTER_S)
+            await take(chromium)
 
 
 asyncio.run(main())

@@ -27,6 +27,8 @@ class Window(_Input):
     window: Annotated[Duration, Field(gt=0, le=30 * 86400)] = Field(
         default=3600.0, description="Seconds, or 15m, 24h, 30d"
     )
+    category: Name | None = Field(default=None, description="Only this one")
+    total: bool = Field(default=False, description="All of them summed, as `total` instead of `categories`")
 
 
 class Recent(_Input):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from itertools import islice
 
 from aiohttp import web
@@ -40,6 +41,14 @@ class Live:
             headers={"Content-Type": "text/event-stream; charset=utf-8", "Cache-Control": "no-store"}
         )
         await response.prepare(request)
+        with suppress(ConnectionError, TimeoutError):
+            await self._go_on(response)
+        if request.transport is not None:
+            request.transport.abort()  # who does not read would hold up a farewell too
+        return response
+
+    async def _go_on(self, response: web.StreamResponse) -> None:
+        """Until the listener leaves or sleeps."""
         seen = self._app.ledger.published
         while True:
             told, seen = self._since(seen)

@@ -27,6 +27,8 @@ log = logging.getLogger("nearhit.admin")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+LIVE = f"{API}/live"
+"""Goes on until the listener leaves."""
 ANSWER_S = 30.0
 _READING = ("GET", "HEAD", "OPTIONS")
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -37,7 +39,7 @@ def admin_app(app: App) -> web.Application:
     app.metrics.registry.register(State(app))
     for route in ROUTES:
         plane.router.add_route(route.method, route.path, _handler(route, app))
-    plane.router.add_get(f"{API}/live", Live(app).listen)
+    plane.router.add_get(LIVE, Live(app).listen)
     plane.router.add_get("/metrics", _metrics(app))
     plane.router.add_get("/", dashboard.page)
     plane.router.add_get("/dashboard/{path:.+}", dashboard.file)
@@ -118,7 +120,7 @@ def _parsed(address: str) -> SplitResult:
 @web.middleware
 async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
-        async with asyncio.timeout(ANSWER_S):
+        async with asyncio.timeout(None if request.path == LIVE else ANSWER_S):
             return await handler(request)
     except Refusal as refusal:
         return _error(refusal.status, str(refusal), refusal.headers)

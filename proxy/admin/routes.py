@@ -72,7 +72,7 @@ ROUTES = (
         views.stats_history,
         "Counts over time, by category",
         inputs.Window,
-        ("step", "buckets"),
+        ("at", "step", "buckets"),
     ),
     Route(
         "GET",

@@ -18,6 +18,9 @@ from proxy.admin.shown import VERSION, Json, Written
 from proxy.app import App
 from storage.base import Entry, StorageError
 
+TOTAL = ""
+"""Name of the sum of all categories; none of them has it."""
+
 
 async def healthz(app: App) -> Json:
     return {"status": "alive"}
@@ -87,15 +90,25 @@ async def stats(app: App) -> Json:
 
 async def stats_history(app: App, given: Window) -> Json:
     """Only buckets with calls; the last one is still open."""
-    step, buckets = await app.history.since(app.clock(), given.window)
+
+    def group(name: str) -> str | None:
+        if given.category not in (None, name):
+            return None
+        return TOTAL if given.total else name
+
+    now, breath = app.clock(), walk.Breath()
+    step, buckets = await app.history.since(now, given.window, group)
+    found = list[Json]()
+    for start, rows in buckets:
+        told = {name: history.shown(row) for name, row in rows.items()}
+        found.append({"start": start, **({"total": told[TOTAL]} if given.total else {"categories": told})})
+        await breath.take()
     return {
+        "at": now,
         "step": step,
         "currency": app.economy.prices.currency,
         "latency_edges_ms": history.EDGES_MS,
-        "buckets": [
-            {"start": start, "categories": {name: history.shown(row) for name, row in rows.items()}}
-            for start, rows in buckets
-        ],
+        "buckets": found,
     }
 
 

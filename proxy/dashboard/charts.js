@@ -2,6 +2,8 @@
 
 /* global uPlot */
 
+import { moment } from "/dashboard/format.js";
+
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
 // Hours and minutes within two days, else the day.
@@ -13,9 +15,14 @@ function clock(plot, splits) {
   return splits.map((at) => new Date(at * 1000).toLocaleString("en-GB", wanted));
 }
 
-function axes(format, across = clock) {
-  const plain = { stroke: colour("dim"), grid: { stroke: colour("line"), width: 1 }, ticks: { stroke: colour("line") } };
-  return [{ ...plain, space: 80, values: across }, { ...plain, size: 62, values: (_, values) => values.map((value) => (value == null ? "" : format(value))) }];
+// Of a logarithmic axis only 1, 10, 100 and so on.
+const round = (plot, splits, axis) => (plot.scales[plot.axes[axis].scale].distr !== 3 ? splits
+  : splits.map((value) => (Math.abs(Math.log10(value) - Math.round(Math.log10(value))) < 1e-6 ? value : null)));
+
+function axes(format, below = clock) {
+  const line = { stroke: colour("line"), width: 1, filter: round };
+  const plain = { stroke: colour("dim"), grid: line, ticks: line, filter: round };
+  return [{ ...plain, space: 80, values: below }, { ...plain, size: 68, values: (_, values) => values.map((value) => (value == null ? "" : format(value))) }];
 }
 
 function drawn(room, tools, title, build) {
@@ -29,34 +36,44 @@ function drawn(room, tools, title, build) {
   const watch = new ResizeObserver(() => plot?.setSize(size()));
   watch.observe(place);
   tools.onLeave(() => { watch.disconnect(); plot?.destroy(); });
-  return (data) => {
+  return (data, [from, to] = []) => {
+    if (from) place.setAttribute("aria-label", `${title}, from ${moment(from)} to ${moment(to)}`);
     if (plot) plot.setData(data);
     else plot = new uPlot({ ...build(), ...size() }, data, place);
   };
 }
 
-// From so many seconds ago until now, however little of it has data.
-const lately = (seconds) => ({ time: true, range: () => [Date.now() / 1000 - seconds(), Date.now() / 1000] });
+// All of the window, however little of it has data.
+const across = (range) => ({ time: true, range });
+const upwards = (_, low, high) => [0, high > 0 ? high * 1.1 : 1];
 const dots = { show: (plot) => plot.data[0].length < 3, size: 5 };
 
-// series: [{name, colour, fill}], one line each; `seconds()` is the window. Gives a function that takes
-// [times, values, ...].
-export function lines(room, tools, title, seconds, series, format, range) {
-  return drawn(room, tools, title, () => ({
-    scales: { x: lately(seconds), y: { range: range ?? ((_, low, high) => [0, high > 0 ? high * 1.1 : 1]) } },
+// series: [{name, colour, fill}], one line each. Gives a function that takes [times, values, ...] and [from, to].
+export function lines(room, tools, title, series, format, scale = { range: upwards }) {
+  let span = [];
+  const put = drawn(room, tools, title, () => ({
+    scales: { x: across(() => span), y: scale },
     axes: axes(format),
     series: [{}, ...series.map((each) => ({
       label: each.name, stroke: colour(each.colour), width: 1.5, fill: each.fill ? `${colour(each.colour)}33` : undefined,
-      points: dots, value: (_, value) => (value == null ? "–" : format(value)), spanGaps: false,
+      dash: each.dash, points: dots, value: (_, value) => (value == null ? "–" : format(value)), spanGaps: false,
     }))],
   }));
+  return (data, its) => { span = its; put(data, its); };
 }
 
-// Parts of a whole upon each other: takes [times, part, ...], shows their sums and says the parts.
-export function stacked(room, tools, title, seconds, series, format, range) {
+// For figures that differ by orders of magnitude: whole decades around them.
+export const decades = {
+  distr: 3,
+  range: (_, low, high) => [10 ** Math.floor(Math.log10(low || 1)), 10 ** Math.ceil(Math.log10(high || 1000) + 1e-9)],
+};
+
+// Parts of a whole upon each other: takes [times, part, ...] and [from, to], shows their sums and says the parts.
+export function stacked(room, tools, title, series, format, scale = { range: upwards }) {
   let parts = [];
+  let span = [];
   const put = drawn(room, tools, title, () => ({
-    scales: { x: lately(seconds), y: { range: range ?? ((_, low, high) => [0, high > 0 ? high * 1.1 : 1]) } },
+    scales: { x: across(() => span), y: scale },
     axes: axes(format),
     series: [{}, ...series.map((each, i) => ({
       label: each.name, stroke: colour(each.colour), width: 1, points: dots,
@@ -65,11 +82,11 @@ export function stacked(room, tools, title, seconds, series, format, range) {
     }))],
     bands: series.map((each, i) => ({ series: [i + 1, i], fill: `${colour(each.colour)}88` })).slice(1),
   }));
-  return ([times, ...given]) => {
-    parts = given;
+  return ([times, ...given], its) => {
+    [parts, span] = [given, its];
     const sums = given.map((_, i) => times.map((_, at) =>
       given[0][at] == null ? null : given.slice(0, i + 1).reduce((sum, part) => sum + (part[at] ?? 0), 0)));
-    put([times, ...sums]);
+    put([times, ...sums], its);
   };
 }
 

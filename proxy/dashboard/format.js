@@ -11,8 +11,9 @@ export const money = said((amount, currency = "USD") =>
   amount.toLocaleString("en", { style: "currency", currency, maximumFractionDigits: amount >= 100 ? 0 : amount >= 1 ? 2 : 4 }));
 
 export const milliseconds = said((ms) => {
-  if (ms < 1) return `${ms.toFixed(2)} ms`;
-  if (ms < 1000) return `${ms.toFixed(ms < 10 ? 1 : 0)} ms`;
+  const size = Math.abs(ms);
+  if (size < 1) return `${ms.toFixed(2)} ms`;
+  if (size < 1000) return `${ms.toFixed(size < 10 ? 1 : 0)} ms`;
   return duration(ms / 1000);
 });
 

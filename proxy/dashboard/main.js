@@ -4,6 +4,7 @@ import { keepToken, live } from "/dashboard/api.js";
 import { h } from "/dashboard/dom.js";
 import * as categories from "/dashboard/views/categories.js";
 import * as decisions from "/dashboard/views/decisions.js";
+import * as economics from "/dashboard/views/economics.js";
 import * as entries from "/dashboard/views/entries.js";
 import * as explain from "/dashboard/views/explain.js";
 import * as health from "/dashboard/views/health.js";
@@ -11,7 +12,7 @@ import * as load from "/dashboard/views/load.js";
 import * as overview from "/dashboard/views/overview.js";
 import * as purge from "/dashboard/views/purge.js";
 
-const VIEWS = { overview, categories, load, decisions, entries, explain, purge, health };
+const VIEWS = { overview, categories, economics, load, decisions, entries, explain, purge, health };
 const main = document.getElementById("main");
 const nav = document.getElementById("nav");
 const state = document.getElementById("state");
@@ -24,7 +25,7 @@ function place() {
   return VIEWS[name] ? [name, rest.map(decodeURIComponent)] : ["overview", []];
 }
 
-async function show() {
+async function show(moved) {
   leave();
   const [name, rest] = place();
   document.title = `${VIEWS[name].title} · nearhit`;
@@ -32,14 +33,16 @@ async function show() {
     if (link.dataset.view === name) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  const room = h("div", {}, h("h1", {}, VIEWS[name].title));
+  const heading = h("h1", { tabindex: "-1" }, rest[0] ?? VIEWS[name].title);
+  const room = h("div", {}, heading);
   main.replaceChildren(room);
+  if (moved) heading.focus();
   const cleanings = [];
   leave = () => cleanings.splice(0).forEach((clean) => clean());
   hearing = () => {};
   const tools = {
     every(seconds, work) {
-      const guarded = () => work().catch((error) => complain(room, error));
+      const guarded = () => work().then(() => complaint(room)?.remove(), (error) => complain(room, error));
       const timer = setInterval(() => document.hidden || guarded(), seconds * 1000);
       cleanings.push(() => clearInterval(timer));
       return guarded();
@@ -54,8 +57,10 @@ async function show() {
   }
 }
 
+const complaint = (room) => room.querySelector(":scope > .error[role=alert]");
+
 function complain(room, error) {
-  let line = room.querySelector(".error[role=alert]");
+  let line = complaint(room);
   if (!line) room.prepend(line = h("p", { class: "error", role: "alert" }));
   line.textContent = error.message;
 }
@@ -91,10 +96,10 @@ document.getElementById("theme").addEventListener("click", () => {
   const next = theme() === "dark" ? "light" : "dark";
   localStorage.setItem("nearhit-theme", next);
   theme(next);
-  show();
+  show(false);
 });
 for (const [name, view] of Object.entries(VIEWS))
   nav.append(h("a", { href: `#/${name}`, "data-view": name }, view.title));
-addEventListener("hashchange", show);
-show();
+addEventListener("hashchange", () => show(true));
+show(false);
 live((told) => hearing(told), say);

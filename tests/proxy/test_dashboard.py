@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 import shutil
+from array import array
+from bisect import bisect_left
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -12,6 +16,9 @@ from typing import Any
 import pytest
 from planes import Plane, loaded, plane_of
 from world import MakeWorld
+
+from policies.economics import Meter
+from proxy.history import EDGES_MS, NAMES
 
 pytest.importorskip("playwright", reason="the dashboard's tests need playwright: pip install playwright")
 
@@ -22,6 +29,7 @@ VIEWS = (
     "overview",
     "categories",
     "categories/default",
+    "economics",
     "load",
     "decisions",
     "entries",
@@ -237,6 +245,147 @@ async def test_on_a_phone_nothing_sticks_out(browser: Browser, used: Plane) -> N
         await there.open(view)
         await there.page.wait_for_timeout(200)
         assert await there.page.evaluate("document.documentElement.scrollWidth") <= 360, view
+
+
+DAYS = 31
+CLOCK = 1_700_000_000
+SHIFTS = """
+    window.shifted = 0;
+    new PerformanceObserver((list) => {
+      for (const each of list.getEntries()) if (!each.hadRecentInput) window.shifted += each.value;
+    }).observe({ type: "layout-shift", buffered: true });
+"""
+
+
+async def test_a_month_is_shown_whole_in_few_points(browser: Browser, plane: Plane) -> None:
+    kept, asked = plane.world.app.history, 0
+    for hour in range(DAYS * 24):
+        at = CLOCK - hour * 3600.0
+        for category, ms in (("default", 3.0), ("brief", 700.0)):
+            kept.levels[-1].add(int(at), {category: sums(requests=10, exact=4, misses=6, other_ms=ms)})
+        asked += 20 * (hour < 30 * 24)
+    there = await tab(browser, plane, viewport={"width": 1280, "height": 860})
+    await there.page.add_init_script(SHIFTS)
+    sizes = dict[str, int]()
+
+    async def note(response: Any) -> None:
+        if "stats/history" in response.url:
+            told = await response.json()
+            assert len(told["buckets"]) <= 361
+            sizes[response.url.partition("window=")[2]] = len(await response.body())
+
+    there.page.on("response", note)
+    await there.open("overview")
+    await there.page.locator("select").select_option(label="last month")
+    calls = there.page.locator("dl.tile", has_text="Calls").locator("dd").first
+    await expect(calls).to_have_text(re.compile(r"\d\d,\d\d\d"))
+    more = int((await calls.inner_text()).replace(",", "")) - asked
+    assert more in (0, 20, 40)  # of the two hours of a point that began before the window
+    took = there.page.locator("dl.tile", has_text="Others take").locator("dd")
+    await expect(took).to_have_text(["≈ 5.0 ms", "95 % within 920 ms"])
+    span = [await there.page.evaluate(MOMENT, at) for at in (CLOCK - 30 * 86400, CLOCK)]
+    for chart in await there.page.get_by_role("img").all():
+        assert (await chart.get_attribute("aria-label") or "").endswith(" to ".join(span))
+    assert sizes["2592000s&total=true"] < 200_000
+    assert await there.page.evaluate("window.shifted") < 0.01
+    assert there.complaints == []
+
+
+MOMENT = "(at) => new Date(at * 1000).toLocaleString('en-GB')"
+
+
+def sums(other_ms: float, **counts: float) -> array[float]:
+    row = array("d", bytes(8 * (len(NAMES) + 2 * (len(EDGES_MS) + 1))))
+    for name, count in counts.items():
+        row[NAMES.index(name)] = count
+    row[len(NAMES) + len(EDGES_MS) + 1 + bisect_left(EDGES_MS, other_ms)] = counts["misses"]
+    return row
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+async def test_nothing_jumps_while_a_view_fills(browser: Browser, used: Plane, width: int) -> None:
+    there = await tab(browser, used, viewport={"width": width, "height": 860})
+    await there.page.add_init_script(SHIFTS)
+    for view in VIEWS:
+        await there.page.goto("about:blank")
+        await there.open(view)
+        await there.page.wait_for_timeout(700)
+        assert await there.page.evaluate("window.shifted") < 0.01, view
+
+
+async def test_another_view_takes_the_focus_to_its_heading(browser: Browser, used: Plane) -> None:
+    there = await (await tab(browser, used)).open("overview")
+    focused = "document.activeElement.tagName + ' ' + document.activeElement.textContent"
+    assert (await there.page.evaluate(focused)).startswith("BODY")
+    await there.page.get_by_role("link", name="Load", exact=True).focus()
+    await there.page.keyboard.press("Enter")
+    await expect(there.page.locator("h1")).to_have_text("Load")
+    assert await there.page.evaluate(focused) == "H1 Load"
+    await there.page.get_by_role("link", name="default").focus()
+    await there.page.keyboard.press("Enter")
+    await expect(there.page.locator("h1")).to_be_focused()
+    await expect(there.page.locator("h1")).to_have_text("default")
+
+
+async def test_new_figures_leave_focus_and_opened_details_alone(browser: Browser, used: Plane) -> None:
+    there = await (await tab(browser, used)).open("load")
+    await there.page.locator("summary").click()
+    link = there.page.get_by_role("link", name="default")
+    await link.focus()
+    async with there.page.expect_response(lambda answer: answer.url.endswith("/load")):
+        pass
+    async with there.page.expect_response(lambda answer: answer.url.endswith("/load")):
+        pass
+    await expect(link).to_be_focused()
+    await expect(there.page.locator("details[open]")).to_have_count(1)
+
+
+async def test_the_line_before_an_upstream_is_seen(browser: Browser, make_world: MakeWorld) -> None:
+    async with plane_of(await make_world(upstream={"limit": 1, "queue": 1})) as plane:
+        await loaded(plane)
+        slow = {"headers": {"X-Demo-Latency": "30"}}
+        texts = ("who is it", "where may that be", "when did all this begin")
+        calls = [asyncio.create_task(plane.world.ask(text, **slow)) for text in texts]
+        there = await (await tab(browser, plane)).open("load")
+        card = there.page.locator("section", has=there.page.get_by_role("heading", name="upstream"))
+        await expect(card).to_contain_text("1 of 1")
+        await expect(card.locator("dd").first).to_have_text("1")
+        await expect(card).to_contain_text("1 full")
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+
+
+async def test_what_is_borrowed_is_told_from_what_is_guaranteed(
+    browser: Browser, make_world: MakeWorld, categories: Path
+) -> None:
+    (categories / "brief.yaml").write_text(
+        "{name: brief, threshold: 0.8, ttl: 1h, quota: 20%, guards: [], match: {patterns: ['^brief']}}"
+    )
+    async with plane_of(await make_world(capacity={"entries": 10})) as plane:
+        await loaded(plane)
+        await plane.store("brief alpha", "brief beta two", "brief gamma three four")
+        there = await (await tab(browser, plane)).open("categories")
+        memory = there.page.locator("table").nth(1)
+        await expect(memory.locator("caption")).to_have_text("Memory: 3 of 10 entries, by category")
+        cells = memory.locator("tr", has_text="brief").locator("td")
+        await expect(cells.nth(1)).to_have_text("3")
+        await expect(cells.nth(2)).to_have_text("2")
+        await expect(cells.nth(4)).to_have_text("100 %")
+        await expect(cells.nth(5)).to_have_text("1")
+
+
+async def test_economics_say_whether_looking_pays(browser: Browser, plane: Plane) -> None:
+    meter = plane.world.app.economy._meters["default"] = Meter(plane.world.clock.now - 3600)
+    for number in range(50):
+        meter.looked(5.0, number % 5 == 0, plane.world.clock.now)
+        meter.upstream.add(1000.0, plane.world.clock.now)
+    there = await (await tab(browser, plane)).open("economics")
+    cells = there.page.locator("tr", has_text="default").locator("td")
+    await expect(cells.nth(5)).to_have_text("20.0 % pays")
+    await expect(cells.nth(6)).to_have_text("0.5 %")
+    await expect(cells.nth(7)).to_have_text("195 ms")
+    await expect(there.page.locator("tr", has_text="brief").locator("td").nth(6)).to_have_text("–")
 
 
 async def test_the_first_view_is_small_and_asks_nobody_else(browser: Browser, used: Plane) -> None:

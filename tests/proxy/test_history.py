@@ -92,6 +92,17 @@ async def test_no_window_loses_a_call_or_counts_it_twice(
     assert all(later - start >= step for (start, _), (later, _) in pairwise(some))
 
 
+async def test_categories_can_be_summed_and_left_out() -> None:
+    kept = history()
+    for at, category in ((NOW, "a"), (NOW, "b"), (NOW + 20, "b")):
+        kept.observe(report(at, category, total_ms=3.0))
+    _, summed = await kept.since(NOW + 30, 3600, lambda name: "all")
+    assert [(start, shown(rows["all"])["requests"]) for start, rows in summed] == [(NOW, 2), (NOW + 20, 1)]
+    assert shown(summed[0][1]["all"])["other_ms"][EDGES_MS.index(5)] == 2
+    _, only = await kept.since(NOW + 30, 3600, lambda name: name if name == "a" else None)
+    assert [(start, list(rows)) for start, rows in only] == [(NOW, ["a"])]
+
+
 async def test_it_is_bounded() -> None:
     kept = history()
     for number in range(3000):

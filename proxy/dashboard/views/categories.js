@@ -2,7 +2,7 @@
 
 import { get, send } from "/dashboard/api.js";
 import { histogram, lines } from "/dashboard/charts.js";
-import { card, h, pairs, table } from "/dashboard/dom.js";
+import { card, gauge, h, pairs, renew, table } from "/dashboard/dom.js";
 import * as f from "/dashboard/format.js";
 import { looked, series } from "/dashboard/history.js";
 
@@ -11,15 +11,14 @@ export const title = "Categories";
 export const show = (room, tools, [name]) => (name ? one(room, tools, name) : all(room, tools));
 
 async function all(room, tools) {
-  const place = h("div", { class: "card" });
+  const place = h("div", {});
   room.append(place);
   const right = { class: "n" };
   const columns = [["category"], ["calls", right], ["hit rate", right], ["break-even", right], ["wrong hits", { class: "whole" }],
-    ["threshold", right], ["in force", right], ["ttl", right], ["in force", right], ["entries", right],
-    ["guaranteed", right], ["saved per hour", right], ["mode"]];
+    ["threshold", right], ["in force", right], ["ttl", right], ["in force", right], ["saved per hour", right], ["mode"]];
   await tools.every(5, async () => {
     const [{ categories }, stats, economics] = await Promise.all([get("categories"), get("stats"), get("economics")]);
-    place.replaceChildren(table("Policy and result, by category", columns, categories.map((each) => {
+    const policies = table("Policy and result, by category", columns, categories.map((each) => {
       const money = economics.categories[each.name] ?? {};
       const moved = Math.abs(each.in_force.threshold - each.threshold) > 1e-9;
       return [
@@ -27,19 +26,30 @@ async function all(room, tools) {
         f.percent(each.tally.requests ? each.tally.hit_rate : null), money.break_even > 1 ? "never" : f.percent(money.break_even),
         f.interval(each.audit), f.cosine(each.threshold),
         moved ? h("strong", {}, f.cosine(each.in_force.threshold)) : f.cosine(each.in_force.threshold),
-        f.duration(each.ttl), f.duration(each.in_force.ttl), f.count(each.usage?.entries ?? 0),
-        each.quota ? `${f.count(each.quota * stats.capacity)}` : "–",
-        f.money(money.cost_per_hour, economics.prices.currency), money.mode ?? each.mode,
+        f.duration(each.ttl), f.duration(each.in_force.ttl), f.money(money.cost_per_hour, economics.prices.currency), money.mode ?? each.mode,
       ];
-    })));
+    }));
+    renew(place, h("div", { class: "card" }, policies), h("div", { class: "card" }, shares(categories, stats)));
   });
+}
+
+// What each may keep for certain, how much of that it uses, and what it has borrowed of the others' idle shares.
+function shares(categories, stats) {
+  const right = { class: "n" };
+  const rows = categories.filter(({ usage }) => usage).map(({ name, usage }) => {
+    const used = usage.guaranteed ? Math.min(1, usage.entries / usage.guaranteed) : null;
+    return [h("a", { href: `#/categories/${name}` }, name), f.count(usage.entries), f.count(usage.guaranteed),
+      used === null ? null : gauge(`guaranteed share of ${name} in use`, used, {}), f.percent(used, 0),
+      usage.borrowed ? f.count(usage.borrowed) : "–", f.bytes(usage.bytes)];
+  });
+  return table(`Memory: ${f.count(stats.entries)} of ${f.count(stats.capacity)} entries, by category`,
+    [["category"], ["entries", right], ["guaranteed", right], [""], ["of it in use", right], ["borrowed", right], ["size", right]], rows);
 }
 
 async function one(room, tools, name) {
   const [category, economics, past, recent] = await Promise.all([
-    get(`categories/${encodeURIComponent(name)}`), get("economics"), get("stats/history", { window: "24h" }),
+    get(`categories/${encodeURIComponent(name)}`), get("economics"), get("stats/history", { window: "24h", category: name, total: true }),
     get("recent", { limit: 1000 })]);
-  room.querySelector("h1").textContent = name;
   const calls = recent.calls.filter((call) => call.category === name && call.similarity !== null && call.tier !== "exact");
   room.append(h("p", { class: "note" }, category.description));
   await preview(room, tools, category, calls);
@@ -58,11 +68,11 @@ async function one(room, tools, name) {
     .filter(([, value]) => value !== null && value !== "" && typeof value !== "object");
   room.append(rate, h("div", { class: "two" }, policy, card("Economy", pairs(known.map(([key, value]) =>
     [key.replaceAll("_", " "), typeof value === "number" ? value.toPrecision(4).replace(/\.?0+$/, "") : String(value)])))));
-  await editor(room, name);
-  const points = series(past, name);
-  lines(rate, tools, "Hit rate", () => 86400, [{ name: "hit rate", colour: "accent", fill: true }], (v) => f.percent(v, 0), [0, 1])([
+  const points = series(past);
+  lines(rate, tools, "Hit rate", [{ name: "hit rate", colour: "accent", fill: true }], (v) => f.percent(v, 0), { range: [0, 1] })([
     points.map((p) => p.start),
-    points.map((p) => (looked(p) ? (p.exact + p.semantic + p.inflight + p.stale) / looked(p) : null))]);
+    points.map((p) => (looked(p) ? (p.exact + p.semantic + p.inflight + p.stale) / looked(p) : null))], [past.at - 86400, past.at]);
+  await editor(room, name);
 }
 
 // The file: checked by the same code that loads it, and written where it is one of the user's own.

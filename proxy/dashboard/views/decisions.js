@@ -21,11 +21,12 @@ export async function show(room, tools) {
   const words = h("input", { type: "search", placeholder: "part of a question" });
   const hold = h("input", { type: "checkbox" });
   const rows = h("tbody", {});
+  const more = h("p", { class: "note more" });
   const columns = ["at", "outcome", "category", "question", "matched", "similarity", "needed", "why", "took"];
   const numeric = new Set(["similarity", "needed", "took"]);
   room.append(
     h("div", { class: "bar" }, h("label", {}, "Outcome", kind), h("label", {}, "Category", category),
-      h("label", {}, "Text", words), h("label", { class: "check" }, hold, "hold still")),
+      h("label", {}, "Text", words), h("label", { class: "check" }, hold, "hold still")), more,
     h("div", { class: "wide card", tabindex: "0", role: "region", "aria-label": "Decisions" }, h("table", {},
       h("caption", {}, `The last ${ROWS} that fit, newest first`),
       h("thead", {}, h("tr", {}, columns.map((name) => h("th", { scope: "col", class: numeric.has(name) ? "n" : null }, name)))),
@@ -49,6 +50,7 @@ export async function show(room, tools) {
   redraw();
   tools.hear((told) => {
     if (hold.checked || !told.calls.length) return;
+    more.textContent = told.skipped ? `In the last second ${told.skipped} calls more, too many to list` : "";
     told.calls.forEach(learn);
     calls = [...told.calls.toReversed(), ...calls].slice(0, 1000);
     rows.prepend(...told.calls.toReversed().filter(fits).map((call) => row(call, true)));

@@ -32,7 +32,7 @@ async function search(room) {
 
 async function one(room, id) {
   const entry = await get(`entries/${encodeURIComponent(id)}`);
-  room.querySelector("h1").textContent = entry.text || id;
+  if (entry.text) room.querySelector("h1").textContent = entry.text;
   const body = entry.body === null ? written(null) : JSON.stringify(entry.body, null, 2);
   const told = h("p", { role: "status" });
   const act = (question, work) => async () => {

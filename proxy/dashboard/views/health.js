@@ -1,7 +1,7 @@
 // What works, and what does less than it should.
 
 import { get } from "/dashboard/api.js";
-import { card, h, pairs } from "/dashboard/dom.js";
+import { card, h, pairs, renew } from "/dashboard/dom.js";
 import * as f from "/dashboard/format.js";
 
 export const title = "Health";
@@ -13,7 +13,7 @@ export async function show(room, tools) {
     const [ready, stats] = await Promise.all([fetch("/readyz").then((answer) => answer.json()), get("stats")]);
     const flat = (part) => pairs(Object.entries(part).filter(([, value]) => typeof value !== "object" || value === null)
       .map(([name, value]) => [name.replaceAll("_", " "), typeof value === "number" ? f.count(value) : String(value ?? "–")]));
-    place.replaceChildren(
+    renew(place,
       card("State", ready.degraded.length
         ? h("ul", {}, ready.degraded.map((line) => h("li", { class: "error" }, line)))
         : h("p", { class: "good" }, "Everything works."),

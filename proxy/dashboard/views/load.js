@@ -1,7 +1,7 @@
 // How loaded the upstreams are, by which sign, and what moves because of it.
 
 import { get } from "/dashboard/api.js";
-import { card, h, pairs, table } from "/dashboard/dom.js";
+import { card, gauge, h, pairs, renew, table } from "/dashboard/dom.js";
 import * as f from "/dashboard/format.js";
 
 export const title = "Load";
@@ -11,15 +11,14 @@ export async function show(room, tools) {
   room.append(place);
   await tools.every(2, async () => {
     const load = await get("load");
-    place.replaceChildren(...upstreams(load), moving(load));
+    renew(place, ...upstreams(load), moving(load));
   });
 }
 
-const gauge = (name, value) => h("meter", { min: "0", max: "1", low: "0.4", high: "0.8", optimum: "0", value: String(value), "aria-label": name });
-
 function upstreams(load) {
   return Object.entries(load.upstreams).map(([name, each]) => card(name,
-    state(name, each), ...Object.entries(each.models).map(([model, its]) =>
+    each.down ? h("p", { class: "error" }, "It has not answered lately: stale answers are served at once.") : h("p", { class: "good" }, "It answers."),
+    places(name, each.admission), state(name, each), ...Object.entries(each.models).map(([model, its]) =>
       h("details", {}, h("summary", {}, `${model}: pressure ${its.pressure.toFixed(2)}`), state(model, its)))));
 }
 
@@ -30,6 +29,16 @@ function state(name, each) {
       ["capacity", each.capacity === null ? "not known yet" : f.count(each.capacity)]]),
     table(`Signals of ${name}`, [["signal"], [""], ["", { class: "n" }]],
       Object.entries(each.signals).map(([signal, value]) => [signal.replaceAll("_", " "), gauge(signal, value), value.toFixed(2)])));
+}
+
+// The line in front of the upstream, where upstream.limit is set.
+function places(name, admission) {
+  if (!admission) return h("p", { class: "note" }, "No limit to the calls on their way up (upstream.limit).");
+  const { limit, adapts, in_use, waiting, refused } = admission;
+  const reasons = Object.entries(refused).map(([reason, n]) => `${f.count(n)} ${reason}`).join(", ");
+  return h("div", {}, h("p", {}, "places in use ", gauge(`places in use at ${name}`, limit ? Math.min(1, in_use / limit) : 1),
+    ` ${f.count(in_use)} of ${f.count(limit)}${adapts ? ", learned" : ""}`),
+  pairs([["waiting for a place", f.count(waiting)], ["refused since the start", reasons || "none"]]));
 }
 
 function moving(load) {
