@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import lru_cache
 from itertools import islice
 
-from policies.guards_facts import Facts, facts, flat, stem
+from policies.guards_asked import same_kind
+from policies.guards_facts import Facts, facts, flat
 from policies.guards_opposites import ENDINGS, EXCHANGED, NEGATING
+from policies.guards_words import stem
 
 _SHOWN = 3
 """Words of each side in an objection's detail, at most."""
@@ -189,7 +191,7 @@ def wording(a: Facts, b: Facts) -> str | None:
 
 def question(a: Facts, b: Facts) -> str | None:
     """Another kind of answer is asked for: why / when, how many courses / which courses, minutes / hours."""
-    if a.kind != b.kind:
+    if not same_kind(a.kind, b.kind):
         return f"{a.kind or '-'} / {b.kind or '-'}"
     return f"{a.wanted} / {b.wanted}" if a.wanted and b.wanted and a.wanted != b.wanted else None
 
@@ -205,14 +207,24 @@ def direction(a: Facts, b: Facts) -> str | None:
     """The same words in another order, as in "can I sue my landlord" and "can my landlord sue me"; or what
     stands behind "from" in one text stands behind "to" in the other."""
     same_roles = a.roles and a.roles == b.roles
-    if not same_roles and _reordered(a.order, b.order):
-        return f"{' '.join(a.order[:_SHOWN])} / {' '.join(b.order[:_SHOWN])}"
+    loose = frozenset() if " than " in a.flat or " than " in b.flat else _loose(a, b)
+    mine, theirs = (tuple(word for word in each.order if word not in loose) for each in (a, b))
+    if not same_roles and _reordered(a.order, b.order) and _reordered(mine, theirs):
+        return f"{' '.join(mine[:_SHOWN])} / {' '.join(theirs[:_SHOWN])}"
     for one, other in (("from", "to"), ("from", "than"), ("to", "than")):
         gone, come = _moved(one, other, a, b), _moved(other, one, a, b)
         alone = sorted(a.order) == sorted(b.order) and (" from " in a.flat) != (" from " in b.flat)
         if (gone - come and come - gone) or (alone and gone ^ come):
             return f"{one} / {other} {min(gone ^ come)}"
     return None
+
+
+def _loose(a: Facts, b: Facts) -> Set[str]:
+    """What may stand elsewhere: behind a preposition in both texts, or behind one that the other does without
+    ("a laptop for gaming", "a gaming laptop")."""
+    moved = {word for _, word in a.phrases} & {word for _, word in b.phrases}
+    only = {word for x, y in ((a, b), (b, a)) for to, word in x.phrases if f" {to} " not in y.flat}
+    return moved | only
 
 
 def _reordered(a: tuple[str, ...], b: tuple[str, ...]) -> bool:

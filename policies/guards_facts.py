@@ -15,7 +15,9 @@ from math import prod
 from typing import NamedTuple
 
 from policies import guards_lexicon as lexicon
+from policies.guards_asked import kind, order, phrases, roles, wanted
 from policies.guards_opposites import OPPOSITES
+from policies.guards_words import bare, stem
 
 Token = tuple[str, str, str]
 """A number, the letters glued to it, "" or "", "", a word."""
@@ -59,11 +61,13 @@ class Facts:
     """Quoted strings, paths, file names, flags, code, named tools: their words between spaces."""
     names: frozenset[str]
     kind: str
-    """What is asked for: "why", "when", "how-many" ... or ""."""
+    """What is asked for: "why", "when", "how-many" ..., "measure" where that may be any amount, or ""."""
     wanted: str
     """Unit in which the answer is asked for, or ""."""
     order: tuple[str, ...]
     """Stems of all but the function words, in order; persons count: who does what to whom."""
+    phrases: frozenset[tuple[str, str]]
+    """(preposition, stem) of what stands behind "in", "for", "of" ..."""
     roles: frozenset[tuple[str, str]]
     """(role, stem): what stands behind "from", "to", "than", "into" or before them."""
 
@@ -151,53 +155,25 @@ def facts(text: str) -> Facts:
         | {"today", "0", *_WHICH.values()},
         dates=_dates(words),
         negators=_negators(lower, words),
-        roots=frozenset(map(_bare, words)),
+        roots=frozenset(map(bare, words)),
         doubtful=not bag.isdisjoint(lexicon.SOFT_NEGATORS) or any(map(_UNDONE.match, words)),
         qualifiers=frozenset(_QUALIFIERS[word] for word in bag if word in _QUALIFIERS),
         joined=_joined(words),
-        poles=frozenset((*pole, word) for word in bag for pole in _POLES.get(_bare(word), ())),
+        poles=frozenset((*pole, word) for word in bag for pole in _POLES.get(bare(word), ())),
         identifiers=_identifiers(text) | {f" {tool} " for tool in bag & lexicon.TOOLS},
         names=names | bag & lexicon.PLACES,
-        kind=_kind(lower),
-        wanted=_wanted(lower),
-        order=tuple(_order(words)),
-        roles=_roles(words),
+        kind=kind(lower),
+        wanted=wanted(lower),
+        order=order(words),
+        phrases=phrases(words),
+        roles=roles(words),
     )
 
 
-@lru_cache(maxsize=16_384)
-def stem(word: str) -> str:
-    """A crude stem of a lower-case word, then the first of its family of synonyms."""
-    bare = _bare(word)
-    return _SYNONYMS.get(bare, bare)
-
-
-@lru_cache(maxsize=16_384)
-def _bare(word: str) -> str:
-    word = word.removesuffix("'s").removesuffix("'")
-    if len(word) <= 3 or not word.isalpha():
-        return word
-    for suffix, instead in _SUFFIXES.items():
-        if word.endswith(suffix) and len(word) - len(suffix) >= 3:
-            word = word[: -len(suffix)] + instead
-            break
-    if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "ls":
-        word = word[:-1]
-    return word[:-1] if len(word) > 3 and word[-1] == "e" else word
-
-
-_SUFFIXES = {
-    "ies": "y", "sses": "ss", "ings": "", "ing": "", "edly": "", "ed": "", "ss": "ss", "us": "us", "is": "is",
-    "es": "e", "s": "", "ly": "",
-}  # fmt: skip
-_SYNONYMS: dict[str, str] = {}
-for _family in lexicon.SYNONYMS:
-    for _word in _family:
-        _SYNONYMS.setdefault(_bare(_word), _bare(_family[0]))
 _POLES: dict[str, list[tuple[int, int]]] = {}
 for _number, _line in enumerate(OPPOSITES):
     for _side, _pole in enumerate(_line):
-        for _root in set(map(_bare, _pole)):
+        for _root in set(map(bare, _pole)):
             _POLES.setdefault(_root, []).append((_number, _side))
 _QUALIFIERS = {word: family[0] for family in lexicon.QUALIFIERS for word in family}
 _TIMES = frozenset(word for word, (unit, _) in lexicon.UNITS.items() if unit in ("s", "month", "am", "pm"))
@@ -323,6 +299,7 @@ def _dates(words: Sequence[str]) -> frozenset[str]:
 _AUXILIARY = r"(?:don't|do not|isn't|is not|aren't|can't|doesn't|shouldn't|wouldn't|won't)"
 _RHETORICAL = re.compile(
     rf"^{_AUXILIARY} (?:you think|you|it|we|i|they|he|she)\b"
+    r"|\b(?:or )?no,? (?:no|sorry|wait|actually|rather|make that|let me|i mean)\b|\b(?:um|uh|er),? no\b"
     r"|or not\b|not only\b|why not\b|no matter|no longer|no\."
     r"|(?:mobile|phone|account|order|card|contact|id|serial|tracking) no\b"
 )
@@ -395,91 +372,3 @@ def _regions(words: Sequence[str], names: frozenset[str]) -> frozenset[str]:
 def _starts_sentence(text: str, at: int) -> bool:
     before = text[max(0, at - 8) : at].rstrip(" \"'“‘(*-")
     return not before or before[-1] in ".?!:\n"
-
-
-_ASKED = r"(?:^|[.?!,;:] ?|\b(?:me|know|and|find|find out|explain|understand|wondering|say|about|see|so) )"
-_KINDS = {
-    "how-many": r"\bhow (?:many|much)\b|^count\b"
-    r"|\bwhat(?:'?s| 's| is| are)? the (?:total )?(?:number|amount|count|quantity) of\b"
-    r"|\b(?:return|give|show|find|list|tell|get|display|report|calculate|determine)(?: me)? the (?:total )?"
-    r"(?:number|count) of\b",
-    "how-long": r"\bhow long\b|\bduration of\b",
-    "how-often": r"\bhow (?:often|frequently)\b",
-    "how-old": r"\bhow old\b|\bwhat (?:is the )?(?:right |best )?age\b|\bages? of\b",
-    "how-large": r"\bhow (?:tall|high|large|deep|wide|heavy|big(?! of))\b"
-    r"|\bwhat(?:'?s| 's| is) the (?:height|elevation|depth|width|weight|area|size) of\b",
-    "how-far": r"\bhow far\b|\bdistance (?:from|between|to)\b",
-    "why": r"\bwhy\b|\bhow come\b|\breasons? (?:for|behind|why)\b"
-    r"|\bwhat (?:is|are|was|were) the (?:\w+ )?(?:reason|cause)",
-    "when": _ASKED + r"when (?:is|was|are|were|do|does|did|will|should|can|could|would)\b"
-    r"|\bwhat (?:time|date|year|day)\b",
-    "where": _ASKED + r"where\b|\bwhat (?:place|city|country)\b",
-    "who": _ASKED + r"(?:who|whom|whose)\b|\bwho(?:'s| is) (?:the|teaching)\b",
-}
-_KIND_BEGINS = r"(?:\b(?=[acdefghklmrstuw])|(?=[.?!,;:]))"
-"""Where one of them can begin: to try each at every character takes five times as long."""
-_KIND = re.compile(
-    f"{_KIND_BEGINS}(?:"
-    # Of two that begin at one place, the first in the alphabet.
-    + "|".join(f"(?P<{kind.replace('-', '_')}>{_KINDS[kind]})" for kind in sorted(_KINDS))
-    + ")"
-)
-
-
-def _kind(lower: str) -> str:
-    """What the last question in the text asks for."""
-    body, mark, _ = lower.rpartition("?")
-    return kind_asked(re.split(r"[.?!]", body)[-1].strip() if mark else lower)
-
-
-def kind_asked(question: str) -> str:
-    """That which begins first, as one of `_KINDS`, or ""."""
-    found = _KIND.search(question)
-    return (found.lastgroup or "").replace("_", "-") if found else ""
-
-
-_MANY = re.compile(r"\b(?:how many|in) ([a-z]+)")
-
-
-def _wanted(lower: str) -> str:
-    """The unit of the answer: "how many minutes", "in euros"."""
-    units = [word for word in _MANY.findall(lower) if word in lexicon.UNITS and len(word) > 2]
-    return units[-1].removesuffix("s") if units else ""
-
-
-_ROLES = {
-    "from": "from",
-    "to": "to",
-    "into": "to",
-    "than": "than",
-    "onto": "to",
-    "through": "via",
-    "via": "via",
-}
-
-
-def _roles(words: Sequence[str]) -> frozenset[tuple[str, str]]:
-    """What follows a directional preposition, and what stands right before it."""
-    found: set[tuple[str, str]] = set()
-    for at, word in enumerate(words):
-        if role := _ROLES.get(word):
-            after = next((each for each in words[at + 1 : at + 4] if each not in lexicon.DETERMINERS), None)
-            before = next((each for each in words[max(0, at - 1) : at] if each not in lexicon.FUNCTION), None)
-            found |= {(role, stem(after))} if after else set()
-            found |= {("from", stem(before))} if before and role != "from" else set()
-    return frozenset(found)
-
-
-_PERSONS = {
-    **dict.fromkeys(("i", "me", "my", "mine", "myself", "i'm", "i've", "i'd", "i'll"), "i"),
-    **dict.fromkeys(("we", "us", "our", "ours"), "we"),
-    **dict.fromkeys(("who", "whom", "whose", "who's"), "who"),
-}
-
-
-def _order(words: Iterable[str]) -> Iterable[str]:
-    for word in words:
-        if person := _PERSONS.get(word):
-            yield person
-        elif word not in lexicon.FUNCTION:
-            yield stem(word.removesuffix("'s"))

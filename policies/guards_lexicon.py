@@ -202,7 +202,7 @@ choose select pick
 contact reach
 customer client
 surname lastname
-average mean avg
+average avg
 maximum max highest largest biggest greatest
 minimum min lowest smallest
 oldest earliest first
@@ -329,6 +329,8 @@ ALIASES = {
     "last name": "surname", "last names": "surnames", "family name": "surname", "directory tree": "directory",
     "order by": "sorted", "ordered by": "sorted", "ordering by": "sorted", "sort by": "sorted", "sorting by": "sorted",
     "in order of": "sorted", "in the order of": "sorted",
+    "at least": "atleast", "at most": "atmost", "least difficult": "easiest", "least expensive": "cheapest",
+    "less expensive": "cheaper", "most expensive": "costliest",
     "square root": "squareroot", "square roots": "squareroot", "do n't": "don't", "does n't": "doesn't", "set up": "setup", "log in": "login", "sign in": "login",
     "sign up": "signup", "the us": "the USA", "boy friend": "boyfriend", "girl friend": "girlfriend", "wi-fi": "wifi", "wi fi": "wifi",
 }  # fmt: skip
@@ -362,10 +364,9 @@ latest newest
 recent recently
 largest biggest greatest highest maximum max longest tallest
 smallest lowest minimum min shortest fewest
-most
-average avg mean
-easiest easy simplest simple
-hardest difficult hard
+average avg
+easiest easy easily simplest simple straightforward
+hardest difficult hard toughest tough
 fastest quickest
 only
 except excluding exclude besides

@@ -15,7 +15,7 @@ first,earliest,initial,oldest last,latest,final,newest,recent
 first second third fourth fifth sixth
 old,older new,newer
 max,maximum,highest,largest,biggest,greatest,longest,tallest,high,higher,large,larger,big,bigger,long,longer,tall min,minimum,lowest,smallest,shortest,low,lower,small,smaller,short,shorter,little
-most,more,above,exceed,over least,less,fewer,fewest,below,under
+most,more,atleast,above,exceed,over least,less,atmost,fewer,fewest,below,under
 ascending,asc descending,desc
 increase,raise,rise,grow,gain,boost decrease,reduce,lower,fall,drop,shrink,lose,decline
 enable,activate,on,unlock,unblock,allow,show disable,deactivate,off,lock,block,prevent,forbid,hide
@@ -83,7 +83,7 @@ day night
 positive negative
 lowercase uppercase
 horizontal,row vertical,column
-average,mean,avg sum max,maximum,highest,largest min,minimum,lowest,smallest
+average,avg sum max,maximum,highest,largest min,minimum,lowest,smallest
 mean median mode
 read write
 push pull

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from policies import guards
 from policies.guards import GUARDS, facts, objection
-from policies.guards_facts import _KINDS, LONGEST, kind_asked
+from policies.guards_asked import _KINDS, kind_asked
+from policies.guards_facts import LONGEST
 
 DIFFERENT = [
     ("swaps", "the 3 best phones", "the 5 best phones"),
@@ -103,6 +104,12 @@ DIFFERENT = [
     ("conditions", "users followed by Ann and Bob", "users followed by Bob or Ann"),
     ("conditions", "list the cities", "list the cities in alphabetical order"),
     ("conditions", "show all trains", "show all trains ordered by time"),
+    ("question", "return the number of users", "return the users"),
+    ("question", "how high is the highest peak", "what is the highest peak"),
+    ("negation", "at least 5 days", "at most 5 days"),
+    ("direction", "what preys on lions", "what do lions prey on"),
+    ("direction", "does Ada work for Bob", "does Bob work for Ada"),
+    ("direction", "is it hotter in Rome than in Athens", "is it hotter in Athens than in Rome"),
 ]
 
 SAME = [
@@ -161,6 +168,21 @@ SAME = [
     ("numbers", "ages 10-12", "ages 10 to 12"),
     ("dates", "courses next winter", "courses in winter"),
     ("question", "how many minutes does it take", "how many minutes is it"),
+    ("question", "how much does he earn", "what is his salary"),
+    ("question", "return the number of users", "how many users are there"),
+    ("question", "which is better? and why?", "which is better"),
+    ("question", "who teaches it", "what teacher teaches it"),
+    ("question", "what causes rain", "what is the cause of rain"),
+    ("direction", "a laptop for gaming", "a gaming laptop"),
+    ("direction", "the status of my order", "my order status"),
+    ("direction", "find all files in the folder with links", "find all files with links in the folder"),
+    ("direction", "how to verify my phone", "how do I verify the phone"),
+    ("direction", "the difference between cats and dogs", "the difference between dogs and cats"),
+    ("negation", "where did, no sorry, when did it start", "when did it start"),
+    ("negation", "the least expensive hotel", "the cheapest hotel"),
+    ("negation", "for at least 5 days", "for 5 or more days"),
+    ("conditions", "the easiest course", "which course can be passed most easily"),
+    ("conditions", "what does CSS mean", "what is CSS"),
 ]
 
 

@@ -1,0 +1,160 @@
+"""What a question asks for, and who does what to whom in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from policies import guards_lexicon as lexicon
+from policies.guards_words import stem
+
+_ASKED = r"(?:^|[.?!,;:] ?|\b(?:me|know|and|find|find out|explain|understand|wondering|say|about|see|so) )"
+_HOW = r"\bhow "
+_WHAT = r"|\bwhat(?:'?s| 's| is) the "
+_KINDS = {
+    "how-many": r"\bhow (?:many|much)\b|^(?:the )?(?:count|number)\b|\bwhat (?:number|amount|quantity) of\b"
+    r"|\bwhat(?:'?s| 's| is| are)? the (?:total )?(?:number|amount|count|quantity) of\b"
+    r"|\b(?:return|give|show|find|list|tell|get|display|report|calculate|determine)(?: me)? the (?:total )?"
+    r"(?:number|count|quantity) of\b",
+    "how-long": r"\bhow long\b|\bduration of\b",
+    "how-often": r"\bhow (?:often|frequently)\b",
+    "how-old": r"\bhow old\b|\bwhat (?:is the )?(?:right |best )?age\b|\bages? of\b",
+    "how-high": _HOW + r"(?:high|tall)\b" + _WHAT + r"(?:height|elevation|altitude) of\b",
+    "how-big": _HOW + r"(?:big(?! of)|large)\b" + _WHAT + r"(?:size|area) of\b",
+    "how-deep": _HOW + r"deep\b" + _WHAT + r"depth of\b",
+    "how-heavy": _HOW + r"heavy\b" + _WHAT + r"(?:weight|mass) of\b",
+    "how-fast": _HOW + r"fast\b" + _WHAT + r"(?:speed|velocity) of\b",
+    "how-far": r"\bhow far\b|\bdistance (?:from|between|to)\b",
+    "why": r"\bwhy\b|\bhow come\b|\breasons? (?:for|behind|why)\b"
+    r"|\bwhat (?:is|are|was|were) the (?:\w+ )?(?:reason|cause)|\bwhat (?:made|makes|led to|cause[sd]?)\b",
+    "when": _ASKED + r"when (?:is|was|are|were|do|does|did|will|should|can|could|would)\b"
+    r"|\bwhat (?:time|date|year|day)\b",
+    "where": _ASKED + r"where\b|\b(?:what|which) (?:place|city|country)\b",
+    "who": _ASKED + r"(?:who|whom|whose)\b|\bwho(?:'s| is) (?:the|teaching)\b|\b(?:by|has) whom?\b"
+    r"|\b(?:what|which) (?:person|people|teacher|professor|instructor|author|player|actor)s?\b",
+}
+
+
+_KIND = re.compile(
+    r"(?:\b(?=[a-z])|(?=[.?!,;:]))(?:"
+    # Of two that begin at one place, the first in the alphabet. To try each at every character takes five
+    # times as long.
+    + "|".join(f"(?P<{kind.replace('-', '_')}>{_KINDS[kind]})" for kind in sorted(_KINDS))
+    + ")"
+)
+_MEASURE = re.compile(
+    r"\b(?:number|total|amount|quantity|population|sum|cost|price|fare|bill|salary|profit|distance|length|size|height"
+    r"|remaining|no\. of)\b"
+)
+"""Where no other kind is asked for, these ask for an amount, with or without "how"."""
+_AMOUNTS = frozenset(kind for kind in _KINDS if kind.startswith("how-"))
+
+
+def kind(lower: str) -> str:
+    """What the last question in the text asks for, a bare "and why?" apart."""
+    body, mark, _ = _AND_WHY.sub("", _QUOTATION.sub("", lower)).rpartition("?")
+    lower = re.split(r"[.?!]", body)[-1].strip() if mark else lower
+    return kind_asked(lower) or ("measure" if _MEASURE.search(lower) else "")
+
+
+def kind_asked(question: str) -> str:
+    """That which begins first, as one of `_KINDS`, or ""."""
+    found = _KIND.search(question)
+    return (found.lastgroup or "").replace("_", "-") if found else ""
+
+
+def same_kind(one: str, other: str) -> bool:
+    return one == other or any(
+        x == "measure" and (y in _AMOUNTS or not y) for x, y in ((one, other), (other, one))
+    )
+
+
+_QUOTATION = re.compile(r"[\"“][^\"“”]+[\"”]")
+_AND_WHY = re.compile(r"(?:(?<=[?.!]) ?| and )(?:why|how)(?: so)?\W*$")
+_MANY = re.compile(r"\b(?:how many|in) ([a-z]+)")
+
+
+def wanted(lower: str) -> str:
+    """The unit of the answer: "how many minutes", "in euros"."""
+    units = [word for word in _MANY.findall(lower) if word in lexicon.UNITS and len(word) > 2]
+    return units[-1].removesuffix("s") if units else ""
+
+
+_ROLES = {
+    "from": "from",
+    "to": "to",
+    "into": "to",
+    "than": "than",
+    "onto": "to",
+    "through": "via",
+    "via": "via",
+}
+
+
+def roles(words: Sequence[str]) -> frozenset[tuple[str, str]]:
+    """What follows a directional preposition, and what stands right before it."""
+    found: set[tuple[str, str]] = set()
+    for at, word in enumerate(words):
+        if role := _ROLES.get(word):
+            after = next((each for each in words[at + 1 : at + 4] if each not in lexicon.DETERMINERS), None)
+            before = next((each for each in words[max(0, at - 1) : at] if each not in lexicon.FUNCTION), None)
+            found |= {(role, stem(after))} if after else set()
+            found |= {("from", stem(before))} if before and role != "from" else set()
+    return frozenset(found)
+
+
+_PERSONS = {
+    **dict.fromkeys(("i", "me", "mine", "myself", "i'm", "i've", "i'd", "i'll"), "i"),
+    **dict.fromkeys(("we", "us"), "we"),
+    **dict.fromkeys(("who", "whom", "who's"), "who"),
+    "my": "i's",
+    "our": "we's",
+    "whose": "who's",
+}
+
+
+def order(words: Sequence[str]) -> tuple[str, ...]:
+    """Stems of all but the function words and adverbs, in order; "b and a" is "a and b"."""
+    found: list[str] = []
+    for at, word in enumerate(words):
+        if person := _PERSONS.get(word):
+            found.append(person)
+        elif _counts(word):
+            found.append(stem(word.removesuffix("'s")))
+            if (
+                at > 1
+                and words[at - 1] in ("and", "or")
+                and _counts(words[at - 2])
+                and not _goes_on(words, at)
+            ):
+                found[-2:] = sorted(found[-2:])
+    return tuple(found)
+
+
+def _counts(word: str) -> bool:
+    return word not in lexicon.FUNCTION and not (word.endswith("ly") and len(word) > 5)
+
+
+def _goes_on(words: Sequence[str], at: int) -> bool:
+    """More words of its own follow: of "Lyon and San Remo" the first word of each is not the whole."""
+    return at + 1 < len(words) and _counts(words[at + 1])
+
+
+_PREPOSITIONS = frozenset(
+    ("of", "in", "on", "for", "by", "at", "with", "as", "under", "about", "within", "during")
+)
+
+
+def phrases(words: Sequence[str]) -> frozenset[tuple[str, str]]:
+    """(preposition, stem) of what stands behind prepositions of place, time and purpose, each up to the next
+    function word."""
+    found: set[tuple[str, str]] = set()
+    preposition = ""
+    for word in words:
+        if word in _PREPOSITIONS:
+            preposition = word
+        elif word in lexicon.FUNCTION and word not in lexicon.DETERMINERS:
+            preposition = ""
+        elif preposition and word not in lexicon.DETERMINERS:
+            found.add((preposition, stem(word.removesuffix("'s"))))
+    return frozenset(found)
