@@ -78,7 +78,7 @@ def evidence(a: Facts, b: Facts, cosine: float) -> dict[str, tuple[float, int]]:
         "stems": (_overlap(a.stems, b.stems), 1),
         "length, shorter": (log(short + 1), 0),
         "length, longer": (log(long + 1), 0),
-        "negated": (a.negated != b.negated, -1),
+        "negated": (bool(a.negators) != bool(b.negators), -1),
         "conditions": (len(a.qualifiers ^ b.qualifiers), -1),
         "same kind": (bool(a.kind) and a.kind == b.kind, 1),
         "other kind": (a.kind != b.kind, -1),

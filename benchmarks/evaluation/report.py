@@ -486,7 +486,7 @@ def same_words(a: str, b: str) -> bool:
 def content(text: str) -> tuple[object, ...]:
     found = facts(text)
     return (
-        frozenset(found.words), found.tally, found.dates, found.negated, found.identifiers, found.names,
+        frozenset(found.words), found.tally, found.dates, bool(found.negators), found.identifiers, found.names,
         found.qualifiers, found.kind,
     )  # fmt: skip
 
