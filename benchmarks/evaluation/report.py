@@ -486,8 +486,8 @@ def same_words(a: str, b: str) -> bool:
 def content(text: str) -> tuple[object, ...]:
     found = facts(text)
     return (
-        frozenset(found.words), found.tally, found.dates, bool(found.negators), found.identifiers, found.names,
-        found.qualifiers, found.kind,
+        frozenset(found.words), found.tally, found.dates, bool(found.negators), found.identifiers,
+        found.names, found.qualifiers, found.kind,
     )  # fmt: skip
 
 
