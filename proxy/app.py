@@ -171,6 +171,7 @@ async def open_app(
         try:
             yield app
         finally:
+            app.ledger.settle()
             await app.history.close(clock())
             for task in background:
                 task.cancel()
@@ -216,8 +217,7 @@ def _assemble(
         Sharing(replication, tasks) if replication is not None else None,
     )
     batches = Batches(cache, forwarder, tasks, settings.limits.answer_bytes, settings.expose_scores)
-    readers = [metrics.observe, log_call, economy.observe, history.observe]
-    ledger = Ledger(*readers, *kinds.notes)
+    ledger = Ledger(metrics.observe, log_call, economy.observe, history.observe)
     recorder = Recorder(settings.log.trace, cache.entries.get) if settings.log.trace else None
     bounds = settings.limits
     data_plane = kinds.data_plane(
@@ -419,6 +419,7 @@ async def _sweep(app: App) -> None:
     while True:
         await asyncio.sleep(SWEEP_EVERY_S)
         app.cache.sweep(app.clock(), SWEEP_ENTRIES)
+        app.ledger.settle()
         app.economy.step(app.clock())
         if len(app.cache.entries) > frozen + FREEZE_AFTER:
             gc.freeze()

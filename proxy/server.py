@@ -108,7 +108,11 @@ class DataPlane:
             return reply
         finally:
             report.total_ms = (perf_counter() - started) * 1000
-            self._publish(report)
+            self.ended(report)
+
+    def ended(self, report: Report) -> None:
+        """Of every call that could be cached."""
+        self._publish(report)
 
     async def _cacheable(
         self, request: web.BaseRequest, dialect: Dialect, report: Report

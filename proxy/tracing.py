@@ -7,7 +7,7 @@ while it is off. No span holds a text, a key, a tenant or a URL.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -40,12 +40,11 @@ WAITING = 8192
 
 @dataclass(frozen=True)
 class Kinds:
-    """What the parts are made from that calls pass through, and what is told of each call."""
+    """What the parts are made from that calls pass through."""
 
     cache: type[Cache] = Cache
     upstream: type[Upstream] = Upstream
     data_plane: type[DataPlane] = DataPlane
-    notes: tuple[Callable[[Report], None], ...] = ()
 
 
 @asynccontextmanager
@@ -158,17 +157,18 @@ def traced(tracer: Tracer) -> Kinds:
                 span.set_attribute("http.response.status_code", reply.status)
                 return reply
 
-    def note(report: Report) -> None:
-        _describe(
-            trace.get_current_span(),
-            {
-                "outcome": report.outcome, "tier": report.tier, "category": report.category,
-                "reason": refusal(report.reason), "similarity": report.similarity, "error": report.error,
-                "degraded": report.degraded, "dialect": report.dialect, "stream": report.stream,
-            },
-        )  # fmt: skip
+        def ended(self, report: Report) -> None:
+            _describe(
+                trace.get_current_span(),
+                {
+                    "outcome": report.outcome, "tier": report.tier, "category": report.category,
+                    "reason": refusal(report.reason), "similarity": report.similarity, "error": report.error,
+                    "degraded": report.degraded, "dialect": report.dialect, "stream": report.stream,
+                },
+            )  # fmt: skip
+            super().ended(report)
 
-    return Kinds(TracedCache, TracedUpstream, TracedDataPlane, (note,))
+    return Kinds(TracedCache, TracedUpstream, TracedDataPlane)
 
 
 def _describe(span: Span, said: dict[str, str | float | bool | None]) -> None:

@@ -20,6 +20,7 @@ from proxy.admin.live import Live
 from proxy.admin.routes import API, ROUTES, Route
 from proxy.admin.shown import as_json
 from proxy.app import App
+from proxy.ledger import Ledger
 from proxy.metrics import State
 from proxy.settings import Admin, is_loopback
 
@@ -35,7 +36,7 @@ _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def admin_app(app: App) -> web.Application:
-    plane = web.Application(middlewares=[_errors_as_json, _door(app.settings.admin)])
+    plane = web.Application(middlewares=[_errors_as_json, _door(app.settings.admin), _settled(app.ledger)])
     app.metrics.registry.register(State(app))
     for route in ROUTES:
         plane.router.add_route(route.method, route.path, _handler(route, app))
@@ -112,6 +113,17 @@ def _parsed(address: str) -> SplitResult:
         return urlsplit(address)
     except ValueError:
         raise Forbidden("Host or Origin is not an address") from None
+
+
+def _settled(ledger: Ledger) -> Middleware:
+    """What is told here is made of all calls so far."""
+
+    @web.middleware
+    async def settle(request: web.Request, handler: Handler) -> web.StreamResponse:
+        ledger.settle()
+        return await handler(request)
+
+    return settle
 
 
 # Errors

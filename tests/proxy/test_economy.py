@@ -68,6 +68,12 @@ async def look(world: World, path: str) -> Any:
         return await answer.json() if path.startswith("/api") else await answer.text()
 
 
+def step(world: World) -> None:
+    """As the sweep does it."""
+    world.app.ledger.settle()
+    world.app.economy.step(world.clock.now)
+
+
 async def ask_around(world: World, calls: int, hits: int, pause: float = 1.0) -> None:
     """`calls` new questions, `pause` seconds apart, and `hits` of them again in other words."""
     for number in range(calls):
@@ -157,13 +163,13 @@ async def test_auto_goes_off_where_nothing_is_found_and_comes_back(
     make_world: MakeWorld, caplog: pytest.LogCaptureFixture
 ) -> None:
     world = await make_world(Behaviour(latency_s=0.01), SlowEmbedder(), Clock())
-    economy, clock = world.app.economy, world.clock
+    clock = world.clock
     await world.ask(question(9000))
     await world.settled()
     await ask_around(world, 160, 0, pause=0.0)
     with caplog.at_level(logging.INFO, "nearhit.economy"):
         clock.now += DWELL_S
-        economy.step(clock.now)
+        step(world)
     assert "auto: auto goes from on to off: hit rate 0.0% of 161 looks, break-even" in caplog.text
     embedded = len(world.embedder.asked)
     assert (await world.ask(question(9000, "please"))).cache == "MISS"
@@ -175,13 +181,13 @@ async def test_auto_goes_off_where_nothing_is_found_and_comes_back(
         async with world.session.post(f"{url}/api/v1/explain", json=asked) as answer:
             assert "does not pay" in (await answer.json())["because"]
     clock.now += FIRST_REST_S + 1
-    economy.step(clock.now)
+    step(world)
     told = (await look(world, "/api/v1/economics"))["categories"]["auto"]
     assert (told["mode"], told["exploring"]) == ("on", True)
     for number in range(150):
         clock.now += 0.1
         assert (await world.ask(question(number, "again"))).cache == "HIT semantic"
-    economy.step(clock.now)
+    step(world)
     told = (await look(world, "/api/v1/economics"))["categories"]["auto"]
     assert (told["mode"], told["exploring"]) == ("on", False)
 
@@ -193,15 +199,17 @@ async def test_auto_in_shadow_counts_and_serves_exact_answers_only(world: World)
     automatic.state = "shadow"
     assert (await world.ask(question(1, "please"))).cache == "SHADOW semantic"
     assert (await world.ask(question(1))).cache == "HIT exact"
+    world.app.ledger.settle()
     assert automatic.hits == 1
 
 
 async def test_a_category_that_is_auto_no_more_is_forgotten(world: World, categories: Path) -> None:
     await world.ask(question(1))
+    world.app.ledger.settle()
     assert world.app.cache.automatics.of
     (categories / "auto.yaml").write_text(
         "{name: auto, threshold: 0.8, ttl: 1h, match: {patterns: ['^auto']}}"
     )
     await world.app.reload()
-    world.app.economy.step(world.clock.now)
+    step(world)
     assert world.app.cache.automatics.of == {}
