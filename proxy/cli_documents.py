@@ -114,7 +114,8 @@ def import_(
 @click.command()
 @with_store
 def rebuild(config: Path | None, documents_url: str | None, as_json: bool) -> None:
-    """Go through the document store: delete what is past use, and embed anew what another model embedded.
+    """Go through the document store: delete what is past use, embed anew what another model embedded,
+    and seal anew what another key sealed than the first, or none.
 
     A running proxy takes in what others have put into the store.
     """
@@ -130,7 +131,8 @@ def rebuild(config: Path | None, documents_url: str | None, as_json: bool) -> No
     _say(
         as_json,
         done,
-        f"{done['entries']} entries, {done['embedded']} embedded anew, {done['expired']} expired and gone, "
+        f"{done['entries']} entries, {done['embedded']} embedded anew, {done['resealed']} sealed anew, "
+        f"{done['expired']} expired and gone, "
         f"{done['unreadable']} unreadable; {told}",
     )
 

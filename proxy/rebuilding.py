@@ -1,5 +1,5 @@
 """Going through a document store while nobody waits: what is past use goes, what has no vector of the
-embedder in use gets one."""
+embedder in use gets one, what another key sealed than the first is sealed anew."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ class Rebuilt:
     """That are there in the end."""
     embedded: int = 0
     expired: int = 0
+    resealed: int = 0
     unreadable: int = 0
     """Damaged, or sealed with a key that is not among ours. They stay."""
 
@@ -35,10 +36,13 @@ async def rebuild(
         left = [(entry, vector) for entry, vector in batch if entry.id not in expired]
         foreign = [entry for entry, vector in left if _is_foreign(entry, vector, embedder)]
         await _embed(store, embedder, foreign)
+        done.resealed += await store.reseal([entry.id for entry, _ in left])
         done.entries += len(left)
         done.expired += len(expired)
         done.embedded += len(foreign)
         advance(len(batch))
+    if done.resealed:
+        await store.scrub()
     reader = getattr(store, "reader", None)
     done.unreadable = reader.damaged + reader.locked if reader else 0
     return done

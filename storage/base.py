@@ -112,6 +112,11 @@ class Documents(Protocol):
         """Puts the documents with these ids into another vector space, all or none; a document without a
         vector is found by its exact digest only. Unknown ids are no error."""
 
+    async def reseal(self, ids: Sequence[str]) -> int:
+        """Of some hundred documents, seals anew with the first key what another key sealed, or none; returns
+        how many. What cannot be read stays as it is, as does what somebody else changes meanwhile. Without
+        keys it does nothing."""
+
     def scan(self) -> AsyncIterator[list[tuple[Entry, Vector | None]]]:
         """Everything stored, newest first, in batches, bodies left out."""
 

@@ -70,6 +70,10 @@ class Codec:
             data = self.unseal(data, f"{id} vector")
         return vector_from_bytes(data)
 
+    def is_newest(self, sealed: bytes) -> bool:
+        """Sealed with the first key."""
+        return self._first is not None and sealed[:5] == bytes([SEALED]) + self._first
+
     def seal(self, plain: bytes, of: str) -> bytes:
         assert self._first is not None
         nonce = os.urandom(12)

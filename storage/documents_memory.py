@@ -44,6 +44,9 @@ class MemoryDocuments:
             self._by_id[id].entry.fingerprint = fingerprint
             self._by_id[id].vector = vectors[id]
 
+    async def reseal(self, ids: Sequence[str]) -> int:
+        return 0
+
     async def scan(self) -> AsyncIterator[list[tuple[Entry, Vector | None]]]:
         newest_first = list(reversed(self._by_id))
         for start in range(0, len(newest_first), SCAN_BATCH):

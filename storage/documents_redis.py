@@ -71,6 +71,13 @@ else
   redis.call('HDEL', KEYS[1] .. id, 'vector')
 end
 """
+_RESEAL = """
+local id, body, vector = ARGV[1], ARGV[2], ARGV[3]
+local found = redis.call('HMGET', KEYS[1] .. id, 'body', 'vector')
+if found[1] == body and (found[2] or '') == vector then
+  redis.call('HSET', KEYS[1] .. id, unpack(ARGV, 4))
+end
+"""
 _FORGET_EXPIRED = """
 for _, id in ipairs(ARGV) do
   if redis.call('EXISTS', KEYS[1] .. id) == 0 then redis.call('ZREM', KEYS[3], id) end
@@ -139,6 +146,32 @@ class RedisDocuments:
                 packed = self._codec.pack_vector(vector, id)
                 pipeline.eval(_REVECTOR, *_KEYS, id, fingerprint, *([] if packed is None else [packed]))
             await pipeline.execute()
+
+    async def reseal(self, ids: Sequence[str]) -> int:
+        if not self._codec.seals:
+            return 0
+        changes = await self.reader.resealed(await self._sealable(ids))
+        async with self._within("reseal"), self._client.pipeline(transaction=False) as pipeline:
+            for old, new in changes:
+                new |= {"row": json.dumps(old["row"] | {"text": new.pop("text")})}
+                fields = [part for field in new.items() if field[1] is not None for part in field]
+                pipeline.eval(_RESEAL, *_KEYS, old["id"], old["body"], old["vector"] or b"", *fields)
+            await pipeline.execute()
+        return len(changes)
+
+    async def _sealable(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """As `tables.resealed` takes them, and the whole `row`."""
+        async with self._within("reseal"), self._client.pipeline(transaction=False) as pipeline:
+            for id in ids:
+                pipeline.hmget(DOC + id, ["row", "sealed_text", "vector", "body"])
+            found = await pipeline.execute()
+        rows = []
+        for id, (packed, sealed_text, vector, body) in zip(ids, found, strict=True):
+            if packed is not None and body is not None:
+                row = json.loads(packed)
+                apart = {"sealed_text": sealed_text, "vector": vector, "body": body}
+                rows.append({"id": id, "row": row, "text": row["text"], **apart})
+        return rows
 
     async def scan(self) -> AsyncIterator[list[tuple[Entry, Vector | None]]]:
         below = "+inf"

@@ -21,7 +21,7 @@ from sqlalchemy.schema import CreateColumn
 from storage.base import Document, Entry, StorageError, Vector
 from storage.codec import NEEDS_KEYS, Codec
 from storage.readable import Reader
-from storage.tables import ADDED, SCHEMA_VERSION, documents, meta, metadata, to_row
+from storage.tables import ADDED, SCHEMA_VERSION, SEALABLE, documents, meta, metadata, to_row
 from storage.within import first_line, within
 
 SCAN_BATCH = 128
@@ -107,6 +107,28 @@ class SqlDocuments:
         change = update(documents).where(documents.c.id == bindparam("known"))
         async with self._within("revector"), self._engine.begin() as connection:
             await connection.execute(change.values(fingerprint=fingerprint, vector=bindparam("vector")), rows)
+
+    async def reseal(self, ids: Sequence[str]) -> int:
+        if not self._codec.seals:
+            return 0
+        known = documents.c
+        query = select(known.id, *(known[name] for name in SEALABLE)).where(known.id.in_(ids))
+        as_read = (known.id == bindparam("known")) & (known.body == bindparam("old_body"))
+        as_read &= known.vector.is_not_distinct_from(bindparam("old_vector"))
+        async with self._within("reseal"):
+            async with self._engine.connect() as connection:
+                rows: Sequence[Any] = (await connection.execute(query)).mappings().all()
+            changes = [
+                {"known": row["id"], "old_body": row["body"], "old_vector": row["vector"]}
+                | {f"new_{name}": value for name, value in new.items()}
+                for row, new in await self.reader.resealed(rows)
+            ]
+            if changes:
+                change = update(documents).where(as_read)
+                change = change.values({name: bindparam(f"new_{name}") for name in SEALABLE})
+                async with self._engine.begin() as connection:
+                    await connection.execute(change, changes)
+        return len(changes)
 
     async def scan(self) -> AsyncIterator[list[tuple[Entry, Vector | None]]]:
         below: int | None = None

@@ -9,7 +9,7 @@ from typing import Any
 
 from storage.base import Entry, Vector
 from storage.codec import Codec, Locked
-from storage.tables import from_row
+from storage.tables import from_row, resealed
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,22 @@ class Reader:
         for row in rows:
             try:
                 found.append(from_row(row, self._codec))
+            except ValueError as error:
+                self._count(error)
+        return found
+
+    async def resealed(
+        self, rows: Iterable[Mapping[str, Any]]
+    ) -> list[tuple[Mapping[str, Any], dict[str, Any]]]:
+        """Of rows as `tables.resealed` takes them, those that are to change, with what they become."""
+        return await asyncio.to_thread(self._resealed, rows)
+
+    def _resealed(self, rows: Iterable[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], dict[str, Any]]]:
+        found = []
+        for row in rows:
+            try:
+                if changed := resealed(row, self._codec):
+                    found.append((row, changed))
             except ValueError as error:
                 self._count(error)
         return found

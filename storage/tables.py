@@ -83,6 +83,25 @@ def to_row(document: Document, codec: Codec) -> dict[str, Any]:
     return row | {"sealed_text": codec.seal(row["text"].encode(), f"{entry.id} text"), "text": ""}
 
 
+SEALABLE = ("text", "sealed_text", "vector", "body")
+
+
+def resealed(row: Mapping[str, Any], codec: Codec) -> dict[str, Any] | None:
+    """Of a row with `id` and `SEALABLE`, the latter as the codec's first key seals them; None when it does
+    already. Raises ValueError when something is damaged, `Locked` when the codec does not have the key."""
+    id, sealed_text = row["id"], row["sealed_text"]
+    sealed = [sealed_text or b"", row["body"], *([] if row["vector"] is None else [row["vector"]])]
+    if all(map(codec.is_newest, sealed)):
+        return None
+    text = row["text"].encode() if sealed_text is None else codec.unseal(sealed_text, f"{id} text")
+    return {
+        "text": "",
+        "sealed_text": codec.seal(text, f"{id} text"),
+        "vector": codec.pack_vector(codec.unpack_vector(row["vector"], id), id),
+        "body": codec.pack(codec.unpack(row["body"], id), id),
+    }
+
+
 def _storable(value: Any) -> Any:
     """Text without what a database refuses: halves of surrogate pairs (JSON can carry them) and NUL."""
     if not isinstance(value, str):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gzip
 import json
 import os
@@ -260,6 +261,17 @@ def test_rebuild_embeds_what_another_model_embedded_and_deletes_what_is_expired(
     }  # fmt: skip
     assert json_of(folder, "rebuild")["embedded"] == 0
     assert running().ask("common question: how can I reverse a list in Python?")[0] == "HIT semantic"
+
+
+def test_rebuild_seals_anew_with_the_first_key(folder: Path) -> None:
+    old, new = (base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2))
+    file = write(folder / "pairs.jsonl", pair("common question: how do I sleep?", "with an alarm"))
+    run(folder, "import", str(file), NEARHIT_DOCUMENTS__KEYS=old)
+    out, _ = run(folder, "rebuild", NEARHIT_DOCUMENTS__KEYS=f"{new},{old}")
+    assert "1 sealed anew" in out
+    assert json_of(folder, "rebuild", NEARHIT_DOCUMENTS__KEYS=new)["resealed"] == 0
+    run(folder, "export", "out.jsonl", NEARHIT_DOCUMENTS__KEYS=new)
+    assert "with an alarm" in (folder / "out.jsonl").read_text()
 
 
 def sql(folder: Path, statement: str, *values: str) -> None:

@@ -7,11 +7,15 @@ import base64
 import os
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
+from blockbuster import BlockBuster
 from hypothesis import given
 from hypothesis import strategies as st
 from redis_server import RedisServer
+from sqlalchemy import make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
 from stored import everything, make_document, unit
 
 from storage.base import Documents, StorageError
@@ -30,6 +34,27 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite+aiosqlite:///{tmp_path / 'store' / 'x.db'}"
     server: RedisServer = request.getfixturevalue("redis_server")
     return server.url
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "redis"])
+async def rotated(
+    request: pytest.FixtureRequest, tmp_path: Path, nothing_blocks_the_loop: BlockBuster
+) -> str:
+    """A store of the test's own, which others need not open without keys."""
+    match request.param:
+        case "sqlite":
+            return f"sqlite+aiosqlite:///{tmp_path / 'x.db'}"
+        case "redis":
+            server: RedisServer = request.getfixturevalue("redis_server")
+            return server.url
+    postgres = make_url(request.getfixturevalue("postgres_url"))
+    nothing_blocks_the_loop.deactivate()  # asyncpg looks for ~/.pgpass when it connects
+    name = f"sealing_{os.urandom(6).hex()}"
+    engine = create_async_engine(postgres, isolation_level="AUTOCOMMIT")
+    async with engine.connect() as connection:
+        await connection.execute(text(f"CREATE DATABASE {name}"))
+    await engine.dispose()
+    return postgres.set(database=name).render_as_string(hide_password=False)
 
 
 async def opened(url: str, *keys: bytes) -> Documents:
@@ -72,6 +97,83 @@ async def test_keys_are_rotated_by_putting_the_new_one_first(url: str) -> None:
     documents = await opened(url, NEW, OLD)
     assert {entry.text for entry, _ in (await everything(documents)).values()} == {SECRET}
     assert await documents.load("old") == await documents.load("new") == ANSWER
+    await documents.close()
+
+
+async def test_what_the_old_key_sealed_is_sealed_anew_and_needs_it_no_more(rotated: str) -> None:
+    await fill(rotated, id="plain")
+    await fill(rotated, OLD, id="old")
+    await fill(rotated, NEW, OLD, id="new")
+    documents = await opened(rotated, NEW, OLD)
+    bare = make_document("bare", ANSWER, text=SECRET)
+    bare.vector = None
+    await documents.save([bare])
+    before = await in_order(documents)
+    ids = ["plain", "old", "new", "bare", "unknown"]
+    assert [await documents.reseal(ids), await documents.reseal(ids)] == [2, 0]
+    await documents.close()
+    alone = await opened(rotated, NEW)
+    assert await in_order(alone) == before
+    assert {id: await alone.load(id) for id in before} == dict.fromkeys(before, ANSWER)
+    assert alone.reader.locked == 0  # type: ignore[attr-defined]
+    await alone.close()
+
+
+async def in_order(documents: Documents) -> dict[str, tuple[str, bytes | None]]:
+    found = [pair async for batch in documents.scan() for pair in batch]
+    return {e.id: (e.text, None if vector is None else vector.tobytes()) for e, vector in found}
+
+
+async def test_nothing_is_left_in_the_clear_or_under_the_old_key(tmp_path: Path) -> None:
+    rotated = f"sqlite+aiosqlite:///{tmp_path / 'x.db'}"
+    await fill(rotated, id="plain")
+    await fill(rotated, OLD, id="old")
+    documents = await opened(rotated, NEW, OLD)
+    await documents.reseal(["plain", "old"])
+    await documents.scrub()
+    for hidden in (
+        SECRET.encode(),
+        pack(ANSWER)[8:40],
+        unit("plain").tobytes()[:16],
+        Codec([OLD]).seal(b"", "")[:5],
+    ):
+        assert hidden not in at_rest(tmp_path)
+    await documents.close()
+
+
+async def test_what_cannot_be_opened_is_not_sealed_anew(rotated: str) -> None:
+    await fill(rotated, OLD, id="old")
+    documents = await opened(rotated, NEW)
+    assert await documents.reseal(["old"]) == 0
+    await documents.close()
+    documents = await opened(rotated, OLD)
+    assert await documents.load("old") == ANSWER
+    await documents.close()
+
+
+async def test_what_is_replaced_while_it_is_sealed_anew_stays_as_the_other_wrote_it(
+    rotated: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(rotated, OLD)
+    documents, other = await opened(rotated, NEW, OLD), await opened(rotated, NEW, OLD)
+    sealing = documents.reader.resealed  # type: ignore[attr-defined]
+
+    async def and_meanwhile(rows: Any) -> Any:
+        await other.save([make_document("a", b"newer", text="newer")])
+        return await sealing(rows)
+
+    monkeypatch.setattr(documents.reader, "resealed", and_meanwhile)  # type: ignore[attr-defined]
+    await documents.reseal(["a"])
+    assert await documents.load("a") == b"newer"
+    assert (await everything(documents))["a"][0].text == "newer"
+    await documents.close()
+    await other.close()
+
+
+async def test_without_a_key_nothing_is_sealed_anew(rotated: str) -> None:
+    await fill(rotated)
+    documents = await opened(rotated)
+    assert await documents.reseal(["a"]) == 0
     await documents.close()
 
 
