@@ -104,11 +104,11 @@ def _freshness(offer: Offer, asked: InForce, controls: Controls) -> Verdict:
     if controls.max_age is not None and offer.age > controls.max_age:
         return Verdict("refused", reason="max-age")
     remaining = lifetime(asked, offer.policy, offer.ttl) - offer.age
-    stale = _stale(asked.category.stale, offer.policy.category.stale)
     if remaining > 0:
         return Verdict("fresh", remaining)
     if controls.max_stale is not None and -remaining <= controls.max_stale:
         return Verdict("fresh", remaining, "max-stale")
+    stale = _stale(asked.category.stale, offer.policy.category.stale)
     if -remaining <= stale.while_revalidate:
         return Verdict("revalidate", remaining)
     if -remaining <= (stale.if_error if controls.stale_if_error is None else controls.stale_if_error):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDictProxy, istr
 
 from policies import values
 from policies.decision import Controls
@@ -165,8 +165,11 @@ _ALIASES: dict[str, Change] = {
     "x-bf-cache-no-store": _if_true(write=False),
 }
 
-_HEADERS: dict[str, Change] = {"cache-control": _directives, **_ALIASES, **_OURS}
-"""In the order in which they act: what is said in our own words wins."""
+_HEADERS: dict[str, Change] = {
+    istr(name): change for name, change in {"cache-control": _directives, **_ALIASES, **_OURS}.items()
+}
+"""In the order in which they act: what is said in our own words wins. As `istr`, which are found among
+headers in half the time."""
 
 _NOTHING = Controls()
 EVERYTHING = Permits()

@@ -234,8 +234,11 @@ def _with_traceback(formatter: logging.Formatter, record: logging.LogRecord, mes
 
 def _quoted(value: Any) -> str:
     """As JSON where a space or a control character would break the line up."""
-    if value is True:
-        return "true"
-    if not isinstance(value, str):
-        return str(value)
+    if isinstance(value, str):
+        return _quoted_text(value)
+    return "true" if value is True else str(value)
+
+
+@lru_cache(1024)
+def _quoted_text(value: str) -> str:
     return value if _PLAIN.fullmatch(value) else json.dumps(value)

@@ -14,7 +14,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDictProxy, istr
 
 from policies.decision import Controls
 from proxy import controls as request_controls
@@ -23,12 +23,12 @@ from proxy.dialects import Dialect
 from proxy.dialects.base import JsonObject, Reading, dump
 from proxy.errors import BadRequest
 
-IDENTITY_HEADERS = (
+IDENTITY_HEADERS = tuple(map(istr, (
     "openai-organization", "openai-project", "openai-beta", "anthropic-version", "anthropic-beta",
     "x-portkey-provider", "x-portkey-config", "x-portkey-virtual-key", "x-portkey-custom-host",
     "azureml-model-deployment", "helicone-target-url", "helicone-target-provider", "cf-aig-custom-provider",
     "x-goog-fieldmask",
-)  # fmt: skip
+)))  # fmt: skip
 """Headers that choose who answers, or how."""
 SHARED = "shared"
 """Stands where a tenant's digest would, for categories whose answers cross tenants."""

@@ -91,22 +91,26 @@ async def _model(request: web.BaseRequest, content: bytes | AsyncIterator[bytes]
 
 async def read_body(request: web.BaseRequest, limit: int) -> bytes:
     """Raises `TooLarge` as soon as that is certain."""
-    if (request.content_length or 0) > limit:
-        raise TooLarge(f"The body of this request is larger than the {limit} bytes that are allowed")
+    _bound(request.content_length or 0, limit)
+    if request.content.is_eof():
+        # It came along with its head, as most do: there is nothing to wait for.
+        body = request.content.read_nowait()
+        _bound(len(body), limit)
+        return body
     parts, size = [], 0
     async for part in _incoming(request):
         parts.append(part)
         size += len(part)
-        if size > limit:
-            raise TooLarge(f"The body of this request is larger than the {limit} bytes that are allowed")
+        _bound(size, limit)
     return b"".join(parts)
 
 
+def _bound(size: int, limit: int) -> None:
+    if size > limit:
+        raise TooLarge(f"The body of this request is larger than the {limit} bytes that are allowed")
+
+
 async def _incoming(request: web.BaseRequest) -> AsyncIterator[bytes]:
-    if request.content.is_eof():
-        # It came along with its head, as most do: there is nothing to set a timer for.
-        yield request.content.read_nowait()
-        return
     _go_on(request)
     while True:
         try:

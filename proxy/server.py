@@ -4,12 +4,12 @@ happens."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from time import perf_counter
 
 from aiohttp import web
-from multidict import CIMultiDict
+from multidict import CIMultiDict, istr
 
 from proxy import controls as request_controls
 from proxy import dialects, websockets
@@ -66,7 +66,7 @@ class DataPlane:
         self._fleet = fleet
         self._limits = limits
         everywhere = tenancy_header.lower() == EVERYWHERE
-        self._credentials: Sequence[str] = CREDENTIALS if everywhere else (tenancy_header,)
+        self._credentials = [istr(name) for name in (CREDENTIALS if everywhere else (tenancy_header,))]
         self._in_query: Collection[str] = CREDENTIALS_IN_QUERY if everywhere else ()
         self._share_anonymous = share_anonymous
         self._clock = clock
