@@ -1,6 +1,6 @@
 """The whole system, with an upstream for two thirds of what would reach it, with and without adaptation.
 
-    python -m benchmarks.overload [--rate 40] [--seconds 60] [--rounds 1] [--json]
+    python -m benchmarks.overload [--rate 40] [--seconds 60] [--rounds 1] [--arms fixed limited] [--json]
 
 Needs the labelled stream (NEARHIT_DATA). Three arms take turns, each with its own proxy and demo upstream on
 real sockets, with the same questions at the same times:
@@ -317,13 +317,13 @@ def _shown(run: Run) -> str:
     )
 
 
-async def main(plan: Plan, rounds: int, as_json: bool) -> None:
+async def main(plan: Plan, arms: Sequence[str], rounds: int, as_json: bool) -> None:
     stream, runs = _stream(), list[Run]()
     for number in range(rounds):
-        for arm in ARMS:
+        for arm in arms:
             runs.append(await measured(arm, plan, stream, number))
             print(_shown(runs[-1]), file=sys.stderr if as_json else sys.stdout, flush=True)
-    results = {arm: compared(runs, arm) for arm in ARMS[1:]}
+    results = {arm: compared(runs, arm) for arm in arms if arm != "fixed"}
     if as_json:
         whole = {"capacity": plan.capacity, **results, "runs": [asdict(run) for run in runs]}
         print(json.dumps(whole, indent=2))
@@ -345,6 +345,7 @@ if __name__ == "__main__":
     parser.add_argument("--seconds", type=float, default=60.0, help="of overload")
     parser.add_argument("--warm", type=int, default=400, help="calls that fill the memory before it")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=ARMS, help="fixed must be one of them")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
-    asyncio.run(main(Plan(given.rate, given.seconds, given.warm), given.rounds, given.json))
+    asyncio.run(main(Plan(given.rate, given.seconds, given.warm), given.arms, given.rounds, given.json))

@@ -24,6 +24,8 @@ class Place:
     taken: float
     in_use: int
     kind: Kind
+    answered: float | None = None
+    """When the first byte of a good answer came."""
 
 
 class Admission:
@@ -76,13 +78,22 @@ class Admission:
         try:
             yield place
         finally:
-            self._held_s += 0.1 * (self._clock() - place.taken - self._held_s)
+            self._left(place, self._clock())
             self._release()
+
+    def _left(self, place: Place, now: float) -> None:
+        self._held_s += 0.1 * (now - place.taken - self._held_s)
+        if place.answered is not None:
+            self.limit.ended(now - place.answered)
 
     def answered(self, place: Place, status: int) -> None:
         """The first byte is there."""
         now = self._clock()
-        self._observe(place, None if status in OVERLOADED else now - place.taken, now)
+        if status in OVERLOADED:
+            self._observe(place, None, now)
+        else:
+            place.answered = now
+            self._observe(place, now - place.taken, now)
 
     def failed(self, place: Place, error: CallError) -> None:
         if isinstance(error, UpstreamSlow):

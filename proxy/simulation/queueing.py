@@ -81,7 +81,7 @@ class ModelledUpstream:
             at, _, step, ride = heapq.heappop(self._steps)
             if step == "ended":
                 self.running -= 1
-                if self._waiting:
+                while self._waiting and self.running < (self.service.capacity or 0):
                     self._start(self._waiting.popleft(), at)
             yield step, ride
 

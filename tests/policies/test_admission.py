@@ -2,83 +2,161 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
+from dataclasses import replace
+from math import exp
+from statistics import quantiles
 
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.limit import OFFERED, TIMEOUT, TOKENS, World
 from policies.admission import LEAST, MOST, START, TURN_OF_THE_OLDEST, Limit, Line, retry_after
+from proxy.simulation.queueing import Service
 
 KIND = ("model", False)
 
 
-def serve(
-    limit: Limit, capacity: int, windows: int, offered: int = 10_000, start: float = 0.0, seed: int = 1
-) -> list[int]:
-    """A server with `capacity` places and a queue before it: whoever has more calls there waits longer."""
-    drawn, now, seen = random.Random(seed), start, []
-    for _ in range(windows):
-        in_use = min(limit.places, offered)
-        for _ in range(20):
-            now += 0.06
-            slower = max(1.0, in_use / capacity)
-            limit.observe(now, KIND, slower * drawn.lognormvariate(0.0, 0.5), in_use)
-        seen.append(limit.places)
-    return seen
+def overloaded(
+    capacity: int, answer_s: float, noise: float = 0.0, streams: bool = False, seed: int = 0
+) -> World:
+    """Offered half as much again as it serves, from the first moment on."""
+    service = Service(capacity, None, answer_s / 20, answer_s * 0.95 / TOKENS)
+    rate = OFFERED * capacity / answer_s
+    return World(service, Limit(), rate, TIMEOUT * answer_s, noise, streams, seed)
+
+
+def share_used(world: World, start: float, end: float) -> float:
+    possible = world.service.capacity or 0
+    mean_s = world.service.first_token_s + world.service.token_s * TOKENS * exp(world.noise**2 / 2)
+    return len(world.seen.taken(start, end)) * mean_s / (possible * (end - start))
+
+
+worlds = st.builds(
+    overloaded,
+    st.sampled_from([2, 3, 5, 8, 16, 40]),
+    st.sampled_from([0.2, 1.0, 5.0]),
+    st.sampled_from([0.0, 0.4]),
+    st.booleans(),
+    st.integers(0, 1000),
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(worlds)
+def test_started_amid_an_overload_it_settles_and_uses_the_server(world: World) -> None:
+    capacity, answer_s = world.service.capacity or 0, world.service.token_s * TOKENS
+    world.run(200 * answer_s)
+    seen = world.seen.between(100 * answer_s, 200 * answer_s)
+    assert max(seen) <= 2.5 * capacity + 4
+    assert quantiles(seen, n=20)[0] >= 0.9 * capacity or world.noise
+    assert share_used(world, 100 * answer_s, 200 * answer_s) >= 0.85
+
+
+@pytest.mark.parametrize("streams", [False, True])
+@pytest.mark.parametrize("capacity", [8, 64])
+def test_after_a_calm_time_it_never_overshoots(capacity: int, streams: bool) -> None:
+    world = overloaded(capacity, 0.5, streams=streams)
+    full, world.rate = world.rate, world.rate / 5
+    world.run(30.0)
+    world.rate = full
+    world.run(90.0)
+    assert max(world.seen.between(30.0, 90.0)) <= 2.5 * capacity
+    assert set(world.seen.between(45.0, 90.0)) <= set(range(capacity, 2 * capacity + 1))
+    assert share_used(world, 45.0, 90.0) >= 0.9
+
+
+def test_it_follows_a_server_that_shrinks_and_grows() -> None:
+    world = overloaded(64, 0.5)
+    world.run(60.0)
+    world.change(replace(world.service, capacity=8))
+    world.run(90.0)
+    assert max(world.seen.between(80.0, 90.0)) <= 20
+    world.change(world.service)
+    world.run(120.0)
+    assert share_used(world, 110.0, 120.0) >= 0.9
+
+
+def test_a_server_that_gets_faster_is_used() -> None:
+    world = overloaded(16, 1.0)
+    world.run(60.0)
+    world.rate *= 3
+    world.change(replace(world.service, token_s=world.service.token_s / 3))
+    world.run(120.0)
+    assert len(world.seen.taken(90.0, 120.0)) >= 0.9 * 30 * 16 / (0.05 + 0.95 / 3)
+
+
+def test_a_server_that_gets_slower_for_good_is_used() -> None:
+    world = overloaded(16, 1.0)
+    world.run(60.0)
+    world.change(replace(world.service, token_s=world.service.token_s * 4))
+    world.run(1500.0)
+    assert len(world.seen.taken(1200.0, 1500.0)) >= 0.85 * 300 * 16 / (0.05 + 0.95 * 4)
+
+
+def test_models_that_work_in_batches_keep_their_batches() -> None:
+    """Twice the time for each of 32 is no waiting."""
+    service = Service(32, None, 0.0, 0.005, slowdown=1.0)
+    world = World(service, Limit(), 60.0, 1.0)
+    world.run(60.0)
+    assert len(world.seen.taken(30.0, 60.0)) >= 0.85 * 30 * 32
+
+
+def observe_all(
+    limit: Limit, count: int, seconds: float | None, step: float = 0.05, start: float = 0.0
+) -> None:
+    for call in range(count):
+        limit.observe(start + call * step, KIND, seconds, limit.places)
 
 
 def test_it_grows_under_health() -> None:
     limit = Limit()
-    assert serve(limit, capacity=10_000, windows=100)[-1] == MOST
-
-
-def test_it_settles_within_twice_the_capacity_and_does_not_swing() -> None:
-    limit = Limit()
-    serve(limit, capacity=200, windows=20, offered=10)
-    last = serve(limit, capacity=200, windows=400, start=100.0)[200:]
-    assert min(last) >= 150
-    assert max(last) <= 550
-
-
-def test_it_falls_when_the_server_slows_down_and_comes_back() -> None:
-    limit = Limit()
-    serve(limit, capacity=200, windows=60)
-    before = limit.places
-    assert min(serve(limit, capacity=20, windows=40, start=100.0)) < before / 3
-    assert max(serve(limit, capacity=200, windows=60, start=200.0)) > before / 2
+    observe_all(limit, 20_000, 0.01)
+    assert limit.places == MOST
 
 
 def test_it_falls_to_its_least_when_everything_fails() -> None:
     limit = Limit()
-    for call in range(2000):
-        limit.observe(call / 10, KIND, None, limit.places)
+    observe_all(limit, 2000, None)
     assert limit.places == LEAST
+
+
+def test_growth_is_careful_near_where_calls_failed() -> None:
+    limit, worst = Limit(), 0
+    for call in range(6000):
+        refused = limit.places > 40
+        limit.observe(call / 20, KIND, None if refused else 0.01, limit.places)
+        worst = max(worst, limit.places if call > 1000 else 0)
+    assert 40 < worst <= 40 + 7
 
 
 def test_an_idle_upstream_teaches_nothing() -> None:
     limit = Limit()
-    assert set(serve(limit, capacity=100, windows=50, offered=3)) == {START}
+    for call in range(1000):
+        limit.observe(call / 10, KIND, 0.1, 3)
+    assert limit.places == START
 
 
-def test_answers_that_take_longer_for_other_reasons_are_got_used_to() -> None:
-    limit = Limit()
-    serve(limit, capacity=10_000, windows=5)
-    now = 1000.0
-    for _ in range(8000):
-        now += 0.05
-        limit.observe(now, KIND, 10.0, limit.places)
-    assert limit.places > START
+def test_a_new_kind_is_as_much_slower_as_the_known_ones_are() -> None:
+    limit, other = Limit(start=40), ("other", False)
+    for call in range(400):  # alone, then three times as slow with every place taken
+        limit.observe(call / 10, KIND, 0.1, 1)
+    for call in range(400, 500):
+        limit.observe(call / 10, KIND, 0.3, limit.places)
+    for call in range(500, 600):
+        limit.observe(call / 10, other, 0.9, limit.places)
+    before = limit.places
+    for call in range(600, 650):
+        limit.observe(call / 10, other, 0.3, limit.places)
+    assert limit.places > before
 
 
 def test_kinds_are_not_compared_with_each_other() -> None:
     limit = Limit(start=100)
-    now = 0.0
-    for window in range(50):
-        for call in range(20):
-            now += 0.06
-            slow = window > 20 and call % 2
-            limit.observe(now, ("slow" if slow else "fast", False), 20.0 if slow else 0.1, limit.places)
+    for call in range(5000):
+        slow = call > 2000 and call % 2
+        limit.observe(call / 10, ("slow" if slow else "fast", False), 20.0 if slow else 0.1, limit.places)
     assert limit.places > 100
 
 
