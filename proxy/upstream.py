@@ -100,19 +100,36 @@ class Answer:
         """Bytes of the body that arrived so far."""
         self._response = response
         self._idle_s = idle_s
+        self._waits_since: float | None = None
         headers = end_to_end(response.headers)
         self.head = Head(response.status, response.reason or "", headers)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body's bytes, encoded as they came. Raises `UpstreamSlow` and `Unreachable`."""
-        while True:
+        loop, content = asyncio.get_running_loop(), self._response.content
+        self._watch(loop)
+        try:
             with _translated("the upstream broke off its answer"):
-                async with asyncio.timeout(self._idle_s):
-                    chunk = await self._response.content.readany()
-            if not chunk:
-                return
-            self.size += len(chunk)
-            yield chunk
+                while True:
+                    self._waits_since = loop.time()
+                    chunk = await content.readany()
+                    self._waits_since = None
+                    if not chunk:
+                        return
+                    self.size += len(chunk)
+                    yield chunk
+        finally:
+            self._timer.cancel()
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Ends a wait that is too long. One timer for all of them: one for each event of a stream takes as
+        much as handing it on."""
+        now = loop.time()
+        began = now if self._waits_since is None else self._waits_since
+        if now - began < self._idle_s:
+            self._timer = loop.call_at(began + self._idle_s, self._watch, loop)
+        else:
+            self._response.content.set_exception(TimeoutError())
 
     async def read(self) -> bytes:
         return b"".join([chunk async for chunk in self.chunks()])
