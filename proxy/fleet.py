@@ -78,11 +78,16 @@ class Backend:
         return self.aliases.get(model, model)
 
     def body(self, model: str, body: bytes) -> bytes:
-        """A JSON body as this upstream is to read it."""
+        """As this upstream is to read it, if it names that model."""
         alias = self.aliases.get(model)
-        if alias is None or (fields := json.loads(body)).get("model") != model:
+        if alias is None:
             return body
-        return dump({**fields, "model": alias})
+        try:
+            fields = json.loads(body)
+        except (ValueError, RecursionError):
+            return body
+        named = isinstance(fields, dict) and fields.get("model") == model
+        return dump({**fields, "model": alias}) if named else body
 
     def target(self, model: str, target: str) -> str:
         """Path and query as this upstream is to read them: with its name of a model that they name, and

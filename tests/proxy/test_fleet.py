@@ -189,6 +189,9 @@ async def test_passed_calls_and_batches_have_the_alias_too(make_world: MakeWorld
     assert json.loads(first.last["body"]) == {"model": "b", "query": "ü"}
     await world.send("/v1/embeddings", {"model": "a", "input": ["x", "y"]})
     assert json.loads(first.last["body"]) == {"model": "b", "input": ["x", "y"]}
+    for body in (b"no JSON", b"[1]", b'{"model":"models/a"}', b"[" * 5000):
+        await world.post("/v1beta/models/a:countTokens", data=body)
+        assert (first.last["path"], first.last["body"]) == ("/v1beta/models/b:countTokens", body)
     asked = {"messages": [{"role": "user", "content": "ü"}]}
     await world.send("/openai/deployments/a/chat/completions?api-version=1", asked)
     assert (first.last["path"], json.loads(first.last["body"])) == (
