@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import itertools
 import json
+import operator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -273,6 +277,47 @@ def test_the_last_text_is_fuzzy_and_nothing_else() -> None:
 )  # fmt: skip
 def test_every_other_member_is_identity(more: dict[str, Any]) -> None:
     assert not alike(call(), call(asking(**more)))
+
+
+parts = st.sampled_from(
+    [{"text": "a"}, {"text": "b"}, {"inlineData": {"data": "AA"}}, {"functionCall": {"args": {"a": 1}}}]
+).map(copy.deepcopy)
+turns = st.fixed_dictionaries(
+    {"parts": st.lists(parts, min_size=1, max_size=3)},
+    optional={"role": st.sampled_from(["user", "model"]), "new": st.just("a")},
+)
+members = st.fixed_dictionaries(
+    {"contents": st.lists(turns, min_size=1, max_size=3)},
+    optional={
+        "systemInstruction": turns, "generationConfig": st.just({"temperature": 0.5, "stopSequences": ["a"]}),
+        "tools": st.just([{"functionDeclarations": [{"name": "f"}]}]), "new": st.just({"a": [None, True]}),
+    },
+)  # fmt: skip
+
+
+def leaves(value: Any, *at: Any) -> Iterator[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    if not isinstance(value, dict | list):
+        yield at
+    for key, each in inner:
+        yield from leaves(each, *at, key)
+
+
+def with_leaf(value: Any, at: tuple[Any, ...], new: Any) -> Any:
+    changed = copy.deepcopy(value)
+    holder = functools.reduce(operator.getitem, at[:-1], changed)
+    holder[at[-1]] = new
+    return changed
+
+
+@given(members)
+def test_whatever_is_changed_but_the_last_text_makes_another_question(body: dict[str, Any]) -> None:
+    base, fuzzy = call(body), ("contents", len(body["contents"]) - 1, "parts")
+    for at in leaves(body):
+        other = call(with_leaf(body, at, "something else"))
+        last = at[:3] == fuzzy and at[3] == len(body["contents"][-1]["parts"]) - 1
+        assert alike(base, other) == (last and base.text is not None)
+        assert not same(base, other)
 
 
 @pytest.mark.parametrize(
