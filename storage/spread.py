@@ -6,7 +6,8 @@ each of which grows when its time comes.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
+from itertools import islice
 from typing import Generic, TypeVar
 
 PARTS = 256
@@ -14,6 +15,9 @@ PARTS = 256
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
+Item = TypeVar("Item")
+
+SLICE = 256
 
 
 class Spread(Generic[Key, Value]):
@@ -49,5 +53,17 @@ class Spread(Generic[Key, Value]):
         for part in self._parts:
             yield from list(part)
 
+    def pop(self, key: Key) -> None:
+        """An unknown key is no error."""
+        if key in self:
+            del self[key]
+
     def get(self, key: Key) -> Value | None:
         return self._parts[hash(key) % PARTS].get(key)
+
+
+def slices(items: Iterable[Item], size: int = SLICE) -> Iterator[list[Item]]:
+    """Between which others may run."""
+    rest = iter(items)
+    while taken := list(islice(rest, size)):
+        yield taken

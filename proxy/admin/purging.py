@@ -19,6 +19,7 @@ from proxy.admin.views import known_entry
 from proxy.app import App
 from proxy.report import Report
 from storage.base import Entry, StorageError
+from storage.spread import slices
 
 LIKE_AT_MOST = 1000
 """Entries near a text that one purge takes out of one partition."""
@@ -143,7 +144,7 @@ async def _vector(app: App, text: str) -> Vector:
 async def _hide_all(app: App, found: dict[str, Entry]) -> None:
     """Nothing is served any more before the store is waited for."""
     breath = walk.Breath()
-    for some in walk.slices(found.values()):  # taking them out of the index takes its time
+    for some in slices(found.values()):  # taking them out of the index takes its time
         app.cache.purge([entry.id for entry in some])
         await breath.take()
     gone = found.keys()

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import AsyncIterator, Callable
 from time import perf_counter
-from typing import TypeVar
 
 from storage.base import Entry, Vector
 from storage.entries import Entries
-
-T = TypeVar("T")
+from storage.spread import slices
 
 AT_ONCE_S = 0.003
-SLICE = 256
 
 
 class Breath:
@@ -27,12 +23,6 @@ class Breath:
         if perf_counter() - self._since > AT_ONCE_S:
             await asyncio.sleep(0)
             self._since = perf_counter()
-
-
-def slices(items: Iterable[T], size: int = SLICE) -> Iterator[list[T]]:
-    rest = iter(items)
-    while taken := list(islice(rest, size)):
-        yield taken
 
 
 async def matching(entries: Entries, predicate: Callable[[Entry], bool]) -> AsyncIterator[list[Entry]]:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from storage.buffered import BufferedDocuments
 from storage.documents_memory import MemoryDocuments
 from storage.entries import Entries
 from storage.opening import open_documents
-from storage.rebuild import rebuild
+from storage.rebuild import DROPPED_AT_ONCE, rebuild
 
 PARTITION = digest("partition")
 
@@ -117,3 +118,35 @@ async def test_calls_go_on_meanwhile() -> None:
     work.cancel()
     await documents.close()
     assert turns >= 5_000 // 128
+
+
+async def test_what_others_deleted_leaves_bit_by_bit_so_that_calls_go_on(
+    documents: BufferedDocuments,
+) -> None:
+    entries = make_entries()
+    await store(documents, make_document("kept"))
+    for number in range(1_000):
+        entries.add(make_entry(str(number)), unit(str(number)), 0.0)
+    sizes: list[int] = []
+
+    async def look() -> None:
+        while True:
+            sizes.append(len(entries))
+            await asyncio.sleep(0)
+
+    looking = asyncio.get_running_loop().create_task(look(), name="look")
+    await load(documents, entries)
+    looking.cancel()
+    assert list(entries.ids()) == ["kept"]
+    sizes.append(1)
+    assert max(before - after for before, after in pairwise(sizes)) <= DROPPED_AT_ONCE
+
+
+async def test_what_is_not_written_yet_is_not_taken_for_deleted(documents: BufferedDocuments) -> None:
+    entries = make_entries()
+    for number in range(600):
+        document = make_document(str(number))
+        documents.put(document)
+        entries.add(document.entry, document.vector, 0.0)
+    await load(documents, entries)
+    assert len(entries) == 600
