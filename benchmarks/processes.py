@@ -3,10 +3,13 @@
     constant BYTES      an aiohttp server that always gives the same answer of so many bytes
     upstream            an API that answers at once: a constant chat completion, or a stream of 200 events
     bare URL            the least reverse proxy that aiohttp's server and client make
-    nearhit URL FOLDER  the proxy with its default settings, but for the upstream and its files in FOLDER
+    nearhit URL FOLDER [READER ...]
+                        the proxy with its default settings, but for the upstream and its files in FOLDER;
+                        the readers of what happened that are named hear nothing
     encoder             the encoder through its `Batcher`: takes jobs as JSON lines
 
-Each prints its port (the encoder: 0) when it is ready, and ends with its standard input.
+Each prints its port (the encoder: 0) when it is ready, for every line that it is given its CPU time so far in
+seconds (the encoder: what came of the job), and ends with its standard input.
 """
 
 from __future__ import annotations
@@ -19,15 +22,21 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any
 
 import aiohttp
 from aiohttp import web
 from multidict import CIMultiDict
 
+import proxy.app
 from embeddings.batcher import Batcher
 from embeddings.opening import open_encoder
+from proxy.economy import Economy
+from proxy.history import History
+from proxy.ledger import Ledger
+from proxy.logs import logging_to
+from proxy.metrics import Metrics
 from proxy.serving import serving
 from proxy.settings import Settings
 
@@ -45,7 +54,7 @@ class Part:
         self.port = int(self._line())
 
     def ask(self, job: Any) -> Any:
-        """Of the encoder: gives it a job and waits for what came of it."""
+        """Of the encoder: gives it a job and waits for what came of it. Of the others: their CPU time."""
         assert self._process.stdin is not None
         print(json.dumps(job), file=self._process.stdin, flush=True)
         return json.loads(self._line())
@@ -60,7 +69,7 @@ class Part:
 @contextmanager
 def started(folder: Path, *arguments: str) -> Iterator[Part]:
     """What it says on standard error (the proxy: its log) goes into a file in `folder`."""
-    path = folder / f"{arguments[0]}.log"
+    path = folder / f"{'-'.join(arguments[:1] + arguments[3:])}.log"
     with path.open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.processes", *arguments],
@@ -210,8 +219,20 @@ async def _served(
         await runner.cleanup()
 
 
+READERS: dict[str, tuple[Any, str]] = {
+    "counts": (Ledger, "_count"),
+    "metrics": (Metrics, "observe"),
+    "history": (History, "observe"),
+    "economy": (Economy, "observe"),
+    "log": (proxy.app, "log_call"),
+}
+"""Who is told of a call, and where that is to be put out."""
+
+
 @asynccontextmanager
-async def nearhit(url: str, folder: str) -> AsyncIterator[int]:
+async def nearhit(url: str, folder: str, *deaf: str) -> AsyncIterator[int]:
+    for name in deaf:
+        setattr(*READERS[name], lambda *_: None)
     settings = Settings.model_validate(
         {
             "upstream": {"url": url},
@@ -220,10 +241,11 @@ async def nearhit(url: str, folder: str) -> AsyncIterator[int]:
             "documents": {"url": f"sqlite+aiosqlite:///{folder}/nearhit.db"},
         }
     )
-    async with serving(settings) as banner:
-        found = re.search(r"data plane +http://127\.0\.0\.1:(\d+)", banner)
-        assert found, banner
-        yield int(found[1])
+    with logging_to(sys.stderr.fileno(), settings.log):
+        async with serving(settings) as banner:
+            found = re.search(r"data plane +http://127\.0\.0\.1:(\d+)", banner)
+            assert found, banner
+            yield int(found[1])
 
 
 async def encoder() -> None:
@@ -254,7 +276,12 @@ async def _encode(batcher: Batcher, texts: list[str], callers: int, seconds: flo
 async def _serve(part: Any, *arguments: str) -> None:
     async with part(*arguments) as port:
         print(port, flush=True)
-        await asyncio.to_thread(sys.stdin.read)
+        await asyncio.to_thread(_tell_cpu_time)
+
+
+def _tell_cpu_time() -> None:
+    for _ in sys.stdin:
+        print(process_time(), flush=True)
 
 
 def main() -> None:

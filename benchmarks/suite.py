@@ -25,7 +25,7 @@ import numpy as np
 from benchmarks import traffic
 from benchmarks.encoder import machine
 from benchmarks.load import drive
-from benchmarks.processes import Part, completion, started
+from benchmarks.processes import READERS, Part, completion, started
 
 RESULTS = Path(__file__).parent / "results" / "latest.json"
 CALLERS = (1, 32)
@@ -33,12 +33,19 @@ REMEMBERED = 400
 """Questions that are stored before the hits are measured."""
 QUESTIONS_EACH = 100
 CALLER = "sk-benchmark"
+EXACT = "200 HIT exact"
 
 EXACT_SHARE = 0.40
 THROUGHPUT_SHARE = 0.80
 OVERHEAD_MS = 1.5
+TELLING_SHARE = 0.03
 
 PROXY = "nearhit"
+DEAF = {
+    "unmeasured": ("metrics", "history"),
+    "untold": tuple(READERS),
+}
+"""The proxy again, with readers of what happened who hear nothing."""
 
 
 @dataclass
@@ -52,6 +59,8 @@ class Sample:
     calls: int
     wrong: dict[str, int] = field(default_factory=dict)
     """Calls that did not go the way that was to be measured, by what became of them."""
+    cpu_us: float = 0.0
+    """Of the process, per call."""
 
 
 @dataclass
@@ -68,6 +77,10 @@ class Case:
     def share(self, floor: str) -> float:
         """Of the floor's rate."""
         return self.median(lambda samples: samples[PROXY].rate / samples[floor].rate)
+
+    def added(self, floor: str) -> float:
+        """CPU time that a call takes above the floor, as a share of the floor's."""
+        return self.median(lambda samples: samples[PROXY].cpu_us / samples[floor].cpu_us - 1)
 
     @property
     def overhead_ms(self) -> float:
@@ -123,14 +136,16 @@ def measure(seconds: float, rounds: int) -> list[Case]:
 
         url = f"http://127.0.0.1:{start('upstream').port}"
         proxy = start(PROXY, url, folder)
-        bench = Bench(proxy.port, seconds)
+        deaf = {name: start(PROXY, url, f"{folder}/{name}", *readers) for name, readers in DEAF.items()}
+        bench = Bench(proxy, seconds)
         bench.floors = {
-            "constant": bench.http(start("constant", str(len(completion()))).port, bench.known),
-            "bare": bench.http(start("bare", url).port, bench.fresh),
-            "bare, streams": bench.http(start("bare", url).port, bench.streams),
+            "constant": bench.http(start("constant", str(len(completion()))), bench.known),
+            "bare": bench.http(start("bare", url), bench.fresh),
+            "bare, streams": bench.http(start("bare", url), bench.streams),
             "encoder": bench.encoder(start("encoder")),
+            **{name: bench.http(part, bench.known, EXACT) for name, part in deaf.items()},
         }
-        bench.remember()
+        bench.remember(proxy, *deaf.values())
         return [case for callers in CALLERS for case in bench.cases(callers, rounds)]
 
 
@@ -139,8 +154,8 @@ Measurement = Callable[[int], Sample]
 
 
 class Bench:
-    def __init__(self, port: int, seconds: float) -> None:
-        self._port = port
+    def __init__(self, proxy: Part, seconds: float) -> None:
+        self._proxy = proxy
         self._seconds = seconds
         self._topics = list(islice(traffic.topics(seed=1), REMEMBERED))
         self._new = traffic.topics(seed=2)
@@ -179,11 +194,13 @@ class Bench:
 
     # The processes
 
-    def http(self, port: int, requests: Callable[[], Iterator[bytes]], expected: str = "200") -> Measurement:
+    def http(self, part: Part, requests: Callable[[], Iterator[bytes]], expected: str = "200") -> Measurement:
         def take(callers: int) -> Sample:
-            load = drive(port, requests(), callers, self._seconds)
+            before = part.ask("CPU time")
+            load = drive(part.port, requests(), callers, self._seconds)
+            cpu_s = part.ask("CPU time") - before
             wrong = Counter(outcome for outcome in load.outcomes if outcome != expected)
-            return sample(load.latencies, load.seconds, wrong)
+            return sample(load.latencies, load.seconds, wrong, cpu_s)
 
         return take
 
@@ -197,17 +214,20 @@ class Bench:
 
         return take
 
-    def remember(self) -> None:
+    def remember(self, *proxies: Part) -> None:
         """Asks every question that is to be hit once, and lets go of those that were too much alike."""
-        requests = [traffic.chat(f"{traffic.ASKED} {topic}?", CALLER) for topic in self._topics]
-        outcomes = drive(self._port, iter(requests), 1, float("inf")).outcomes
-        stored = zip(self._topics, outcomes, strict=True)
-        self._topics = [topic for topic, outcome in stored if outcome == "200 MISS"]
+        for proxy in proxies:
+            requests = [traffic.chat(f"{traffic.ASKED} {topic}?", CALLER) for topic in self._topics]
+            outcomes = drive(proxy.port, iter(requests), 1, float("inf")).outcomes
+            stored = zip(self._topics, outcomes, strict=True)
+            self._topics = [topic for topic, outcome in stored if outcome == "200 MISS"]
 
     # The cases
 
     def cases(self, callers: int, rounds: int) -> Iterator[Case]:
-        yield self._case("exact hit", callers, rounds, self.known, "200 HIT exact", "constant")
+        yield self._case("exact hit", callers, rounds, self.known, EXACT, "constant")
+        if callers > 1:
+            yield self._case("exact hit, told", callers, rounds, self.known, EXACT, *DEAF)
         yield self._case("semantic hit", callers, rounds, self.alike, "200 HIT semantic", "encoder")
         yield self._case("miss", callers, rounds, self.fresh, "200 MISS", "bare", "encoder")
         yield self._case(
@@ -222,7 +242,7 @@ class Bench:
         case = Case(name, callers, floors)
         turns = {
             **{floor: self.floors[floor] for floor in floors},
-            PROXY: self.http(self._port, requests, expected),
+            PROXY: self.http(self._proxy, requests, expected),
         }
         for number in range(rounds):
             # Forwards and backwards, so that neither has always just been preceded by the other.
@@ -231,11 +251,14 @@ class Bench:
         return case
 
 
-def sample(latencies: Sequence[float], seconds: float, wrong: Mapping[str, int]) -> Sample:
+def sample(
+    latencies: Sequence[float], seconds: float, wrong: Mapping[str, int], cpu_s: float = 0.0
+) -> Sample:
     if not latencies:
         raise RuntimeError("no call was answered: there was nothing left to ask")
     p50, p99 = np.percentile(latencies, [50, 99]) * 1000
-    return Sample(len(latencies) / seconds, float(p50), float(p99), len(latencies), dict(wrong))
+    cpu_us = cpu_s / len(latencies) * 1e6
+    return Sample(len(latencies) / seconds, float(p50), float(p99), len(latencies), dict(wrong), cpu_us)
 
 
 # Telling
@@ -246,6 +269,9 @@ def bars(cases: Sequence[Case]) -> Iterator[Bar]:
         name = f"{case.name}, {case.callers} callers" if case.callers > 1 else f"{case.name}, 1 caller"
         if case.name == "exact hit":
             yield Bar(f"{name}: of the constant answer's rate", case.share("constant"), EXACT_SHARE, "", True)
+        elif case.name == "exact hit, told":
+            for floor, readers in (("unmeasured", "metrics and history"), ("untold", "all readers")):
+                yield Bar(f"{name}: CPU time added by {readers}", case.added(floor), TELLING_SHARE, "", False)
         elif case.name in ("miss", "semantic hit") and case.callers == 1:
             above = " + ".join(case.floors)
             yield Bar(f"{name}: median above {above}", case.overhead_ms, OVERHEAD_MS, " ms", False)
@@ -280,12 +306,16 @@ def _row(case: Case, process: str) -> dict[str, float]:
         "rate": round(case.median(lambda samples: samples[process].rate), 1),
         "p50_ms": round(case.median(lambda samples: samples[process].p50_ms), 3),
         "p99_ms": round(case.median(lambda samples: samples[process].p99_ms), 3),
+        "cpu_us": round(case.median(lambda samples: samples[process].cpu_us), 1),
     }
 
 
 def table(cases: Sequence[Case]) -> str:
     lines = [", ".join(f"{key} {value}" for key, value in machine().items()), ""]
-    lines += [f"{'':16}{'callers':>8}  {'process':16}{'per s':>9}{'p50 ms':>10}{'p99 ms':>10}{'ratio':>9}"]
+    lines += [
+        f"{'':16}{'callers':>8}  {'process':16}{'per s':>9}{'p50 ms':>10}{'p99 ms':>10}"
+        f"{'CPU µs':>9}{'ratio':>9}"
+    ]
     for case in cases:
         lines += ["", *_lines(case)]
     lines += ["", "Ratio: the proxy's rate to the floor's. Median of the rounds everywhere.", ""]
@@ -302,7 +332,8 @@ def _lines(case: Case) -> Iterator[str]:
     for process in (PROXY, *case.floors):
         row = _row(case, process)
         ratio = f"{case.share(process):9.2f}" if process != PROXY else ""
-        yield f"{first:24}  {process:16}{row['rate']:9.0f}{row['p50_ms']:10.2f}{row['p99_ms']:10.2f}{ratio}"
+        times = f"{row['p50_ms']:10.2f}{row['p99_ms']:10.2f}{row['cpu_us'] or '':>9}"
+        yield f"{first:24}  {process:16}{row['rate']:9.0f}{times}{ratio}"
         first = ""
     if case.wrong:
         told = ", ".join(f"{count} {outcome}" for outcome, count in case.wrong.items())

@@ -82,6 +82,19 @@ def test_figures_are_medians_of_what_each_round_says() -> None:
     assert [(bar.figure, bar.met) for bar in bars([one, many])] == [(1, True), (100 / 120, True)]
 
 
+def test_what_readers_add_is_told_by_cpu_time() -> None:
+    rounds = [
+        {
+            "nearhit": Sample(100.0, 1.0, 2.0, 10, {}, cpu_us=102.0),
+            "unmeasured": Sample(100.0, 1.0, 2.0, 10, {}, cpu_us=100.0),
+            "untold": Sample(100.0, 1.0, 2.0, 10, {}, cpu_us=80.0),
+        }
+    ]
+    some, everybody = bars([Case("exact hit, told", 32, ("unmeasured", "untold"), rounds)])
+    assert (round(some.figure, 3), some.met) == (0.02, True)
+    assert (round(everybody.figure, 3), everybody.met) == (0.275, False)
+
+
 def test_one_short_run_gives_every_case_beside_its_floors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,9 +104,13 @@ def test_one_short_run_gives_every_case_beside_its_floors(
     result = CliRunner().invoke(suite.main, ["--seconds", "0.05", "--rounds", "1", "--out", str(out)])
     assert result.exit_code == 0, result.output
     cases = {case["case"]: case for case in json.loads(out.read_text())["cases"]}
-    assert list(cases) == ["exact hit", "semantic hit", "miss", "streamed miss", "passed stream"]
+    assert list(cases) == [
+        "exact hit", "exact hit, told", "semantic hit", "miss", "streamed miss", "passed stream"
+    ]  # fmt: skip
     assert all(case["calls"] >= 2 for case in cases.values())
     assert not cases["exact hit"]["wrong"]
+    assert not cases["exact hit, told"]["wrong"]
+    assert all(row["cpu_us"] > 0 for row in cases["exact hit, told"]["processes"].values())
     assert not cases["passed stream"]["wrong"]
     assert all(row["rate"] > 0 for case in cases.values() for row in case["processes"].values())
     assert all(f"{name:16}" in result.output for name in cases)
