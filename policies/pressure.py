@@ -19,7 +19,8 @@ RELEASE = 0.05
 BAND = 0.05
 """The smoothed level moves policies once it has moved by so much."""
 STEP_S = 0.05
-"""The level is worked out at most so often: what calls cost must not depend on how many there are."""
+"""Level, medians and capacity are worked out at most so often: what calls cost must not depend on how many
+there are."""
 
 SAMPLES = 32
 LEAST = 8
@@ -106,14 +107,20 @@ class Latency:
         self.base: float | None = None
         self._recent: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
         self._median: float | None = None
+        self._behind = False
+        """Whether the median is of fewer than came."""
         self._at = 0.0
         self._slow_since: float | None = None
 
     def note(self, seconds: float, now: float, calm: bool) -> None:
         """`calm`: the upstream is not under pressure, so that it may be learned from."""
         self._recent.append((now, seconds))
+        if self._median is not None and now - self._at < STEP_S:
+            self._behind = True
+            return
         self._forget(now)
         median = self._median = self._of_recent()
+        self._behind = False
         since, self._at = min(FRESH_S, max(0.0, now - self._at)), now
         if median is None:
             return
@@ -133,8 +140,9 @@ class Latency:
 
     def inflation(self, now: float) -> float | None:
         """Recent median over the baseline. None: too few recent calls to say."""
-        if self._forget(now):
+        if self._forget(now) or self._behind:
             self._median = self._of_recent()
+            self._behind = False
         if self._median is None or not self.base:
             return None
         return self._median / self.base
@@ -311,9 +319,11 @@ class Pressure:
     def _learn_capacity(self, now: float) -> None:
         """Little's law: of n calls that take r times as long as unloaded, n/r are being served. It is lowered
         only by calls that waited for each other."""
+        if now - self._learned_at < STEP_S or self.in_flight < LEAST:
+            return
         slowness = max(self._first_byte.inflation(now) or 0.0, self._duration.inflation(now) or 0.0)
         since, self._learned_at = min(1.0, max(0.0, now - self._learned_at)), now
-        if not slowness or self.in_flight < LEAST:
+        if not slowness:
             return
         served, learned = self.in_flight / max(1.0, slowness), self._learned
         if learned is None:

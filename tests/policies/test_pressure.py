@@ -11,7 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.pressure import BAND, BOUNDS, DOWN_S, ENGAGE, RELEASE, UP_S, Level, Pressure, normalised
+from policies.pressure import (
+    BAND,
+    BOUNDS,
+    DOWN_S,
+    ENGAGE,
+    RELEASE,
+    SAMPLES,
+    UP_S,
+    Latency,
+    Level,
+    Pressure,
+    normalised,
+)
 
 RAW = st.floats(0.0, 1.0)
 STEPS = st.lists(st.tuples(RAW, st.floats(0.0, 30.0)), max_size=60)
@@ -357,3 +369,20 @@ def test_a_call_costs_a_few_microseconds() -> None:
     each_us = (time.perf_counter() - started) / calls * 1e6
     print(f"{each_us:.1f} us a call")
     assert each_us < 200
+
+
+def test_a_burst_of_answers_counts_though_medians_are_taken_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    latency, taken, median = Latency(), [0], Latency._of_recent
+
+    def counted(self: Latency) -> float | None:
+        taken[0] += 1
+        return median(self)
+
+    monkeypatch.setattr(Latency, "_of_recent", counted)
+    for second in range(SAMPLES):
+        latency.note(1.0, second / 10, calm=True)
+    before = taken[0]
+    for _ in range(1000):
+        latency.note(4.0, SAMPLES / 10, calm=False)
+    assert taken[0] <= before + 1
+    assert latency.inflation(SAMPLES / 10) == pytest.approx(4.0, rel=0.01)
