@@ -12,9 +12,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import math
-from collections import defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from policies import eviction
 from proxy.app import make_rules
@@ -23,24 +24,128 @@ from proxy.settings import Settings
 from proxy.simulation import replay as replaying
 from proxy.simulation.replay import Conditions, Policy, replay
 from proxy.simulation.trace import Request, is_fresh, read_trace
-from storage.base import Entry
+from storage.base import Entry, Vector
 from storage.entries import Entries
 
 Worth = Callable[[Entry, float], float]
+Make = Callable[[Entries], Entries]
+"""From the shipped memory to another one of its size."""
 
 ORIGINAL = replaying.Player
-WAYS: dict[str, Worth | None] = {
+AGED_AFTER = 10
+"""Requests per entry of capacity after which a sketch halves its counts."""
+WINDOW, PROTECTED = 0.01, 0.8
+"""Share of a W-TinyLFU's entries that are new, and of the others that are protected, as in Caffeine."""
+
+
+class Frequencies:
+    """How often an exact digest was asked for, aging as TinyLFU's sketch does, but without its collisions."""
+
+    def __init__(self, capacity: int) -> None:
+        self._counts = Counter[bytes]()
+        self._period = AGED_AFTER * capacity
+        self._seen = 0
+
+    def __getitem__(self, entry: Entry) -> int:
+        return self._counts[entry.exact]
+
+    def count(self, entry: Entry) -> None:
+        self._counts[entry.exact] += 1
+        self._seen += 1
+        if self._seen >= self._period:
+            self._seen //= 2
+            self._counts = Counter({digest: n // 2 for digest, n in self._counts.items() if n > 1})
+
+
+class Counting(Entries):
+    """Counts what is asked for, whether it is stored or not."""
+
+    def __init__(self, like: Entries) -> None:
+        super().__init__(
+            like.dimensions, like.capacity, worth=like._worth, guaranteed=like._guaranteed, over=like._over
+        )
+        self.frequencies = Frequencies(like.capacity)
+
+    def add(self, entry: Entry, vector: Vector | None, now: float) -> list[Entry]:
+        self.frequencies.count(entry)
+        return super().add(entry, vector, now)
+
+    def touch(self, entry: Entry, now: float) -> None:
+        self.frequencies.count(entry)
+        super().touch(entry, now)
+
+
+class Admitting(Counting):
+    """The shipped choice of victim; what comes stays out when it was asked for less often than that."""
+
+    def _victim(self, coming: Any, now: float) -> Any:
+        victim = super()._victim(coming, now)
+        refused = victim and self.frequencies[victim.entry] > self.frequencies[coming.entry]
+        return None if refused else victim
+
+
+class WTinyLfu(Counting):
+    """Einziger, Friedman, Manes: TinyLFU (2017). A small LRU in front; who leaves it is kept only if it was
+    asked for more often than the next to leave a segmented LRU."""
+
+    def __init__(self, like: Entries) -> None:
+        self._new, self._trial, self._proven = (OrderedDict[str, Any]() for _ in range(3))
+        super().__init__(like)
+        self._room = max(1, round(WINDOW * like.capacity))
+
+    def touch(self, entry: Entry, now: float) -> None:
+        super().touch(entry, now)
+        for segment in (self._new, self._proven):
+            if entry.id in segment:
+                segment.move_to_end(entry.id)
+        if entry.id in self._trial:
+            self._proven[entry.id] = self._trial.pop(entry.id)
+        if len(self._proven) > PROTECTED * (self.capacity - self._room):
+            id, held = self._proven.popitem(last=False)
+            self._trial[id] = held
+
+    def _victim(self, coming: Any, now: float) -> Any:
+        victim = next(iter((self._trial or self._proven or self._new).values()))
+        if len(self._new) < self._room:
+            return victim
+        candidate = next(iter(self._new.values()))
+        wins = self.frequencies[candidate.entry] > self.frequencies[victim.entry]
+        return victim if wins else candidate
+
+    def _put(self, held: Any, vector: Vector | None) -> None:
+        super()._put(held, vector)
+        self._new[held.entry.id] = held
+        if len(self._new) > self._room:
+            id, oldest = self._new.popitem(last=False)
+            self._trial[id] = oldest
+
+    def _drop(self, held: Any) -> Entry:
+        for segment in (self._new, self._trial, self._proven):
+            segment.pop(held.entry.id, None)
+        return super()._drop(held)
+
+
+def by(worth: Worth) -> Make:
+    """Over all categories at once."""
+    return lambda like: Entries(
+        like.dimensions, like.capacity, worth=worth, guaranteed=dict, over=eviction.over
+    )
+
+
+WAYS: dict[str, Make | None] = {
     "shipped": None,
-    "lru": lambda entry, now: entry.last_hit or entry.created,
-    "lfu": lambda entry, now: entry.hits + 1e-9 * max(entry.created, entry.last_hit) / max(1.0, now),
-    "recent-rate": lambda entry, now: (
-        (entry.hits + 0.3) * math.exp(-(now - max(entry.created, entry.last_hit)) / 1800.0)
+    "shipped-admitting": Admitting,
+    "w-tinylfu": WTinyLfu,
+    "lru": by(lambda entry, now: entry.last_hit or entry.created),
+    "lfu": by(lambda entry, now: entry.hits + 1e-9 * max(entry.created, entry.last_hit) / max(1.0, now)),
+    "recent-rate": by(
+        lambda entry, now: (entry.hits + 0.3) * math.exp(-(now - max(entry.created, entry.last_hit)) / 1800.0)
     ),
 }
 
 
 async def right_hits(
-    trace: Sequence[Request], policy: Policy, vectors: KeptVectors, capacity: int, way: Worth | None
+    trace: Sequence[Request], policy: Policy, vectors: KeptVectors, capacity: int, way: Make | None
 ) -> tuple[int, int, int]:
     """Right hits, wrong hits, entries in the end."""
     players = []
@@ -50,10 +155,9 @@ async def right_hits(
             super().__init__(*arguments)  # type: ignore[arg-type]
             players.append(self)
             if way is not None:
-                pool = Entries(vectors.dimensions, capacity, worth=way, guaranteed=dict, over=eviction.over)
-                self.cache.entries = pool
+                self.cache.entries = way(self.cache.entries)
 
-    replaying.Player = Player  # type: ignore[misc]
+    replaying.Player = Player  # type: ignore[misc,assignment]
     played = await replay(trace, policy, vectors, Conditions(entries=capacity), lambda count: None)
     row = played.table.overall
     return row.right, row.wrong, len(players[0].cache.entries)
@@ -80,8 +184,10 @@ def bound(trace: Sequence[Request], capacity: int) -> int:
     return hits
 
 
-async def study(path: Path, shares: Sequence[float], ways: Sequence[str]) -> None:
+async def study(path: Path, shares: Sequence[float], ways: Sequence[str], half: int | None) -> None:
     trace = read_trace(path)
+    if half is not None:
+        trace = trace[half * len(trace) // 2 : (half + 1) * len(trace) // 2]
     vectors = await asyncio.to_thread(open_kept, Settings().embedding)
     policy = Policy("category-aware", await make_rules(None, vectors))
     await vectors.prepare({request.query for request in trace}, lambda count: None)
@@ -104,5 +210,6 @@ if __name__ == "__main__":
     parser.add_argument("--trace", type=Path, required=True)
     parser.add_argument("--share", type=float, action="append")
     parser.add_argument("--way", choices=WAYS, action="append")
+    parser.add_argument("--half", type=int, choices=(0, 1), help="of the stream, to check the whole by")
     given = parser.parse_args()
-    asyncio.run(study(given.trace, given.share or (0.05, 0.10, 0.25), given.way or list(WAYS)))
+    asyncio.run(study(given.trace, given.share or (0.05, 0.10, 0.25), given.way or list(WAYS), given.half))
