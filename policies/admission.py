@@ -27,6 +27,9 @@ CLEARLY_FASTER = log(0.8)
 TOO_MANY_FAILURES = 0.1
 """Share of 429, 5xx and timeouts in a window."""
 CUT_FOR_FAILURES = 0.7
+SPARED = 4
+"""Places that failures leave: what fails holds them for a moment only, and with fewer a few long answers
+would keep everybody from seeing that it is over."""
 NEARLY_ALL = 0.8
 """Share of the limit that must be in use for it to grow."""
 ALONE = 4
@@ -166,7 +169,7 @@ class Limit:
         limit, in_use = self._limit, window.in_use / window.calls
         if window.failures > TOO_MANY_FAILURES * window.calls:
             self._brink = limit
-            return limit * CUT_FOR_FAILURES
+            return max(limit * CUT_FOR_FAILURES, min(limit, SPARED))
         wanted = ROOM * served + sqrt(served)
         if wanted < limit:
             return wanted if in_use > ROOM * served else limit

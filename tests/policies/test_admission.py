@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.limit import OFFERED, TIMEOUT, TOKENS, World
-from policies.admission import LEAST, MOST, START, TURN_OF_THE_OLDEST, Limit, Line, retry_after
+from policies.admission import MOST, SPARED, START, TURN_OF_THE_OLDEST, Limit, Line, retry_after
 from proxy.simulation.queueing import Service
 
 KIND = ("model", False)
@@ -116,10 +116,18 @@ def test_it_grows_under_health() -> None:
     assert limit.places == MOST
 
 
-def test_it_falls_to_its_least_when_everything_fails() -> None:
-    limit = Limit()
+def test_failures_leave_some_places() -> None:
+    limit = Limit(start=100)
     observe_all(limit, 2000, None)
-    assert limit.places == LEAST
+    assert limit.places == SPARED
+
+
+def test_what_got_slower_for_good_is_got_used_to() -> None:
+    limit = Limit()
+    observe_all(limit, 100, 0.1)
+    for call in range(60):
+        limit.observe(1000 + call * 100, KIND, 90.0, limit.places)
+    assert limit.places > START
 
 
 def test_growth_is_careful_near_where_calls_failed() -> None:
