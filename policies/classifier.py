@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from policies.book import Book
 from policies.lessons import Lessons
+from policies.prototypes import Prototypes
 
 PACKAGED = Path(__file__).with_name("classifier.npz")
 
@@ -31,6 +32,12 @@ _OWN_WEIGHT = 8.0
 _SURE_OF_CLASS = 10.0
 """n examples in a category's file together weigh 8·n / (n + 10), all packaged ones of a category 1. Chosen on
 invented categories: ten examples are then heard among thousands, and take little from the others."""
+
+OWN_VOICE = 2.0
+"""Of a prototype of examples that were written to cover a category, here or in its file."""
+
+_MOST_PROTOTYPES = 200
+"""Of a category's file: each costs some tens of nanoseconds a decision."""
 
 Vector = NDArray[np.float32]
 Matrix = NDArray[np.float32]
@@ -65,12 +72,12 @@ class Classifier:
         self._rules = _rules(book)
         lessons = packaged
         for name, vectors in own.items():
-            lessons = lessons.taught(name, vectors, _shares(len(vectors)))
+            prototypes = Prototypes.of(vectors, _MOST_PROTOTYPES, OWN_VOICE)
+            lessons = lessons.taught(name, vectors, _share(len(vectors)), prototypes)
         replaced = _replaced(book, packaged, own)
         self._names = [name for name in lessons.sums if name not in replaced]
-        self._temperature = lessons.temperature
         # One alone would win always: nothing can be told from nothing.
-        self._weights = lessons.solved(self._names) if len(self._names) > 1 else None
+        self._solved = lessons.solved(self._names) if len(self._names) > 1 else None
 
     @classmethod
     async def taught(cls, book: Book, embedder: Embedder, packaged: Path = PACKAGED) -> Classifier:
@@ -102,18 +109,14 @@ class Classifier:
         for rule in self._rules:
             if rule.applies(beginning, model):
                 return Classification(rule.category, 1.0, "rule")
-        if vector is None or self._weights is None:
+        if vector is None or self._solved is None:
             return Classification("default", 0.0, "default")
-        name, confidence = self._likeliest(self._weights, vector)
+        confidences = self._solved.confidences(vector[None])[0]
+        best = int(confidences.argmax())
+        name, confidence = self._names[best], float(confidences[best])
         if confidence < CONFIDENT or name not in self._book.categories:
             return Classification("default", confidence, "default")
         return Classification(name, confidence, "examples")
-
-    def _likeliest(self, weights: Matrix, vector: Vector) -> tuple[str, float]:
-        scores = weights[:, :-1] @ vector + weights[:, -1]
-        best = int(scores.argmax())
-        odds = np.exp((scores - scores[best]) / self._temperature)
-        return self._names[best], float(1.0 / odds.sum())
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +159,10 @@ def _replaced(book: Book, packaged: Lessons, own: Mapping[str, Matrix]) -> set[s
     if not names or not own:
         return set()
     solved = packaged.solved(names)
-    scores = (vectors @ solved[:, :-1].T + solved[:, -1] for vectors in own.values())
-    winners = {names[int(np.bincount(each.argmax(axis=1)).argmax())] for each in scores}
+    found = (solved.confidences(vectors).argmax(axis=1) for vectors in own.values())
+    winners = {names[int(np.bincount(each).argmax())] for each in found}
     return winners - set(book.categories)
 
 
-def _shares(examples: int) -> list[float]:
-    return [_OWN_WEIGHT / (examples + _SURE_OF_CLASS)] * examples
+def _share(examples: int) -> float:
+    return _OWN_WEIGHT / (examples + _SURE_OF_CLASS)

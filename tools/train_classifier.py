@@ -11,28 +11,29 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gzip
-import hashlib
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from embeddings.base import Embedder
-from embeddings.opening import open_embedder
-from policies.classifier import CONFIDENT, PACKAGED
-from policies.lessons import Lessons
+from policies.classifier import CONFIDENT, OWN_VOICE, PACKAGED
+from policies.lessons import Lessons, Solved
+from policies.prototypes import Prototypes
+from proxy.kept_vectors import open_kept
+from proxy.settings import Embedding
 
 ROOT = Path(__file__).parent.parent
-CACHE = ROOT / "data" / "classifier-vectors.npz"
 OWN = "own"
 OWN_WEIGHT = 3.0
 """Own examples were written to cover the category, the other sources each cover a corner of it."""
+
+EXAMPLES, OWN_EXAMPLES = 12, 3
+"""To a prototype, of the sources and of the own ones."""
 
 WEIGHTS = {"creative": 0.5}
 """No labelled question says how far it reaches, so it claims less than the others, which weigh 1."""
@@ -65,7 +66,8 @@ PERMISSIVE = {
 """Sources under permissive or CC-BY(-SA) licences. Others are measured on, never learned from."""
 
 Places = NDArray[np.intp]
-Fitted = Callable[[Places], NDArray[np.float32]]
+Splits = Iterable[tuple[Places, Places]]
+Asked = Callable[[Solved, NDArray[np.float32]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -93,53 +95,65 @@ def read_rows(data: Path) -> Iterator[tuple[str, str, str]]:
 
 async def gather(data: Path) -> Rows:
     texts, labels, sources = zip(*read_rows(data), strict=True)
-    embedder = await asyncio.to_thread(open_embedder)
+    embedder = await asyncio.to_thread(open_kept, Embedding())
     try:
-        vectors = await embedded(list(texts), embedder)
+        await embedder.prepare(texts, lambda _: None)
+        vectors = np.stack([await embedder.embed(text) for text in texts])
     finally:
         await embedder.close()
     return Rows(list(texts), np.array(labels), np.array(sources), vectors, embedder.fingerprint)
 
 
-async def embedded(texts: list[str], embedder: Embedder) -> NDArray[np.float32]:
-    """Vectors of the texts, remembered in `CACHE`: the first time takes minutes."""
-    digest = hashlib.sha256("\0".join([embedder.fingerprint, *texts]).encode()).hexdigest()
-    if CACHE.exists():
-        with np.load(CACHE) as file:
-            if str(file["digest"]) == digest:
-                return np.asarray(file["vectors"])
-    vectors = await embedder.embed_many(texts)
-    CACHE.parent.mkdir(exist_ok=True)
-    np.savez(CACHE, digest=digest, vectors=vectors)
-    return vectors
+def cells(rows: Rows, places: Places) -> dict[tuple[str, str], Places]:
+    """The places of each source in each category."""
+    found: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    for i in places:
+        found[str(rows.labels[i]), str(rows.sources[i])].append(int(i))
+    return {cell: np.array(found[cell]) for cell in sorted(found)}
 
 
-def weights(rows: Rows, places: Places) -> NDArray[np.float64]:
-    """Every category weighs `WEIGHTS`; its sources share that alike, own examples with `OWN_WEIGHT` parts.
+def weights(sizes: Mapping[tuple[str, str], int]) -> dict[tuple[str, str], float]:
+    """Of one example in each cell. Every category weighs `WEIGHTS`; its sources share that alike, own ones
+    with `OWN_WEIGHT` parts.
 
     So no source's way of writing becomes a category's mark because it has many rows.
     """
-    cells = [(str(rows.labels[i]), str(rows.sources[i])) for i in places]
-    sizes = Counter(cells)
-    parts: dict[str, float] = defaultdict(float)
+    parts: defaultdict[str, float] = defaultdict(float)
     for label, source in sizes:
-        parts[label] += OWN_WEIGHT if source == OWN else 1.0
-    share = {cell: (OWN_WEIGHT if cell[1] == OWN else 1.0) / parts[cell[0]] / sizes[cell] for cell in sizes}
-    return np.array([share[cell] * WEIGHTS.get(cell[0], 1.0) for cell in cells])
+        parts[label] += _part(source)
+    return {
+        (label, source): WEIGHTS.get(label, 1.0) * _part(source) / parts[label] / size
+        for (label, source), size in sizes.items()
+    }
 
 
-def learn(rows: Rows, places: Places, temperature: float = 1.0) -> Lessons:
-    lessons = Lessons.none(rows.fingerprint, rows.vectors.shape[1], temperature)
-    share = weights(rows, places)
-    for label in sorted(set(rows.labels[places])):
-        of_label = rows.labels[places] == label
-        lessons = lessons.taught(str(label), rows.vectors[places[of_label]], share[of_label])
-    return lessons
+def _part(source: str) -> float:
+    return OWN_WEIGHT if source == OWN else 1.0
 
 
-def scores(rows: Rows, train: Places, test: Places, names: list[str]) -> NDArray[np.float32]:
-    solved = learn(rows, train).solved(names)
-    return rows.vectors[test] @ solved[:, :-1].T + solved[:, -1]
+class Teacher:
+    """Learns from chosen rows; remembers the prototypes of a cell, which most splits have in common."""
+
+    def __init__(self, rows: Rows) -> None:
+        self.rows = rows
+        self._made: dict[bytes, Prototypes] = {}
+
+    def learn(self, places: Places, temperature: float = 1.0) -> Lessons:
+        lessons = Lessons.none(self.rows.fingerprint, self.rows.vectors.shape[1], temperature)
+        mine = cells(self.rows, places)
+        weight = weights({cell: len(each) for cell, each in mine.items()})
+        for (label, source), each in mine.items():
+            vectors = self.rows.vectors[each]
+            lessons = lessons.taught(label, vectors, weight[label, source], self._prototypes(each, source))
+        return lessons
+
+    def _prototypes(self, places: Places, source: str) -> Prototypes:
+        key = places.tobytes()
+        if key not in self._made:
+            examples, voice = (OWN_EXAMPLES, OWN_VOICE) if source == OWN else (EXAMPLES, 1.0)
+            count = -(-len(places) // examples)
+            self._made[key] = Prototypes.of(self.rows.vectors[places], count, voice)
+        return self._made[key]
 
 
 def folds(rows: Rows, count: int = 5) -> Iterator[tuple[Places, Places]]:
@@ -161,9 +175,19 @@ def permissive_to_others(rows: Rows) -> Iterator[tuple[Places, Places]]:
     yield rows.where(learned), rows.where(~learned)
 
 
-def held_out(rows: Rows, splits: Iterator[tuple[Places, Places]], names: list[str]) -> tuple[Places, Any]:
-    parts = [(test, scores(rows, train, test, names)) for train, test in splits]
-    return np.concatenate([test for test, _ in parts]), np.concatenate([part for _, part in parts])
+def held_out(
+    teacher: Teacher,
+    splits: Iterable[tuple[Places, Places]],
+    names: list[str],
+    temperature: float,
+    says: Asked,
+) -> tuple[Places, NDArray[np.float32]]:
+    """The places that were left out, and what was said of each, shape (places, names)."""
+    places, found = [], []
+    for known, asked in splits:
+        places.append(asked)
+        found.append(says(teacher.learn(known, temperature).solved(names), teacher.rows.vectors[asked]))
+    return np.concatenate(places), np.concatenate(found)
 
 
 def fit_temperature(found: NDArray[np.float32], truth: Places) -> float:
@@ -185,12 +209,16 @@ def macro_f1(guess: Places, truth: Places) -> float:
 
 
 def report(
-    title: str, rows: Rows, splits: Iterator[tuple[Places, Places]], names: list[str], temperature: float
+    title: str,
+    teacher: Teacher,
+    splits: Iterable[tuple[Places, Places]],
+    names: list[str],
+    temperature: float,
 ) -> None:
-    places, found = held_out(rows, splits, names)
-    truth = np.array([names.index(label) for label in rows.labels[places]])
+    places, found = held_out(teacher, splits, names, temperature, Solved.confidences)
+    truth = np.array([names.index(label) for label in teacher.rows.labels[places]])
     guess = found.argmax(axis=1)
-    confidence = np.exp(log_softmax(found / temperature)).max(axis=1)
+    confidence = found.max(axis=1)
     sure = confidence >= CONFIDENT
     right = guess == truth
     print(f"\n### {title}\n")
@@ -240,19 +268,23 @@ def allowed(rows: Rows) -> Rows:
 
 
 def measure(rows: Rows, names: list[str], temperature: float) -> None:
-    mine = allowed(rows)
-    report("As shipped, on sources it has not seen", rows, permissive_to_others(rows), names, temperature)
-    report("As shipped, random fifths of the sources it has seen", mine, folds(mine), names, temperature)
-    report("All sources, each left out in turn", rows, leave_one_source_out(rows), names, temperature)
-    report("All sources, random fifths", rows, folds(rows), names, temperature)
+    everything, mine = Teacher(rows), Teacher(allowed(rows))
+    for title, teacher, splits in (
+        ("As shipped, on sources it has not seen", everything, permissive_to_others(rows)),
+        ("As shipped, random fifths of the sources it has seen", mine, folds(mine.rows)),
+        ("All sources, each left out in turn", everything, leave_one_source_out(rows)),
+        ("All sources, random fifths", everything, folds(rows)),
+    ):
+        report(title, teacher, splits, names, temperature)
 
 
 def train(rows: Rows, names: list[str]) -> Lessons:
     """On what may be learned from, with a temperature from leaving its sources out one by one."""
-    mine = allowed(rows)
-    places, found = held_out(mine, leave_one_source_out(mine), names)
+    teacher = Teacher(allowed(rows))
+    mine = teacher.rows
+    places, found = held_out(teacher, leave_one_source_out(mine), names, 1.0, Solved.scores)
     truth = np.array([names.index(label) for label in mine.labels[places]])
-    return learn(mine, np.arange(len(mine.texts)), fit_temperature(found, truth))
+    return teacher.learn(np.arange(len(mine.texts)), fit_temperature(found, truth))
 
 
 def main() -> None:
