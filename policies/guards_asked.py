@@ -29,7 +29,7 @@ _KINDS = {
     r"|\bwhat (?:is|are|was|were) the (?:\w+ )?(?:reason|cause)|\bwhat (?:made|makes|led to|cause[sd]?)\b",
     "when": _ASKED + r"when (?:is|was|are|were|do|does|did|will|should|can|could|would)\b"
     r"|\bwhat (?:time|date|year|day)\b",
-    "where": _ASKED + r"where\b|\b(?:what|which) (?:place|city|country)\b",
+    "where": _ASKED + r"where\b|\bwhat (?:place|city|country)\b",
     "who": _ASKED + r"(?:who|whom|whose)\b|\bwho(?:'s| is) (?:the|teaching)\b|\b(?:by|has) whom?\b"
     r"|\b(?:what|which) (?:person|people|teacher|professor|instructor|author|player|actor)s?\b",
 }
