@@ -10,8 +10,8 @@ from proxy.dialects.base import JsonObject
 _HERE = (None, "function", "custom")
 """Types of tools that the caller runs. All others run at the upstream, which then looks at the world, or
 changes it, while it answers."""
-_SEARCHES = ("web_search_options", "search_parameters", "plugins")
-"""Members by which OpenAI, xAI and OpenRouter are asked to do so."""
+_SEARCHES = ("web_search_options", "search_parameters", "plugins", "data_sources")
+"""Members by which OpenAI, xAI, OpenRouter and Azure are asked to do so."""
 
 
 def hosted_tools(body: JsonObject) -> str:

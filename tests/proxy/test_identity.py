@@ -207,6 +207,7 @@ def test_earlier_turns_must_match_exactly(a: list[str], b: list[str]) -> None:
         ({"tools": [{"type": ["odd"]}]}, "hosted-tools"),
         ({"web_search_options": {"search_context_size": "low"}}, "hosted-tools"),
         ({"plugins": [{"id": "web"}]}, "hosted-tools"),
+        ({"data_sources": [{"type": "azure_search"}]}, "hosted-tools"),
     ],
 )
 def test_what_the_upstream_looks_up_while_it_answers_is_not_cached(changes: Any, barred: str) -> None:
