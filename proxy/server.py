@@ -19,7 +19,7 @@ from proxy.cache import Cache
 from proxy.controls import EVERYTHING, Permits
 from proxy.dialects import Dialect
 from proxy.dialects.gemini import CREDENTIALS_IN_QUERY
-from proxy.errors import Busy, CallError, NotAllowed, NotCached
+from proxy.errors import BadRequest, Busy, CallError, NotAllowed, NotCached
 from proxy.exchange import Exchange, Trip
 from proxy.fleet import CREDENTIALS, Fleet
 from proxy.messages import Ambiguous, Call, read_call, shown, tenant_digest
@@ -136,6 +136,10 @@ class DataPlane:
             )
         except Ambiguous:
             return await self._bypass(request, report, "ambiguous-json", tenant, body)
+        except BadRequest:
+            if not dialects.lenient(dialect):
+                raise
+            return await self._bypass(request, report, "not-understood", tenant, body)
         if call is None or len(call.reading.model) > MODEL_LENGTH:
             return await self._bypass(request, report, "not-understood", tenant, body)
         report.tenant, report.model, report.stream = call.tenant[:12], call.reading.model, call.reading.stream

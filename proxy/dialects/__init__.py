@@ -52,6 +52,11 @@ def batched(dialect: Dialect) -> bool:
     return dialect is _CACHED["POST", "/v1/embeddings"]
 
 
+def lenient(dialect: Dialect) -> bool:
+    """Whether its servers read more than JSON: names without quotes, a comma before the end of a list."""
+    return isinstance(dialect, gemini.Gemini)
+
+
 def of_google(target: str) -> gemini.Gemini | None:
     """Who speaks there if it is Google's API, whether or not anything of it is cached."""
     path, _, query = target.partition("?")
@@ -69,4 +74,4 @@ def error(target: str, status: int, code: str, message: str) -> bytes:
     return openai_common.error(status, code, message)
 
 
-__all__ = ["Dialect", "batched", "cached", "error", "of", "of_google"]
+__all__ = ["Dialect", "batched", "cached", "error", "lenient", "of", "of_google"]
