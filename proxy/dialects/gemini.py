@@ -35,13 +35,16 @@ from proxy.targets import without
 PATHS = tuple(
     f"/{{version}}/models/{{model}}:{verb}" for verb in ("generateContent", "streamGenerateContent")
 )
-CREDENTIALS_IN_QUERY = frozenset({"key", "access_token"})
+CREDENTIALS_IN_QUERY = frozenset({"key", "access_token", "oauth_token"})
 """Parameters in which Google's callers may carry theirs."""
 
 _FORM = frozenset({"alt", "$alt"})
 _PATH = re.compile(r"/(v1|v1beta|v1alpha)/models/([^/]+)")
 _CALL = re.compile(r"([^/:\ufffd]{1,512}):(generate|streamGenerate)Content")
-_NATIVE = re.compile(r"/(?:upload/)?v1(?:beta|alpha)/(?!openai/)|/ws/google\.")
+_NATIVE = re.compile(
+    r"/(?:upload/)?v1(?:beta|alpha)/(?!openai/)|/ws/google\."
+    r"|/v1/models/[^/]+(?::|%3A)(?:count|embed|batch|generate|streamGenerate)[A-Z]\w*$"
+)
 """Paths that only Google has, but for those below `openai`, where it speaks as OpenAI does."""
 _FORMS = {
     ("generate", ()): ARRAY,

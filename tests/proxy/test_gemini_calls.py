@@ -104,9 +104,25 @@ async def test_an_error_passes_and_is_not_stored(world: World, target: str, stat
 
 @pytest.mark.parametrize("target", FORMS)
 async def test_our_own_errors_have_its_shape(world: World, target: str) -> None:
-    broken = await world.post(target, data=b"{", headers={"x-goog-api-key": "one"})
-    told = broken.json[0] if target == ARRAY else broken.json
-    assert (broken.status, told["error"]["code"], told["error"]["status"]) == (400, 400, "INVALID_ARGUMENT")
+    missed = await world.send(target, asking(), **{"Cache-Control": "only-if-cached"})
+    told = missed.json[0] if target == ARRAY else missed.json
+    assert (missed.status, told["error"]["code"], told["error"]["status"]) == (504, 504, "DEADLINE_EXCEEDED")
+
+
+@pytest.mark.parametrize("body", [b"{contents: 1}", b'{"contents": [1,],}', b""])
+async def test_what_is_no_json_to_us_goes_up_as_it_came(make_world: MakeWorld, body: bytes) -> None:
+    """Google's servers read more than JSON."""
+    seen: list[bytes] = []
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        seen.append(await request.read())
+        return web.json_response({})
+
+    async with upstream(handle) as url:
+        world = await make_world(upstream_url=url)
+        answer = await world.post(WHOLE, data=body, headers={"x-goog-api-key": "one"})
+    assert (answer.status, answer.headers["X-Cache-Bypass-Reason"]) == (200, "not-understood")
+    assert seen == [body]
 
 
 @pytest.mark.parametrize(
@@ -147,6 +163,7 @@ async def test_keys_in_header_and_query_separate_tenants(make_world: MakeWorld) 
     assert await ask_with(world, "?key=one") == "HIT exact"
     assert await ask_with(world, **{"x-goog-api-key": "three"}) == "MISS"
     assert await ask_with(world, "?access_token=one") == "MISS"
+    assert await ask_with(world, "?oauth_token=one") == "MISS"
     assert await ask_with(world, "?key=one", Authorization="Bearer one") == "MISS"
     assert await ask_with(world) == "HIT exact"
 
@@ -155,6 +172,7 @@ async def test_a_key_in_the_query_is_an_identity_and_an_empty_one_is_none(make_w
     world = await make_world(tenancy={"anonymous": "bypass"})
     assert await ask_with(world, "?key=") == "BYPASS"
     assert await ask_with(world, "?key=one") == "MISS"
+    assert await ask_with(world, "?oauth_token=one") == "MISS"
 
 
 async def test_with_a_header_of_its_own_for_tenants_a_key_separates_nobody(make_world: MakeWorld) -> None:
