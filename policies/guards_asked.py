@@ -13,9 +13,11 @@ _HOW = r"\bhow "
 _WHAT = r"|\bwhat(?:'?s| 's| is) the "
 _KINDS = {
     "how-many": r"\bhow (?:many|much)\b|^(?:the )?(?:count|number)\b|\bwhat (?:number|amount|quantity) of\b"
+    r"|\bwhat(?:'?s| is) [\d(]"
     r"|\bwhat(?:'?s| 's| is| are)? the (?:total )?(?:number|amount|count|quantity) of\b"
     r"|\b(?:return|give|show|find|list|tell|get|display|report|calculate|determine)(?: me)? the (?:total )?"
     r"(?:number|count|quantity) of\b",
+    "how-percent": r"\bwhat percent(?:age)?\b|^percentage of\b",
     "how-long": r"\bhow long\b|\bduration of\b",
     "how-often": r"\bhow (?:often|frequently)\b",
     "how-old": r"\bhow old\b|\bwhat (?:is the )?(?:right |best )?age\b|\bages? of\b",
@@ -28,8 +30,8 @@ _KINDS = {
     "why": r"\bwhy\b|\bhow come\b|\breasons? (?:for|behind|why)\b"
     r"|\bwhat (?:is|are|was|were) the (?:\w+ )?(?:reason|cause)|\bwhat (?:made|makes|led to|cause[sd]?)\b",
     "when": _ASKED + r"when (?:is|was|are|were|do|does|did|will|should|can|could|would)\b"
-    r"|\bwhat (?:time|date|year|day)\b",
-    "where": _ASKED + r"where\b|\bwhat (?:place|city|country)\b",
+    r"|\b(?:what|which) (?:time|date|year|day|month)\b",
+    "where": _ASKED + r"where\b|\bwhat (?:place|city|country)\b|^(?:the )?location of\b",
     "who": _ASKED + r"(?:who|whom|whose)\b|\bwho(?:'s| is) (?:the|teaching)\b|\b(?:by|has) whom?\b"
     r"|\b(?:what|which) (?:person|people|teacher|professor|instructor|author|player|actor)s?\b",
 }

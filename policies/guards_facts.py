@@ -213,7 +213,7 @@ def _quantities(tokens: Sequence[Token]) -> Iterator[Quantity]:
         value, unit = _value(number, suffix, word)
         scales = list(takewhile(lexicon.SCALES.__contains__, words[at:])) if isinstance(value, float) else []
         at += len(scales)
-        ahead = words[at + 2] if words[at : at + 2] == ["or", "more"] else words[at]
+        ahead = words[at + 1] if words[at] in ("atleast", "atmost") else words[at]
         unit = unit or next((u for u in (ahead, before) if u in lexicon.UNITS), "")
         soft = not scales and (unit_of_one or word in ("one", "once"))
         measured, unit = _measured(value, prod(map(lexicon.SCALES.__getitem__, scales)), unit)
@@ -277,6 +277,7 @@ _CALENDAR = lexicon.DAYS.keys() | lexicon.MONTHS.keys()
 
 
 def _dates(words: Sequence[str]) -> frozenset[str]:
+    words = [word.removesuffix("'s") for word in words]
     if _CALENDAR.isdisjoint(words):
         return frozenset()
     found = {lexicon.DAYS[word] for word in words if word in lexicon.DAYS and word not in ("fall", "spring")}

@@ -332,6 +332,10 @@ ALIASES = {
     "at least": "atleast", "at most": "atmost", "least difficult": "easiest", "least expensive": "cheapest",
     "less expensive": "cheaper", "most expensive": "costliest",
     "square root": "squareroot", "square roots": "squareroot", "do n't": "don't", "does n't": "doesn't", "set up": "setup", "log in": "login", "sign in": "login",
+    "signed in": "login", "signed up": "signup", "log out": "logout", "sign out": "logout", "check in": "checkin", "check-in": "checkin",
+    "check out": "checkout", "check-out": "checkout", "turn on": "enable", "turned on": "enabled", "switch on": "enable",
+    "turn off": "disable", "turned off": "disabled", "switch off": "disable", "sun rise": "sunrise", "sun set": "sunset",
+    "or more": "atleast", "or fewer": "atmost", "or less": "atmost", "w/o": "without", "postgresql": "postgres",
     "sign up": "signup", "the us": "the USA", "boy friend": "boyfriend", "girl friend": "girlfriend", "wi-fi": "wifi", "wi fi": "wifi",
 }  # fmt: skip
 
@@ -360,8 +364,7 @@ QUALIFIERS = _groups("""
 cheapest cheap lowest-priced affordable inexpensive budget
 expensive luxury costliest
 earliest
-latest newest
-recent recently
+latest newest recent recently
 largest biggest greatest highest maximum max longest tallest
 smallest lowest minimum min shortest fewest
 average avg

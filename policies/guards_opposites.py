@@ -16,6 +16,9 @@ first second third fourth fifth sixth
 old,older new,newer
 max,maximum,highest,largest,biggest,greatest,longest,tallest,high,higher,large,larger,big,bigger,long,longer,tall min,minimum,lowest,smallest,shortest,low,lower,small,smaller,short,shorter,little
 most,more,atleast,above,exceed,over least,less,atmost,fewer,fewest,below,under
+atleast more,over,exceed exactly,precisely atmost less,fewer,under
+any all,every none
+after,past within
 ascending,asc descending,desc
 increase,raise,rise,grow,gain,boost decrease,reduce,lower,fall,drop,shrink,lose,decline
 enable,activate,on,unlock,unblock,allow,show disable,deactivate,off,lock,block,prevent,forbid,hide
@@ -199,6 +202,24 @@ refund exchange
 activate,activation cancel,cancellation
 prepaid postpaid
 urban rural
+catch throw
+required,mandatory,compulsory optional,recommended,voluntary
+primary replica,secondary
+shipped delivered
+for against
+injured,wounded killed,dead
+government opposition
+nominee,nomination winner
+right duty,obligation,responsibility
+salaried hourly
+checked carry-on,cabin
+tighten loosen
+tight loose
+day week month year
+daily weekly monthly yearly,annual,annually
+checkin checkout
+login logout
+login signup
 encourage,help discourage
 theoretical practical
 red blue green yellow black white orange purple pink brown

@@ -1,62 +1,55 @@
-"""Pairs of everyday questions, written for this, that differ in next to nothing and want other answers.
+"""Everyday questions, written for this: pairs that differ in next to nothing and want other answers
+(`near_opposites.tsv`), and rewordings of one question (`rewordings.tsv`).
 
-`near_opposites.tsv`: category, one question, another. At the packaged thresholds and guards none may be
-served for the other but those known.
+A line is category, one question, another; "served" behind it: at the packaged threshold and guards the one
+gets the other's answer all the same, which is wrong and known.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from embeddings.base import Encoder
+from embeddings.base import Vector
 from embeddings.opening import open_encoder
 from policies.book import Book
 from policies.guards import objection
 
-KNOWN = {
-    "Who wrote Pride and Prejudice?",
-    "Who is the prime minister of the UK?",
-    "Tom buys 5 apples and eats 2. How many are left?",
-}
-"""Served, and wrongly: the first of each pair. Nothing but the sense of a verb tells these apart."""
+Embed = Callable[[str], Vector]
 
-Pair = tuple[str, str, str]
+BOOK = Book.from_folder()
 
 
-@pytest.fixture(scope="module")
-def pairs() -> list[Pair]:
-    lines = Path(__file__).with_name("near_opposites.tsv").read_text().splitlines()
-    return [(category, one, other) for category, one, other in (line.split("\t") for line in lines)]
+def lines(name: str) -> list[list[str]]:
+    return [line.split("\t") for line in Path(__file__).with_name(name).read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
-def similarity(pairs: list[Pair]) -> dict[Pair, float]:
+def embed() -> Embed:
     encoder = open_encoder("onnx", threads=1)
-    return {pair: float(np.dot(*_vectors(encoder, pair[1:]))) for pair in pairs}
+    return lambda text: encoder.encode([encoder.tokenize(text)])[0]
 
 
-def _vectors(encoder: Encoder, texts: tuple[str, ...]) -> list[np.ndarray]:
-    return [encoder.encode([encoder.tokenize(text)])[0] for text in texts]
+def near(embed: Embed, pair: Sequence[str]) -> bool:
+    category, one, other, *_ = pair
+    return float(embed(one) @ embed(other)) >= BOOK.categories[category].threshold
 
 
-def test_none_is_served_for_the_other_but_those_known(
-    pairs: list[Pair], similarity: dict[Pair, float]
-) -> None:
-    book = Book.from_folder()
-    served = set()
-    for pair in pairs:
-        category, one, other = pair
-        policy = book.categories[category]
-        if similarity[pair] >= policy.threshold and not objection(policy.guards, other, one):
-            served.add(one)
-    assert served <= KNOWN
+def passes(pair: Sequence[str]) -> bool:
+    category, one, other, *_ = pair
+    return objection(BOOK.categories[category].guards, other, one) is None
 
 
-def test_without_guards_many_would_be(pairs: list[Pair], similarity: dict[Pair, float]) -> None:
-    """So the pairs are near enough to say something."""
-    book = Book.from_folder()
-    near = [pair for pair in pairs if similarity[pair] >= book.categories[pair[0]].threshold]
-    assert len(near) > len(pairs) / 3
+def test_no_near_opposite_is_served_but_those_known(embed: Embed) -> None:
+    known = {(pair[1], pair[2]) for pair in lines("near_opposites.tsv") if pair[3:] == ["served"]}
+    close = [pair for pair in lines("near_opposites.tsv") if near(embed, pair)]
+    assert len(close) > 200, "so near that they say something"
+    assert {(pair[1], pair[2]) for pair in close if passes(pair)} <= known
+
+
+def test_guards_let_three_of_four_rewordings_pass(embed: Embed) -> None:
+    close = [pair for pair in lines("rewordings.tsv") if near(embed, pair)]
+    assert len(close) > 150
+    assert sum(map(passes, close)) > 0.75 * len(close)
