@@ -87,11 +87,12 @@ class Admission:
             self.limit.ended(now - place.answered)
 
     def answered(self, place: Place, status: int) -> None:
-        """The first byte is there."""
+        """The first byte is there. Of a refusal (a wrong key, a wrong request) it comes at once, which says
+        nothing about how long answers take."""
         now = self._clock()
         if status in OVERLOADED:
             self._observe(place, None, now)
-        else:
+        elif 200 <= status < 300:
             place.answered = now
             self._observe(place, now - place.taken, now)
 

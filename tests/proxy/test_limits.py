@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from statistics import quantiles
 from time import perf_counter
@@ -13,7 +14,7 @@ import openai
 import pytest
 from world import MakeWorld, World
 
-from policies.admission import Limit
+from policies.admission import START, Limit
 from proxy.admin import views
 from proxy.demo_upstream import Behaviour
 from proxy.errors import Crowded
@@ -131,6 +132,28 @@ async def test_who_is_granted_a_place_while_leaving_gives_it_on(steps: int) -> N
     await asyncio.gather(first, leaving, last, return_exceptions=True)
     assert last.result() == "a"
     assert (here.in_use, here.waiting) == (0, 0)
+
+
+async def test_refusals_teach_nothing() -> None:
+    """One caller with a wrong key must not make everybody else's answers look slow."""
+    now = 0.0
+    here = Admission(Limit(), 8, 5.0, clock=lambda: now)
+
+    async def together(calls: int, seconds: float, status: int) -> None:
+        nonlocal now
+        async with AsyncExitStack() as stack:
+            places = [await stack.enter_async_context(here.place(KIND, 1, "a")) for _ in range(calls)]
+            now += seconds
+            for place in places:
+                here.answered(place, status)
+
+    for _ in range(40):
+        await together(1, 2.0, 200)
+    for status in (400, 401, 403, 404, 422) * 40:
+        await together(1, 1 / 64, status)
+    for _ in range(20):
+        await together(here.limit.places, 2.0, 200)
+    assert here.limit.places == START
 
 
 # As callers see it
