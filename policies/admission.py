@@ -178,13 +178,15 @@ class Limit:
         return wanted if in_use >= NEARLY_ALL * self.places else limit
 
     def _learn(self, window: _Window, slower: float) -> None:
-        """From calls alone, and from all where they are faster. A new kind is as much slower than usual as
-        the known ones are."""
+        """From calls alone, sooner at the least limit, which must not last if it is wrong, and from all
+        where they are faster. A new kind is as much slower than usual as the known ones are."""
         for kind, times in window.times.items():
             usual = self._usual.pop(kind, None) or _Usual(times.all / times.count - max(0.0, slower), 2)
             if slower < CLEARLY_FASTER:
                 usual.learn(times.all, times.count)
             else:
+                if self.places == self._least:
+                    usual.count = min(usual.count, LEARNED)
                 usual.learn(times.alone, times.alone_count)
             self._usual[kind] = usual
             self._learned += times.alone_count

@@ -95,6 +95,17 @@ def test_a_server_that_gets_slower_for_good_is_used() -> None:
     assert len(world.seen.taken(1200.0, 1500.0)) >= 0.85 * 300 * 16 / (0.05 + 0.95 * 4)
 
 
+def test_long_answers_after_short_ones_are_soon_taken_for_what_they_are() -> None:
+    """At one place for three minutes nine of ten callers would be refused."""
+    world = overloaded(16, 2.0)
+    world.run(60.0)
+    world.change(replace(world.service, token_s=world.service.token_s / 40))
+    world.run(80.0)
+    world.change(world.service)
+    world.run(240.0)
+    assert len(world.seen.taken(180.0, 240.0)) >= 0.9 * 60 * 16 / 2
+
+
 def test_models_that_work_in_batches_keep_their_batches() -> None:
     """Twice the time for each of 32 is no waiting."""
     service = Service(32, None, 0.0, 0.005, slowdown=1.0)
