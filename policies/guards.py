@@ -6,6 +6,7 @@ thing in both texts and names what it found. They compare `Facts`, extracted onc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import lru_cache
 from itertools import islice
@@ -71,6 +72,7 @@ def numbers(a: Facts, b: Facts) -> str | None:
         _differ(*_numbers(a, b), a.soft | b.soft)
         or _units(a, b)
         or _clash(a.bounds, b.bounds)
+        or _limited(a, b)
         or _signs(a, b)
     )
 
@@ -92,6 +94,16 @@ def _clash(a: Mapping[str, Set[str]], b: Mapping[str, Set[str]]) -> str | None:
         mine, theirs = a[key], b[key]
         if mine and theirs and mine.isdisjoint(theirs):
             return _versus(mine, theirs)
+    return None
+
+
+def _limited(a: Facts, b: Facts) -> str | None:
+    """More than 3, where the other text says 3 and has no word at all that may limit it."""
+    for one, other in ((a, b), (b, a)):
+        for value, bound in one.bounds.items():
+            free = value not in other.soft and other.bounds.get(value) == frozenset()
+            if bound - {"at"} and free and one.limiting and not other.limiting:
+                return f"{min(bound)} {value}"
     return None
 
 
@@ -120,7 +132,7 @@ def negation(a: Facts, b: Facts) -> str | None:
     terms = _opposites(a, b) or _affixed(a, b)
     if terms and bool(_further(a)) != bool(_further(b)):
         return None
-    one_side = any(x.negators and not (y.negators or y.doubtful) for x, y in ((a, b), (b, a)))
+    one_side = any(x.negators and not (y.negators or y.doubtful - x.doubtful) for x, y in ((a, b), (b, a)))
     return terms or ("one side only" if one_side else None)
 
 
@@ -204,13 +216,17 @@ def conditions(a: Facts, b: Facts) -> str | None:
 
 
 def direction(a: Facts, b: Facts) -> str | None:
-    """The same words in another order, as in "can I sue my landlord" and "can my landlord sue me"; or what
-    stands behind "from" in one text stands behind "to" in the other."""
-    same_roles = a.roles and a.roles == b.roles
+    """The same words in another order, as in "can I sue my landlord" and "can my landlord sue me"; the same
+    order where one text says who did it by "by", as in "was Rome defeated by Carthage" and "did Rome defeat
+    Carthage"; or what stands behind "from" in one text stands behind "to" in the other."""
     loose = frozenset() if " than " in a.flat or " than " in b.flat else _loose(a, b)
-    mine, theirs = (tuple(word for word in each.order if word not in loose) for each in (a, b))
-    if not same_roles and _reordered(a.order, b.order) and _reordered(mine, theirs):
+    mine, theirs = _without(loose, a), _without(loose, b)
+    directed = loose | _kept(a.roles & b.roles, a, b)
+    elsewhere = _without(directed, a) != _without(directed, b)
+    if elsewhere and _reordered(a.order, b.order) and _reordered(mine, theirs):
         return f"{' '.join(mine[:_SHOWN])} / {' '.join(theirs[:_SHOWN])}"
+    if (_passive(a, b) or _passive(b, a)) and _same_order(a.order, b.order):
+        return "by / -"
     for one, other in (("from", "to"), ("from", "than"), ("to", "than")):
         gone, come = _moved(one, other, a, b), _moved(other, one, a, b)
         alone = sorted(a.order) == sorted(b.order) and (" from " in a.flat) != (" from " in b.flat)
@@ -220,11 +236,41 @@ def direction(a: Facts, b: Facts) -> str | None:
 
 
 def _loose(a: Facts, b: Facts) -> Set[str]:
-    """What may stand elsewhere: behind a preposition in both texts, or behind one that the other does without
-    ("a laptop for gaming", "a gaming laptop")."""
-    moved = {word for _, word in a.phrases} & {word for _, word in b.phrases}
+    """What may stand elsewhere: behind the same preposition in both texts, there in the same order, or behind
+    one that the other does without ("a laptop for gaming", "a gaming laptop")."""
     only = {word for x, y in ((a, b), (b, a)) for to, word in x.phrases if f" {to} " not in y.flat}
-    return moved | only
+    return _kept(a.phrases & b.phrases, a, b) | only
+
+
+def _kept(behind: Set[tuple[str, str]], a: Facts, b: Facts) -> Set[str]:
+    """The words behind those prepositions that keep their order."""
+    words = {to: {word for each, word in behind if each == to} for to, _ in behind}
+    return {word for each in words.values() if _among(each, a) == _among(each, b) for word in each}
+
+
+def _without(words: Set[str], a: Facts) -> tuple[str, ...]:
+    return tuple(word for word in a.order if word not in words)
+
+
+_BY = re.compile(
+    r"(?: (?:is|are|was|were|be|been|being|gets?|got) (?:\S+ ){0,6}?by |[dn] by )"
+    r"(?<! meant by )(?!someone |somebody |$)"
+)
+
+
+def _passive(a: Facts, b: Facts) -> bool:
+    return " by " in a.flat and " by " not in b.flat and _BY.search(a.flat) is not None
+
+
+def _same_order(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
+    """But for one word in another form ("beat", "beaten")."""
+    mine, theirs = ([word for word in each if word != "who"] for each in (a, b))
+    other = [(x, y) for x, y in zip(mine, theirs, strict=False) if x != y]
+    return len(mine) == len(theirs) and len(other) <= 1 and all(x[0] == y[0] for x, y in other)
+
+
+def _among(words: Set[str], a: Facts) -> list[str]:
+    return [word for word in a.order if word in words]
 
 
 def _reordered(a: tuple[str, ...], b: tuple[str, ...]) -> bool:

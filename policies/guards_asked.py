@@ -45,18 +45,24 @@ _KIND = re.compile(
     + ")"
 )
 _MEASURE = re.compile(
-    r"\b(?:number|total|amount|quantity|population|sum|cost|price|fare|bill|salary|profit|distance|length|size|height"
-    r"|remaining|no\. of)\b"
+    r"\b(?:(?P<measure>number|total|amount|quantity|sum|bill|remaining|no\. of)"
+    r"|(?P<extent>distance|length|size|height)|(?P<price>population|cost|price|fare|salary|profit))\b"
 )
 """Where no other kind is asked for, these ask for an amount, with or without "how"."""
-_AMOUNTS = frozenset(kind for kind in _KINDS if kind.startswith("how-"))
+_AMOUNTS = {
+    "measure": frozenset(kind for kind in _KINDS if kind.startswith("how-")) | {"extent", "price"},
+    "extent": frozenset(("how-many", "how-long", "how-far", "how-high", "how-big", "how-deep")),
+    "price": frozenset(("how-many",)),
+}
+"""What each of them may be."""
 
 
 def kind(lower: str) -> str:
     """What the last question in the text asks for, a bare "and why?" apart."""
     body, mark, _ = _AND_WHY.sub("", _QUOTATION.sub("", lower)).rpartition("?")
-    lower = re.split(r"[.?!]", body)[-1].strip() if mark else lower
-    return kind_asked(lower) or ("measure" if _MEASURE.search(lower) else "")
+    lower = _SENTENCE_END.split(body)[-1].strip() if mark else lower
+    measure = _MEASURE.search(lower)
+    return kind_asked(lower) or (measure and measure.lastgroup) or ""
 
 
 def kind_asked(question: str) -> str:
@@ -67,10 +73,12 @@ def kind_asked(question: str) -> str:
 
 def same_kind(one: str, other: str) -> bool:
     return one == other or any(
-        x == "measure" and (y in _AMOUNTS or not y) for x, y in ((one, other), (other, one))
+        x in _AMOUNTS and (y in _AMOUNTS[x] or not y) for x, y in ((one, other), (other, one))
     )
 
 
+_SENTENCE_END = re.compile(r"(?<!\b[a-z])(?<!\b[dms]r)(?<!\bmrs)(?<!\bst)(?<!\bvs)[.?!](?!\d)")
+"""Not the point of "Dr. King", "J.K. Rowling" or "version 3.8"."""
 _QUOTATION = re.compile(r"[\"“][^\"“”]+[\"”]")
 _AND_WHY = re.compile(r"(?:(?<=[?.!]) ?| and )(?:why|how)(?: so)?\W*$")
 _MANY = re.compile(r"\b(?:how many|in) ([a-z]+)")

@@ -39,7 +39,9 @@ class Facts:
     numbers: dict[str, frozenset[str]]
     """Value to the units it stands with; times and byte counts are in their base unit."""
     bounds: dict[str, frozenset[str]]
-    """Value to how it limits: "at", "below" or "above"."""
+    """Value to how it limits: "at", "below", "above", "least" or "most"."""
+    limiting: bool
+    """Has a word that may limit a number."""
     tally: frozenset[tuple[str, int]]
     """How often each value is said, those left out that may be."""
     soft: frozenset[str]
@@ -49,8 +51,8 @@ class Facts:
     """Words that negate: "not" for every "n't", "never", "without"."""
     roots: frozenset[str]
     """Stems of all words, synonyms kept apart."""
-    doubtful: bool
-    """Has a word that may stand for a negation ("unable", "without", "stop")."""
+    doubtful: frozenset[str]
+    """Stems of words that may stand for a negation ("unable", "without", "stop")."""
     poles: frozenset[tuple[int, int, str]]
     """Terms that have opposites, as (family, pole, word)."""
     qualifiers: frozenset[str]
@@ -85,6 +87,12 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+_PLAIN = str.maketrans(
+    {"’": "'", "½": " 1/2", "¼": " 1/4", "¾": " 3/4"} | {sign: f"^{n}" for n, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
+)
+_UNSPACED = re.compile(r"(?<=[\u3040-\u9fff\uac00-\ud7af])(?=\d)|(?<=\d)(?=[\u3040-\u9fff\uac00-\ud7af])")
+"""Between a digit and a letter of a script without spaces."""
+_NEGATIVE = re.compile(r"(?<![^\s(=,])[-−](?=\d)")
 _PRODUCT = re.compile(r"(?<![\w.])(\d{1,6}) ?\* ?(\d{1,6})(?![\w.])")
 _ROMAN_VALUES = {
     tens + unit: value
@@ -124,13 +132,20 @@ _NAME = re.compile(r"(?<![\w.*/\\_-])[A-Z][\w&'’-]*(?:\.[A-Z])*")
 LONGEST = 4000
 """Characters. More than the encoder reads of any text; it keeps the patterns' cost within milliseconds."""
 
+_SHORT = 400
+"""Characters. Facts take some thirty times the memory of their text: of longer ones fewer are remembered."""
 
-@lru_cache(maxsize=4096)
+
 def facts(text: str) -> Facts:
     """The facts of `text`. Remembered for the texts seen last. Raises ValueError for more than `LONGEST`."""
     if len(text) > LONGEST:
         raise ValueError(f"the guards read texts of up to {LONGEST} characters")
-    text = _ALIAS.sub(lambda match: lexicon.ALIASES[match[0].lower()], text.replace("’", "'"))
+    return _of_short(text) if len(text) <= _SHORT else _of_long(text)
+
+
+def _read(text: str) -> Facts:
+    text = _NEGATIVE.sub("negative ", _UNSPACED.sub(" ", text.translate(_PLAIN)))
+    text = _ALIAS.sub(lambda match: lexicon.ALIASES[match[0].lower()], text)
     text = _ROMAN.sub(lambda match: f"{match[1]} {_ROMAN_VALUES[match[2].lower()]}", text)
     text = _PRODUCT.sub(lambda match: str(int(match[1]) * int(match[2])), text)
     lower = text.lower()
@@ -148,6 +163,7 @@ def facts(text: str) -> Facts:
         signs=tuple(sorted(_SIGN.findall(re.sub("[–−]", "-", text)))),
         numbers=_gathered((each.value, each.unit) for each in quantities),
         bounds=_gathered((each.value, each.bound) for each in quantities),
+        limiting=not bag.isdisjoint(lexicon.LIMITING),
         tally=frozenset(Counter(each.value for each in quantities if not each.soft).items()),
         soft=frozenset(each.value for each in quantities if each.soft)
         | soft_names
@@ -156,7 +172,9 @@ def facts(text: str) -> Facts:
         dates=_dates(words),
         negators=_negators(lower, words),
         roots=frozenset(map(bare, words)),
-        doubtful=not bag.isdisjoint(lexicon.SOFT_NEGATORS) or any(map(_UNDONE.match, words)),
+        doubtful=frozenset(
+            bare(word) for word in bag if word in lexicon.SOFT_NEGATORS or _UNDONE.match(word)
+        ),
         qualifiers=frozenset(_QUALIFIERS[word] for word in bag if word in _QUALIFIERS),
         joined=_joined(words),
         poles=frozenset((*pole, word) for word in bag for pole in _POLES.get(bare(word), ())),
@@ -169,6 +187,9 @@ def facts(text: str) -> Facts:
         roles=roles(words),
     )
 
+
+_of_short = lru_cache(maxsize=4096)(_read)
+_of_long = lru_cache(maxsize=512)(_read)
 
 _POLES: dict[str, list[tuple[int, int]]] = {}
 for _number, _line in enumerate(OPPOSITES):
@@ -188,7 +209,7 @@ def _content(words: Iterable[str]) -> Iterable[str]:
             yield root
 
 
-_OF_A_BOUND = lexicon.DETERMINERS | {"age", "of"}
+_OF_A_BOUND = lexicon.DETERMINERS | {"age", "of", "than"}
 _ONE = frozenset(("a", "an", "per", "each", "every", "last", "past", "previous", "one", "1"))
 
 
@@ -206,18 +227,21 @@ def _quantities(tokens: Sequence[Token]) -> Iterator[Quantity]:
         number, suffix, word = tokens[at]
         unit_of_one = words[at] in _ONE and lexicon.UNITS.get(words[at + 1], ("", 1))[0] == "s"
         before = words[at - 1] if at else ""
-        limiting = next((each for each in reversed(words[:at]) if each not in _OF_A_BOUND), "")
         at += 1
         if not (number or word in lexicon.NUMBER_WORDS or unit_of_one):
             continue
+        limiting = next((words[i] for i in range(at - 2, -1, -1) if words[i] not in _OF_A_BOUND), "")
+        bound = lexicon.BOUNDS.get(limiting, "")
         value, unit = _value(number, suffix, word)
         scales = list(takewhile(lexicon.SCALES.__contains__, words[at:])) if isinstance(value, float) else []
         at += len(scales)
-        ahead = words[at + 1] if words[at] in ("atleast", "atmost") else words[at]
+        ahead = words[at]
+        if ahead in ("atleast", "atmost"):
+            ahead, bound = words[at + 1], lexicon.BOUNDS[ahead]
         unit = unit or next((u for u in (ahead, before) if u in lexicon.UNITS), "")
         soft = not scales and (unit_of_one or word in ("one", "once"))
         measured, unit = _measured(value, prod(map(lexicon.SCALES.__getitem__, scales)), unit)
-        yield Quantity(measured, unit, soft, lexicon.BOUNDS.get(limiting, ""))
+        yield Quantity(measured, unit, soft, bound)
 
 
 def _value(number: str, suffix: str, word: str) -> tuple[float | str, str]:
@@ -300,13 +324,15 @@ def _dates(words: Sequence[str]) -> frozenset[str]:
 _AUXILIARY = r"(?:don't|do not|isn't|is not|aren't|can't|doesn't|shouldn't|wouldn't|won't)"
 _RHETORICAL = re.compile(
     rf"^{_AUXILIARY} (?:you think|you|it|we|i|they|he|she)\b"
-    r"|\b(?:or )?no,? (?:no|sorry|wait|actually|rather|make that|let me|i mean)\b|\b(?:um|uh|er),? no\b"
-    r"|or not\b|not only\b|why not\b|no matter|no longer|no\."
-    r"|(?:mobile|phone|account|order|card|contact|id|serial|tracking) no\b"
+    r"|\b(?:or )?no,? (?:no|sorry|wait(?=,? \w)|actually|rather|make that|let me|i mean)\b(?! times?\b)"
+    r"|\b(?:um|uh|er),? no\b"
+    r"|\bor not\b|\bnot only\b|\bwhy not\b(?! \w)|\bno matter\b|\bno\."
+    r"|\b(?:mobile|phone|account|order|card|contact|id|serial|tracking) no\b"
+    r"(?! (?!(?:is|of|for|to|on|in|and|or|from)\b)[a-z])"
 )
 
 
-_UNDONE = re.compile(r"un(?!der|til|less|cle|to$|it|iv|io|iq|if|ic)|non")
+_UNDONE = re.compile(r"un(?!der|til|less|cle|to$|it|iv|io|iq|if|ic|$)|non")
 """The beginning of a word that says the contrary of another; not that of "under", "unit" or "university"."""
 
 

@@ -271,7 +271,7 @@ africa african
 
 NEGATORS = _words(
     "not never no without nor neither none nothing nobody nowhere cannot cant dont doesnt didnt isnt arent wont wasnt "
-    "havent hasnt shouldnt couldnt wouldnt non"
+    "havent hasnt shouldnt couldnt wouldnt non nicht kein keine keinen keiner niet geen pas ikke inte nunca jamais senza"
 )
 SOFT_NEGATORS = _words("""
 unable fail fails failed failing failure impossible stop stopped avoid prevent refuse refused lack lacks lacking less lose lost
@@ -342,12 +342,19 @@ ALIASES = {
 BOUNDS = {
     word: bound
     for bound, words in (
-        ("at", "in at on during"), ("below", "before until till under below"),
-        ("above", "after since over above past beyond"),
+        ("at", "in at on during"), ("least", "atleast"), ("most", "atmost"), ("negative", "negative"),
+        ("below", "before until till under below less fewer smaller lower shorter younger cheaper"),
+        ("above", "after since over above past beyond more greater larger bigger higher longer older"),
     )
     for word in words.split()
 }  # fmt: skip
 """How a number limits what is asked for, by the word before it."""
+
+LIMITING = (BOUNDS.keys() - _words("in at on during over past")) | _words(
+    "by from per up within between exceed exceeds exceeding maximum minimum max min upper limit limited least most "
+    "earlier later newer prior ago last next"
+)
+"""Where neither these nor the words above stand in a text, its numbers are not limited."""
 
 TOOLS = _words("""
 python java javascript typescript php ruby rust golang kotlin swift scala perl haskell erlang elixir matlab fortran cobol
@@ -365,8 +372,11 @@ cheapest cheap lowest-priced affordable inexpensive budget
 expensive luxury costliest
 earliest
 latest newest recent recently
-largest biggest greatest highest maximum max longest tallest
-smallest lowest minimum min shortest fewest
+largest biggest greatest highest maximum max
+tallest
+longest
+smallest lowest minimum min fewest
+shortest
 average avg
 easiest easy easily simplest simple straightforward
 hardest difficult hard toughest tough

@@ -153,6 +153,7 @@ numerator denominator
 squareroot,square-root square,squared cube,cubed
 lcm,multiple gcd,gcf,hcf,divisor
 prime composite
+quotient remainder
 acute obtuse
 parallel perpendicular
 clockwise counterclockwise,anticlockwise
