@@ -48,6 +48,12 @@ def test_what_cannot_be_installed_is_said_and_the_checks_run(bare: Path, apt: st
     assert [line.split()[0] for line in done.stderr.splitlines()] == list(TOOLS)
 
 
+def test_the_package_index_is_asked_once(bare: Path) -> None:
+    put(bare / "bin", "apt-get", f'echo "$1" >>{bare}/asked; exit 100')
+    assert run(bare).returncode == 0
+    assert (bare / "asked").read_text() == "update\n"
+
+
 def test_what_is_there_is_not_installed(bare: Path) -> None:
     for name in TOOLS:
         put(bare / "bin", name, "exit 0")
