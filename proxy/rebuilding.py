@@ -41,8 +41,7 @@ async def rebuild(
         done.expired += len(expired)
         done.embedded += len(foreign)
         advance(len(batch))
-    if done.resealed:
-        await store.scrub()
+    await store.scrub()  # also of what a run has left that ended before this
     reader = getattr(store, "reader", None)
     done.unreadable = reader.damaged + reader.locked if reader else 0
     return done

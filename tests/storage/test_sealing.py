@@ -3,6 +3,7 @@ that."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import os
 import sqlite3
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 from blockbuster import BlockBuster
+from doubles import WordEmbedder
 from hypothesis import given
 from hypothesis import strategies as st
 from redis_server import RedisServer
@@ -18,6 +20,8 @@ from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from stored import everything, make_document, unit
 
+from policies.book import Book
+from proxy.rebuilding import Rebuilt, rebuild
 from storage.base import Documents, StorageError
 from storage.codec import Codec, Locked, pack
 from storage.keys import read_key
@@ -138,6 +142,29 @@ async def test_nothing_is_left_in_the_clear_or_under_the_old_key(tmp_path: Path)
         Codec([OLD]).seal(b"", "")[:5],
     ):
         assert hidden not in at_rest(tmp_path)
+    await documents.close()
+
+
+async def test_a_rebuild_after_one_that_could_not_clean_the_file_cleans_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When nothing is left to seal anew, the old key may be taken out."""
+    url = f"sqlite+aiosqlite:///{tmp_path / 'x.db'}"
+    await fill(url, OLD)
+    documents, book = await opened(url, NEW, OLD), await asyncio.to_thread(Book.from_folder)
+
+    async def busy() -> None:
+        raise StorageError("somebody reads the database")
+
+    async def rebuilt() -> Rebuilt:
+        return await rebuild(documents, book, WordEmbedder(), 0.0, lambda entries: None)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(documents, "scrub", busy)
+        with pytest.raises(StorageError):
+            await rebuilt()
+    assert (await rebuilt()).resealed == 0
+    assert Codec([OLD]).seal(b"", "")[:5] not in at_rest(tmp_path)
     await documents.close()
 
 
