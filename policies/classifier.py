@@ -159,7 +159,9 @@ def _replaced(book: Book, packaged: Lessons, own: Mapping[str, Matrix]) -> set[s
     if not names or not own:
         return set()
     solved = packaged.solved(names)
-    found = (solved.confidences(vectors).argmax(axis=1) for vectors in own.values())
+    # Some of very many: all of twenty thousand against every prototype take 300 MiB.
+    some = (vectors[:: -(-len(vectors) // _MOST_PROTOTYPES)] for vectors in own.values())
+    found = (solved.confidences(vectors).argmax(axis=1) for vectors in some)
     winners = {names[int(np.bincount(each).argmax())] for each in found}
     return winners - set(book.categories)
 

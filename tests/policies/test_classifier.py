@@ -17,7 +17,7 @@ from embeddings.base import Embedder
 from embeddings.opening import open_embedder
 from policies.book import Book
 from policies.classifier import CONFIDENT, PACKAGED, Classifier
-from policies.lessons import Lessons
+from policies.lessons import Lessons, Solved
 from policies.model import Category, Match
 from policies.prototypes import RADIUS, Prototypes, nearness
 
@@ -151,6 +151,22 @@ async def test_a_packaged_category_under_a_new_name_is_replaced(packaged: Path) 
     classifier = await taught(category("animals"), felines, packaged=packaged)
     assert classifier.classify(text="?", vector=axis("c")).category == "felines"
     assert classifier.classify(text="?", vector=axis("b")).category == "default"
+
+
+async def test_of_very_many_examples_some_are_asked_whose_they_were(
+    packaged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, confidences = [], Solved.confidences
+
+    def counted(solved: Solved, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        asked.append(len(vectors))
+        return confidences(solved, vectors)
+
+    monkeypatch.setattr(Solved, "confidences", counted)
+    felines = category("felines", examples=["cat"] * 1500 + ["bat"] * 500)
+    classifier = await taught(category("animals"), felines, packaged=packaged)
+    assert max(asked) <= 200
+    assert classifier.classify(text="?", vector=axis("c")).category == "felines"
 
 
 async def test_a_single_category_with_examples_does_not_win_everything() -> None:
