@@ -40,7 +40,7 @@ class Gatherer:
             told = json.loads(data)
             for chunk in [told] if self._framing is EVENTS else _array(told):
                 self._take(chunk)
-        except (ValueError, TypeError, AttributeError, RecursionError):
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
             self._broken = True
 
     def _take(self, chunk: JsonObject) -> None:

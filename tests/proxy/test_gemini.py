@@ -113,8 +113,12 @@ def test_a_stream_that_did_not_end_as_it_should_is_no_answer(target: str, chunks
 
 
 @pytest.mark.parametrize(
-    "stream", [b"", b"{broken", b'{"error": {"code": 400}}', b'[{"error": {}}]', b"[" * 5000]
-)
+    "stream",
+    [
+        b"", b"{broken", b'{"error": {"code": 400}}', b'[{"error": {}}]', b"[" * 5000,
+        b'[{"candidates": [{"index": 1e999, "finishReason": "STOP"}]}]',
+    ],
+)  # fmt: skip
 def test_what_is_no_array_is_no_answer(stream: bytes) -> None:
     assert gathered(speaking(ARRAY), stream) is None
 
