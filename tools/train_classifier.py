@@ -98,9 +98,12 @@ async def gather(data: Path) -> Rows:
     embedder = await asyncio.to_thread(open_kept, Embedding())
     try:
         await embedder.prepare(texts, lambda _: None)
-        vectors = np.stack([await embedder.embed(text) for text in texts])
     finally:
         await embedder.close()
+    # Without those that are too long for the encoder: the proxy has no vector for them either.
+    rows = [row for row in zip(texts, labels, sources, strict=True) if embedder.known(row[0]) is not None]
+    texts, labels, sources = zip(*rows, strict=True)
+    vectors = np.stack([embedder.known(text) for text in texts])
     return Rows(list(texts), np.array(labels), np.array(sources), vectors, embedder.fingerprint)
 
 
