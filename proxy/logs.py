@@ -1,8 +1,9 @@
 """Log lines on standard error: one per call, and whatever else the loggers under `nearhit` say.
 
-No line holds a query, an answer, a key, or more of a tenant than the digest that separates it. Lines are made
-and written by a thread of their own, so that a full pipe or a slow terminal holds up no call; when too many
-wait, further ones are dropped and counted.
+No line holds a query, an answer, a key, or more of a tenant than the digest that separates it. Lines are
+written by a thread of their own, so that a full pipe or a slow terminal holds up no call; when too many wait,
+further ones are dropped and counted. They are made where they are said: a thread that makes them takes the
+interpreter from the calls for milliseconds at a time.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ calls = logging.getLogger("nearhit.calls")
 
 WAITING = 10_000
 """Lines that may wait to be written."""
+AT_ONCE = 1000
 WRITE_EVERY_S = 0.1
 LAST_WORDS_S = 2.0
 """For what still waits at the end."""
@@ -98,14 +100,14 @@ class Background(logging.Handler):
         self.addFilter(_without_bytes)
         self.dropped = 0
         self._descriptor = descriptor
-        self._waiting: deque[logging.LogRecord] = deque()
+        self._waiting: deque[str] = deque()
         self._ended = threading.Event()
         self._writer = threading.Thread(target=self._write_for_ever, name="log-writer", daemon=True)
         self._writer.start()
 
     def emit(self, record: logging.LogRecord) -> None:
         if len(self._waiting) < WAITING:
-            self._waiting.append(record)
+            self._waiting.append(self._line(record))
         else:
             self.dropped += 1
 
@@ -121,13 +123,13 @@ class Background(logging.Handler):
 
     def _write(self) -> None:
         while self._waiting:
-            lines = [self._line(self._waiting.popleft()) for _ in range(min(100, len(self._waiting)))]
+            lines = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
             self._put("".join(lines).encode("utf-8", "backslashreplace"))
 
     def _line(self, record: logging.LogRecord) -> str:
         try:
             return self.format(record) + "\n"
-        except Exception as error:  # noqa: BLE001  a line that cannot be made must not end the writer
+        except Exception as error:  # noqa: BLE001  a line that cannot be made must not end what it tells of
             return f"a log line could not be made: {type(error).__name__}\n"
 
     def _put(self, text: bytes) -> None:
