@@ -219,20 +219,26 @@ def direction(a: Facts, b: Facts) -> str | None:
     """The same words in another order, as in "can I sue my landlord" and "can my landlord sue me"; the same
     order where one text says who did it by "by", as in "was Rome defeated by Carthage" and "did Rome defeat
     Carthage"; or what stands behind "from" in one text stands behind "to" in the other."""
-    loose = frozenset() if " than " in a.flat or " than " in b.flat else _loose(a, b)
-    mine, theirs = _without(loose, a), _without(loose, b)
-    directed = loose | _kept(a.roles & b.roles, a, b)
-    elsewhere = _without(directed, a) != _without(directed, b)
-    if elsewhere and _reordered(a.order, b.order) and _reordered(mine, theirs):
-        return f"{' '.join(mine[:_SHOWN])} / {' '.join(theirs[:_SHOWN])}"
+    if _reordered(a.order, b.order) and (found := _elsewhere(a, b)):
+        return found
     if (_passive(a, b) or _passive(b, a)) and _same_order(a.order, b.order):
         return "by / -"
+    alone = (" from " in a.flat) != (" from " in b.flat) and sorted(a.order) == sorted(b.order)
     for one, other in (("from", "to"), ("from", "than"), ("to", "than")):
         gone, come = _moved(one, other, a, b), _moved(other, one, a, b)
-        alone = sorted(a.order) == sorted(b.order) and (" from " in a.flat) != (" from " in b.flat)
         if (gone - come and come - gone) or (alone and gone ^ come):
             return f"{one} / {other} {min(gone ^ come)}"
     return None
+
+
+def _elsewhere(a: Facts, b: Facts) -> str | None:
+    """The words that stand elsewhere, beside those that may."""
+    loose = frozenset() if " than " in a.flat or " than " in b.flat else _loose(a, b)
+    mine, theirs = _without(loose, a), _without(loose, b)
+    directed = loose | _kept(a.roles & b.roles, a, b)
+    if _without(directed, a) == _without(directed, b) or not _reordered(mine, theirs):
+        return None
+    return f"{' '.join(mine[:_SHOWN])} / {' '.join(theirs[:_SHOWN])}"
 
 
 def _loose(a: Facts, b: Facts) -> Set[str]:

@@ -31,6 +31,7 @@ calls = logging.getLogger("nearhit.calls")
 WAITING = 10_000
 """Lines that may wait to be written."""
 AT_ONCE = 1000
+"""Lines in one write."""
 WRITE_EVERY_S = 0.1
 LAST_WORDS_S = 2.0
 """For what still waits at the end."""
