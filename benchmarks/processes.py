@@ -1,6 +1,8 @@
 """What is measured, each part in a process of its own: `python -m benchmarks.processes PART [ARGUMENTS]`.
 
-    constant BYTES      an aiohttp server that always gives the same answer of so many bytes
+    constant BYTES [LOOP]
+                        an aiohttp server that always gives the same answer of so many bytes, on the loop of
+                        asyncio or, as nearhit is, on `uvloop`
     upstream            an API that answers at once: a constant chat completion, or a stream of 200 events
     bare URL            the least reverse proxy that aiohttp's server and client make
     nearhit URL FOLDER [READER ...]
@@ -26,6 +28,7 @@ from time import perf_counter, process_time
 from typing import Any
 
 import aiohttp
+import uvloop
 from aiohttp import web
 from multidict import CIMultiDict
 
@@ -165,7 +168,7 @@ async def upstream() -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def constant(size: str) -> AsyncIterator[int]:
+async def constant(size: str, _loop: str = "asyncio") -> AsyncIterator[int]:
     body = b"x" * int(size)
 
     async def answer(_: web.BaseRequest) -> web.StreamResponse:
@@ -287,7 +290,8 @@ def _tell_cpu_time() -> None:
 def main() -> None:
     name, *arguments = sys.argv[1:]
     parts = {"constant": constant, "upstream": upstream, "bare": bare, "nearhit": nearhit}
-    asyncio.run(encoder() if name == "encoder" else _serve(parts[name], *arguments))
+    run = uvloop.run if name == "nearhit" or "uvloop" in arguments else asyncio.run
+    run(encoder() if name == "encoder" else _serve(parts[name], *arguments))
 
 
 if __name__ == "__main__":

@@ -140,6 +140,7 @@ def measure(seconds: float, rounds: int) -> list[Case]:
         bench = Bench(proxy, seconds)
         bench.floors = {
             "constant": bench.http(start("constant", str(len(completion()))), bench.known),
+            "constant, uvloop": bench.http(start("constant", str(len(completion())), "uvloop"), bench.known),
             "bare": bench.http(start("bare", url), bench.fresh),
             "bare, streams": bench.http(start("bare", url), bench.streams),
             "encoder": bench.encoder(start("encoder")),
@@ -225,7 +226,7 @@ class Bench:
     # The cases
 
     def cases(self, callers: int, rounds: int) -> Iterator[Case]:
-        yield self._case("exact hit", callers, rounds, self.known, EXACT, "constant")
+        yield self._case("exact hit", callers, rounds, self.known, EXACT, "constant", "constant, uvloop")
         if callers > 1:
             yield self._case("exact hit, told", callers, rounds, self.known, EXACT, *DEAF)
         yield self._case("semantic hit", callers, rounds, self.alike, "200 HIT semantic", "encoder")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import json
 import os
@@ -161,12 +160,14 @@ def serve(config: Path | None, **flags: str | None) -> None:
     Without an upstream, the demo upstream runs beside it.
     """
     settings = settings_from(config, **flags)
+    import uvloop
+
     from proxy.logs import logging_to
     from proxy.serving import CannotServe, serve
 
     try:
         with logging_to(STDERR, settings.log):
-            asyncio.run(serve(settings))
+            uvloop.run(serve(settings))
     except CannotServe as error:
         raise click.ClickException(str(error)) from None
 
@@ -223,9 +224,11 @@ def demo_upstream(host: str, port: int, **behaviour: Any) -> None:
     """Run an OpenAI- and Anthropic-compatible simulator with no model behind it."""
     if any(value < 0 for value in behaviour.values()) or behaviour["error_rate"] > 1:
         raise click.UsageError("No value may be negative, and --error-rate is at most 1")
+    import uvloop
+
     from proxy.serving import CannotServe, serve_demo
 
     try:
-        asyncio.run(serve_demo(host, port, **behaviour))
+        uvloop.run(serve_demo(host, port, **behaviour))
     except CannotServe as error:
         raise click.ClickException(str(error)) from None
