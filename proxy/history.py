@@ -12,7 +12,7 @@ import os
 import sqlite3
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from math import ceil
@@ -51,10 +51,6 @@ Bucket = dict[str, "array[float]"]
 Verdicts = Callable[[], Mapping[tuple[str, Verdict], int]]
 
 
-def _nothing() -> array[float]:
-    return array("d", bytes(8 * _WIDTH))
-
-
 @dataclass(slots=True)
 class Level:
     width: int
@@ -65,7 +61,7 @@ class Level:
     """By their start, oldest first."""
     dirty: set[int] = field(default_factory=set)
 
-    def add(self, start: int, rows: Mapping[str, array[float]]) -> None:
+    def add(self, start: int, rows: Mapping[str, Sequence[float]]) -> None:
         start -= start % self.width
         bucket = self.buckets.setdefault(start, {})
         for name, row in rows.items():
@@ -84,7 +80,8 @@ class History:
         self.levels = (Level(10, 360), Level(60, 1440), Level(1800, 1440))
         self._verdicts = verdicts
         self._judged: dict[tuple[str, Verdict], int] = {}
-        self._open: Bucket = {}
+        self._open: dict[str, list[float]] = {}
+        """Lists, as adding to a place of an array takes twice as long."""
         self._start = int(now) - int(now) % self.levels[0].width
         self._until = float(self._start + self.levels[0].width)
         self._file = file
@@ -95,7 +92,7 @@ class History:
         name = report.category or "none"
         row = self._open.get(name)
         if row is None:
-            row = self._open[name] = _nothing()
+            row = self._open[name] = [0.0] * _WIDTH
         outcome = report.outcome
         row[_REQUESTS] += 1
         row[_OUTCOMES[(report.tier or "exact") if outcome == "HIT" else outcome]] += 1
@@ -129,7 +126,7 @@ class History:
     def _note_verdicts(self) -> None:
         for (name, verdict), count in self._verdicts().items():
             if verdict in _AT and (more := count - self._judged.get((name, verdict), 0)):
-                self._open.setdefault(name, _nothing())[_AT[verdict]] += more
+                self._open.setdefault(name, [0.0] * _WIDTH)[_AT[verdict]] += more
                 self._judged[name, verdict] = count
 
     # Looking
@@ -144,7 +141,8 @@ class History:
         level = next((each for each in self.levels if each.width * each.count >= window), self.levels[-1])
         step = level.width * max(1, ceil(window / level.width / MOST_POINTS))
         found = Level(step, MOST_POINTS + 1)
-        for number, (start, rows) in enumerate([*sorted(level.buckets.items()), (self._start, self._open)]):
+        closed: list[tuple[int, Mapping[str, Sequence[float]]]] = sorted(level.buckets.items())
+        for number, (start, rows) in enumerate([*closed, (self._start, self._open)]):
             if start + step > now - window:
                 for name, row in rows.items():
                     if (its := group(name)) is not None:

@@ -6,21 +6,17 @@ Every label has a bounded set of values: names of categories, and words of our o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from functools import lru_cache
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from itertools import accumulate
+from typing import TYPE_CHECKING
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Histogram,
-    ProcessCollector,
-    disable_created_metrics,
-    generate_latest,
-)
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from proxy.logs import dropped_lines, refusal
 from proxy.report import Report
@@ -52,11 +48,6 @@ _CALL_S = (
     120,
 )
 _EMBED_S = (0.0001, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
-MOST_LABELS = 1024
-"""Combinations of labels that are remembered per metric, and that a category's reloads may bring."""
-
-
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each, of no use beside the process's start
 _VERSION = version("nearhit")
 _process = CollectorRegistry()
 ProcessCollector(registry=_process)
@@ -71,78 +62,107 @@ _REPLICATION = {
 }
 
 
-class Metrics:
+class Histogram:
+    """Counts per bucket and their sum. Like the counts below not one of prometheus_client's, whose locks and
+    labels take five times as long: all are told of calls by one thread."""
+
+    __slots__ = ("_bins", "_edges", "_sum")
+
+    def __init__(self, edges: Sequence[float]) -> None:
+        self._edges = edges
+        self._bins = [0] * (len(edges) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self._bins[bisect_left(self._edges, value)] += 1
+        self._sum += value
+
+    def add_to(self, family: HistogramMetricFamily, *labels: str) -> None:
+        bounds = [*map(floatToGoString, self._edges), "+Inf"]
+        family.add_metric(labels, list(zip(bounds, accumulate(self._bins), strict=True)), self._sum)
+
+
+class Metrics(Collector):
+    """What has happened since the start."""
+
     def __init__(self) -> None:
-        self.registry = registry = CollectorRegistry()
-        self._requests = Counter(
-            "nearhit_requests",
-            "Calls that could be cached",
-            ["category", "outcome", "tier"],
-            registry=registry,
-        )
-        self._seconds = Histogram(
-            "nearhit_request_seconds",
-            "From request to answer",
-            ["outcome"],
-            buckets=_CALL_S,
-            registry=registry,
-        )
-        self._embed = Histogram(
-            "nearhit_embed_seconds", "Waiting for a vector", buckets=_EMBED_S, registry=registry
-        )
-        self._first_byte = Histogram(
-            "nearhit_upstream_first_byte_seconds",
-            "To the first byte of an upstream's answer",
-            buckets=_CALL_S,
-            registry=registry,
-        )
-        self._waiting = Histogram(
-            "nearhit_upstream_wait_seconds",
-            "Of calls that waited for a place at the upstream",
-            ["upstream"],
-            buckets=_CALL_S,
-            registry=registry,
-        )
-        self._bypass = Counter(
-            "nearhit_bypass", "Calls that went past the cache, by reason", ["reason"], registry=registry
-        )
-        self._refused = Counter(
-            "nearhit_refused",
-            "Misses with a near entry, by what spoke against it",
-            ["reason"],
-            registry=registry,
-        )
-        self._degraded = Counter(
-            "nearhit_degraded", "Calls answered although a part failed, by kind", ["kind"], registry=registry
-        )
-        # `labels` costs two microseconds a time, a lookup here a tenth of one.
-        self._of = lru_cache(MOST_LABELS)(_child)
+        self._requests = Counter[tuple[str, str, str]]()
+        self._bypass, self._refused, self._degraded = Counter[str](), Counter[str](), Counter[str]()
+        self._seconds: dict[str, Histogram] = {}
+        self._waiting: dict[str, Histogram] = {}
+        self._embed, self._first_byte = Histogram(_EMBED_S), Histogram(_CALL_S)
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
 
     def observe(self, report: Report) -> None:
-        of, category, outcome = self._of, report.category or "none", report.outcome
-        of(self._requests, category, outcome, report.tier or "").inc()
-        of(self._seconds, outcome).observe(report.total_ms / 1000)
+        outcome = report.outcome
+        self._requests[report.category or "none", outcome, report.tier or ""] += 1
+        seconds = self._seconds.get(outcome)
+        if seconds is None:
+            seconds = self._seconds[outcome] = Histogram(_CALL_S)
+        seconds.observe(report.total_ms / 1000)
         if report.embed_ms is not None:
             self._embed.observe(report.embed_ms / 1000)
         if report.upstream_ms is not None:
             self._first_byte.observe(report.upstream_ms / 1000)
         if report.reason and outcome not in ("HIT", "STALE", "SHADOW"):
-            of(self._bypass if outcome == "BYPASS" else self._refused, refusal(report.reason)).inc()
+            (self._bypass if outcome == "BYPASS" else self._refused)[refusal(report.reason)] += 1
         if report.degraded:
-            of(self._degraded, report.degraded).inc()
+            self._degraded[report.degraded] += 1
 
     def waited(self, upstream: str) -> Callable[[float], None]:
         """Who is told how many seconds a caller waited for a place there."""
-        observe: Callable[[float], None] = self._waiting.labels(upstream).observe
-        return observe
+        return self._waiting.setdefault(upstream, Histogram(_CALL_S)).observe
+
+    def collect(self) -> Iterator[Metric]:
+        requests = CounterMetricFamily(
+            "nearhit_requests", "Calls that could be cached", labels=["category", "outcome", "tier"]
+        )
+        for labels, count in self._requests.items():
+            requests.add_metric(labels, count)
+        yield requests
+        yield _counted("nearhit_bypass", "Calls that went past the cache, by reason", "reason", self._bypass)
+        yield _counted(
+            "nearhit_refused", "Misses with a near entry, by what spoke against it", "reason", self._refused
+        )
+        yield _counted(
+            "nearhit_degraded", "Calls answered although a part failed, by kind", "kind", self._degraded
+        )
+        yield _measured("nearhit_request_seconds", "From request to answer", "outcome", self._seconds)
+        yield _measured(
+            "nearhit_upstream_wait_seconds",
+            "Of calls that waited for a place at the upstream",
+            "upstream",
+            self._waiting,
+        )
+        yield _measured("nearhit_embed_seconds", "Waiting for a vector", None, {"": self._embed})
+        yield _measured(
+            "nearhit_upstream_first_byte_seconds",
+            "To the first byte of an upstream's answer",
+            None,
+            {"": self._first_byte},
+        )
 
     async def render(self) -> bytes:
         # What the process uses is read from files.
         return generate_latest(self.registry) + await asyncio.to_thread(generate_latest, _process)
 
 
-def _child(metric: Any, *labels: str) -> Any:
-    return metric.labels(*labels)
+def _counted(name: str, text: str, label: str, counts: Mapping[str, int]) -> CounterMetricFamily:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for value, count in counts.items():
+        family.add_metric([value], count)
+    return family
+
+
+def _measured(
+    name: str, text: str, label: str | None, histograms: Mapping[str, Histogram]
+) -> HistogramMetricFamily:
+    """Without a label there is one histogram."""
+    family = HistogramMetricFamily(name, text, labels=[label] if label else [])
+    for value, histogram in histograms.items():
+        histogram.add_to(family, *([value] if label else []))
+    return family
 
 
 class State(Collector):
