@@ -6,13 +6,14 @@ No HTTP in here: the exchange asks these questions for live calls, the simulator
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from embeddings.base import Embedder, Vector
-from policies import eviction
+from policies import eviction, guards
 from policies.audit import Audits
 from policies.automatic import Automatics
 from policies.book import Book
@@ -106,6 +107,8 @@ class Cache:
         )
         self.certain: Callable[[], Awaitable[None]] = _nothing
         """Returns when it is known whether other replicas have purged something."""
+        self._embedding = 0
+        """Texts on their way through the embedder."""
         self.generation = 0
         """Raised by every purge: a call that began before it is not stored."""
 
@@ -135,7 +138,14 @@ class Cache:
 
     async def embed(self, text: str) -> Vector:
         """Raises `EmbeddingError`."""
-        return await self.embedder.embed(text)
+        if not self._embedding:
+            # Nobody else has work for the loop while the encoder has some: what guards will ask is read now.
+            asyncio.get_running_loop().call_soon(guards.read_ahead, text)
+        self._embedding += 1
+        try:
+            return await self.embedder.embed(text)
+        finally:
+            self._embedding -= 1
 
     def classify(self, call: Call, vector: Vector | None) -> Classification:
         return self.rules.classifier.classify(
