@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from policies import guards
+from policies import guards, guards_facts
 from policies.guards import GUARDS, facts, objection
 from policies.guards_asked import _KINDS, kind_asked
 from policies.guards_facts import LONGEST
@@ -297,3 +297,37 @@ def test_what_is_asked_for_is_the_kind_that_begins_first(pieces: list[str]) -> N
     text = " ".join(pieces)
     found = [(m.start(), kind) for kind, pattern in _KINDS.items() if (m := re.search(pattern, text))]
     assert kind_asked(text) == (min(found)[1] if found else "")
+
+
+@given(st.text())
+@example("x" * (LONGEST + 1))
+def test_reading_ahead_never_fails(text: str) -> None:
+    guards.read_ahead(text)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                "sign",
+                "Sign up",
+                "the US",
+                "a.txt",
+                "file.",
+                "e-mail",
+                "--all",
+                "-r",
+                "camelCase",
+                "x=1",
+                "f()",
+                "Covid-19",
+                "/etc",
+            ]
+        )
+        | st.text(max_size=4),
+        max_size=6,
+    ).map(" ".join)
+)
+def test_what_is_looked_for_first_never_hides_an_alias_or_code(text: str) -> None:
+    assert bool(guards_facts._ALIAS.search(text)) <= bool(guards_facts._ALIAS_IN_LOWER.search(text.lower()))
+    assert bool(guards_facts._CODE.search(text)) <= bool(guards_facts._CODE_SIGN.search(text))

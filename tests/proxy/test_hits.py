@@ -7,8 +7,10 @@ import json
 from typing import Any
 
 import pytest
-from doubles import Clock
+from doubles import Clock, WordEmbedder
 from world import MakeWorld, World
+
+from policies import guards_facts
 
 ASKED = "how are you today my friend"
 REWORDED = "how are you my friend"
@@ -35,6 +37,20 @@ async def test_a_paraphrase_is_a_semantic_hit(world: World) -> None:
     assert second.cache == "HIT semantic"
     assert second.json == first.json
     assert second.headers["X-Cache-Category"] == "default"
+
+
+async def test_a_question_is_read_while_it_is_embedded(make_world: MakeWorld) -> None:
+    embedder = WordEmbedder()
+    world = await make_world(embedder=embedder)
+    embedder.gate.clear()
+    known = guards_facts._of_short.cache_info().misses
+    asking = asyncio.create_task(world.ask("which of these was never read before"))
+    while not embedder.asked:
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(0)
+    assert guards_facts._of_short.cache_info().misses == known + 1
+    embedder.gate.set()
+    assert (await asking).cache == "MISS"
 
 
 async def test_something_else_is_a_miss(world: World) -> None:
