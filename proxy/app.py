@@ -214,7 +214,7 @@ def _assemble(
             settings.replay.tokens_per_second,
             settings.upstream.queue_keep_alive,
         ),
-        Sharing(replication, tasks) if replication is not None else None,
+        Sharing(replication.leases, tasks) if replication is not None else None,
     )
     batches = Batches(cache, forwarder, tasks, settings.limits.answer_bytes, settings.expose_scores)
     ledger = Ledger(metrics.observe, log_call, economy.observe, history.observe)

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
 import redis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
+from redis.exceptions import RedisError
+
+from storage.base import StorageError
+from storage.within import first_line
+
+ANSWER_S = 2.0
+"""For Redis to answer a command between replicas."""
 
 
 def connect(url: str, deadline: float, tries_again: int) -> Redis:
@@ -20,3 +31,15 @@ def connect(url: str, deadline: float, tries_again: int) -> Redis:
         # Else each connection looks for its version on the disk.
         driver_info=DriverInfo(lib_version=redis.__version__),
     )
+
+
+@asynccontextmanager
+async def in_time(seconds: float = ANSWER_S) -> AsyncIterator[None]:
+    """Whatever Redis does between replicas becomes a StorageError."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise StorageError(f"replication: Redis did not answer in {seconds:g} s") from error
+    except (RedisError, OSError) as error:  # redis-py names host and port, not the URL
+        raise StorageError(f"replication: {first_line(error)}") from error

@@ -17,36 +17,33 @@ Keys, all with one hash tag, so that a cluster has them in one slot:
     {nearhit}:epoch            changed by every purge
     {nearhit}:replicas         names of replicas
     {nearhit}:replica:NAME     the last change that it has applied; expires when it is not heard of
-    {nearhit}:lease:DIGEST     name of the replica that asks the upstream this question; expires
+
+One question goes up once by leases in the same Redis (`storage.leases`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from itertools import islice
 from random import random
 from secrets import token_hex
 from time import monotonic
 from typing import Any, Literal, cast
 
-from redis.exceptions import RedisError
-
 from storage.base import Entry, StorageError, Vector
 from storage.buffered import BufferedDocuments
 from storage.entries import Entries
-from storage.redis_client import connect
-from storage.within import first_line
+from storage.leases import Leases
+from storage.redis_client import ANSWER_S, connect, in_time
 
 log = logging.getLogger(__name__)
 
 TAG = "{nearhit}"
-STREAM, EPOCH, NAMES, REPLICA, LEASE = (
-    f"{TAG}:{name}" for name in ("changes", "epoch", "replicas", "replica:", "lease:")
-)
+STREAM, EPOCH, NAMES, REPLICA = (f"{TAG}:{name}" for name in ("changes", "epoch", "replicas", "replica:"))
 CHANGES = 20_000
 """Kept in the stream, about; who was away for longer compares with the whole store."""
 AT_ONCE = 128
@@ -57,8 +54,6 @@ WAITING = 100_000
 """Changes that wait for Redis; beyond them the others reload, and what they do not know is given up."""
 
 BLOCK_MS = 250
-ANSWER_S = 2.0
-"""For Redis to answer a command."""
 CURRENT_S = 2.0
 """Since Redis last told all that it knew, after which memory is no longer believed."""
 CERTAIN_S = 3.0
@@ -72,16 +67,6 @@ PATIENCE_S = 2.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 """Seconds between attempts to reach Redis."""
 
-LEASE_MS = 1_500
-"""Renewed while the call is under way: when its replica dies, the others wait no longer than this. It stays
-for as long after the call, so that who is slow to hear of the answer does not ask again."""
-DONE = "done"
-"""In place of its holder's name, once there is an answer."""
-ASK_S = 0.25
-"""For Redis to answer for a lease, while a caller waits."""
-LOOK_S = 0.1
-"""Between two attempts to get a lease that somebody else holds."""
-
 _ANNOUNCE = """
 local epoch = redis.call('GET', KEYS[2])
 if not epoch then return redis.error_reply('TRYAGAIN no epoch yet') end
@@ -90,18 +75,7 @@ return redis.call(
   'XADD', KEYS[1], 'MAXLEN', '~', ARGV[5], '*', 'kind', ARGV[3], 'by', ARGV[1], 'ids', ARGV[4]
 )
 """
-_TAKE = """
-local holder = redis.call('GET', KEYS[1])
-if not holder then redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) end
-return holder
-"""
-_IF_MINE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call({}) end return 0"
-_RENEW = _IF_MINE.format("'PEXPIRE', KEYS[1], ARGV[2]")
-_RELEASE = _IF_MINE.format("'DEL', KEYS[1]")
-_ANSWERED = _IF_MINE.format("'SET', KEYS[1], ARGV[2], 'PX', ARGV[3]")
-
 Kind = Literal["stored", "gone", "reload"]
-Asked = Literal["mine", "told", "alone"]
 
 
 class Replication:
@@ -128,8 +102,6 @@ class Replication:
         """Makes memory what the store is."""
         self._client = connect(url, ANSWER_S, tries_again=0)
         self._documents = documents
-        self._entries = entries
-        self._lease_s = lease_s
         self._changes = changes
         self._epoch = self.name
         self._run_id = ""
@@ -147,9 +119,8 @@ class Replication:
         """By id: what is to be announced, and the epoch in which it was done."""
         self._work = asyncio.Event()
         self._last_announced = "0-0"
-        self._awaited: defaultdict[bytes, set[asyncio.Event]] = defaultdict(set)
-        self._asking: dict[bytes, asyncio.Future[None]] = {}
-        self._counts = dict.fromkeys(_COUNTED, 0)
+        self._counts = Counter(dict.fromkeys(_COUNTED, 0))
+        self.leases = Leases(self._client, self.name, entries, lease_s, self)
         documents.on_saved = lambda ids: self._put("stored", ids)
         documents.on_deleted = lambda ids: self._put("gone", ids)
         documents.current = lambda: self.current
@@ -158,6 +129,10 @@ class Replication:
     def current(self) -> bool:
         """Whether whatever another replica has purged is known here."""
         return monotonic() - self._told_at < CURRENT_S
+
+    def doubt(self) -> None:
+        """Redis did not answer."""
+        self._told_at = float("-inf")
 
     async def certain(self) -> None:
         """Before a call is looked at: a process that was stopped hears first what came meanwhile. Waits for
@@ -175,6 +150,7 @@ class Replication:
             "behind_s": monotonic() - told if told > 0 else None,
             "waiting": len(self._outbox),
             **self._counts,
+            **self.leases.counts,
         }
 
     async def joined(self) -> None:
@@ -188,12 +164,12 @@ class Replication:
     async def close(self) -> None:
         """Tells what is left to tell, if Redis listens."""
         with suppress(StorageError):
-            async with self._in_time():
+            async with in_time():
                 while self._connected.is_set() and self._outbox:
                     await self._announce_some()
                 await self._client.delete(REPLICA + self.name)
         with suppress(StorageError):
-            async with self._in_time():
+            async with in_time():
                 await self._client.aclose()
 
     # What the others did
@@ -224,7 +200,7 @@ class Replication:
 
     async def _meet(self) -> None:
         asked = monotonic()
-        async with self._in_time():
+        async with in_time():
             info = await self._client.info("server")
             async with self._client.pipeline(transaction=True) as pipeline:
                 # First of all, so that from now on every purge waits for this replica.
@@ -258,7 +234,7 @@ class Replication:
 
     async def _hear(self) -> None:
         asked, self._hearing = monotonic(), True
-        async with self._in_time():
+        async with in_time():
             async with self._client.pipeline(transaction=False) as pipeline:
                 pipeline.set(REPLICA + self.name, self._cursor, px=HEARD_MS)
                 pipeline.sadd(NAMES, self.name)
@@ -310,7 +286,7 @@ class Replication:
         for start in range(0, len(ids), AT_ONCE):
             for entry, vector in await self._documents.entries(ids[start : start + AT_ONCE]):
                 self.take_in(entry, vector)
-                self._wake(entry.exact)
+                self.leases.arrived(entry.exact)
                 if monotonic() - since > SLICE_S:
                     await asyncio.sleep(0)
                     since = monotonic()
@@ -358,7 +334,7 @@ class Replication:
             if change != what:
                 break
             ids.append(id)
-        async with self._in_time():
+        async with in_time():
             told = cast(
                 bytes | None,
                 await self._client.eval(
@@ -384,7 +360,7 @@ class Replication:
         await asyncio.sleep(self._all_heard_at - monotonic())
         epoch = token_hex(8)
         fields: Any = {"kind": "purge", "by": self.name, "ids": epoch}
-        async with self._in_time(), self._client.pipeline(transaction=True) as pipeline:
+        async with in_time(), self._client.pipeline(transaction=True) as pipeline:
             pipeline.set(EPOCH, epoch)
             pipeline.xadd(STREAM, fields, maxlen=self._changes, approximate=True)
             _, told = await pipeline.execute()
@@ -410,7 +386,7 @@ class Replication:
             await asyncio.sleep(0.01)
 
     async def _behind(self, change: str) -> int:
-        async with self._in_time():
+        async with in_time():
             names = cast(set[bytes], await self._client.smembers(NAMES)) - {self.name.encode()}
             if not names:
                 return 0
@@ -420,100 +396,8 @@ class Replication:
                 await self._client.srem(NAMES, *silent)
         return sum([place is not None and _key(place.decode()) < _key(change) for place in places])
 
-    # One question goes up once
 
-    async def ask(self, digest: bytes) -> Asked:
-        """Before a call goes up. `mine`: it is for this replica, and `hold` is to follow; `told`: look again,
-        somebody else may have the answer by now; `alone`: nobody knows, or it takes too long."""
-        if self._lease_s is None or not self.current:
-            return "alone"
-        if (asking := self._asking.get(digest)) is not None:
-            await asyncio.wait([asking], timeout=self._lease_s)
-            return "told"
-        asking = self._asking[digest] = asyncio.get_running_loop().create_future()
-        try:
-            return await self._ask(digest, monotonic() + self._lease_s)
-        finally:
-            del self._asking[digest]
-            asking.set_result(None)
-
-    async def _ask(self, digest: bytes, until: float) -> Asked:
-        with self._awaiting(digest) as arrived:
-            waits = False
-            while holder := await self._holder(digest):
-                if holder == DONE and self._entries.by_exact(digest) is not None:
-                    return "told"
-                self._counts["waited"] += not waits
-                waits = True
-                if not self.current or monotonic() > until:
-                    return "alone"
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_S):
-                        await arrived.wait()
-                if arrived.is_set():
-                    self._counts["shared"] += 1
-                    return "told"
-        return "mine"
-
-    async def _holder(self, digest: bytes) -> str:
-        """Who asks the upstream; "" when it is for us now. Also when Redis does not say: then the call is not
-        held up."""
-        try:
-            async with self._in_time(ASK_S):
-                holder = await self._client.eval(_TAKE, 1, _lease(digest), self.name, str(LEASE_MS))
-        except StorageError:
-            self._told_at = float("-inf")
-            return ""
-        return holder.decode() if isinstance(holder, bytes) else ""
-
-    async def hold(self, digest: bytes, call: asyncio.Future[Any], id: str) -> None:
-        """Keeps what `ask` said was ours until the call is over, and says whether there is entry `id` now."""
-        with suppress(StorageError):
-            while not call.done():
-                await self._of_ours(_RENEW, digest, str(LEASE_MS))
-                await asyncio.wait([call], timeout=LEASE_MS / 3000)
-            if self._entries.get(id) is not None:
-                await self._of_ours(_ANSWERED, digest, DONE, str(LEASE_MS))
-                return
-        await self.release(digest)
-
-    async def release(self, digest: bytes) -> None:
-        with suppress(StorageError):
-            await self._of_ours(_RELEASE, digest)
-
-    async def _of_ours(self, script: str, digest: bytes, *arguments: str) -> None:
-        async with self._in_time():
-            await self._client.eval(script, 1, _lease(digest), self.name, *arguments)
-
-    @contextmanager
-    def _awaiting(self, digest: bytes) -> Iterator[asyncio.Event]:
-        """Set when an answer to this question is known to all."""
-        arrived = asyncio.Event()
-        self._awaited[digest].add(arrived)
-        try:
-            yield arrived
-        finally:
-            self._awaited[digest].discard(arrived)
-            if not self._awaited[digest]:
-                del self._awaited[digest]
-
-    def _wake(self, digest: bytes) -> None:
-        for arrived in self._awaited.get(digest, ()):
-            arrived.set()
-
-    @asynccontextmanager
-    async def _in_time(self, seconds: float = ANSWER_S) -> AsyncIterator[None]:
-        """Whatever Redis does becomes a StorageError."""
-        try:
-            async with asyncio.timeout(seconds):
-                yield
-        except TimeoutError as error:
-            raise StorageError(f"replication: Redis did not answer in {seconds:g} s") from error
-        except (RedisError, OSError) as error:  # redis-py names host and port, not the URL
-            raise StorageError(f"replication: {first_line(error)}") from error
-
-
-_COUNTED = ("announced", "applied", "reloads", "given_up", "failures", "waited", "shared")
+_COUNTED = ("announced", "applied", "reloads", "given_up", "failures")
 
 
 def _follows(cursor: str, first: Any, tail: str) -> bool:
@@ -525,10 +409,6 @@ def _follows(cursor: str, first: Any, tail: str) -> bool:
 def _key(id: str) -> tuple[int, int]:
     milliseconds, _, number = id.partition("-")
     return int(milliseconds), int(number or 0)
-
-
-def _lease(digest: bytes) -> str:
-    return LEASE + digest.hex()
 
 
 def _cancelled() -> bool:

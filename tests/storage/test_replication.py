@@ -13,7 +13,7 @@ from redis_server import PASSWORD, RedisServer
 from stored import DIMENSIONS, Troubled, digest, make_document
 
 from policies.eviction import over
-from storage import replication
+from storage import leases, replication
 from storage.buffered import BufferedDocuments
 from storage.entries import Entries
 from storage.rebuild import drop, rebuild, take_in
@@ -311,13 +311,13 @@ QUESTION = digest("question")
 
 
 async def lead(node: Node, call: asyncio.Future[None], id: str) -> None:
-    await node.replication.hold(QUESTION, call, id)
+    await node.replication.leases.hold(QUESTION, call, id)
 
 
 async def test_who_asks_second_waits_for_the_answer(make_node: MakeNode) -> None:
     one, other = await make_node(), await make_node()
-    assert await one.replication.ask(QUESTION) == "mine"
-    waiting = [asyncio.create_task(other.replication.ask(QUESTION)) for _ in range(3)]
+    assert await one.replication.leases.ask(QUESTION) == "mine"
+    waiting = [asyncio.create_task(other.replication.leases.ask(QUESTION)) for _ in range(3)]
     call: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     holding = asyncio.create_task(lead(one, call, "answer"))
     await asyncio.sleep(0.3)
@@ -327,13 +327,13 @@ async def test_who_asks_second_waits_for_the_answer(make_node: MakeNode) -> None
     assert await asyncio.gather(*waiting) == ["told"] * 3
     assert other.entries.by_exact(QUESTION) is not None
     await holding
-    assert await other.replication.ask(QUESTION) == "told"
+    assert await other.replication.leases.ask(QUESTION) == "told"
 
 
 async def test_an_answer_that_is_not_stored_leaves_the_next_one_to_ask(make_node: MakeNode) -> None:
     one, other = await make_node(), await make_node()
-    assert await one.replication.ask(QUESTION) == "mine"
-    waiting = asyncio.create_task(other.replication.ask(QUESTION))
+    assert await one.replication.leases.ask(QUESTION) == "mine"
+    waiting = asyncio.create_task(other.replication.leases.ask(QUESTION))
     call: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     call.set_result(None)
     await lead(one, call, "nothing")
@@ -341,30 +341,30 @@ async def test_an_answer_that_is_not_stored_leaves_the_next_one_to_ask(make_node
 
 
 async def test_who_dies_is_not_waited_for(make_node: MakeNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replication, "LEASE_MS", 200)
+    monkeypatch.setattr(leases, "LEASE_MS", 200)
     one, other = await make_node(), await make_node(lease_s=60.0)
-    assert await one.replication.ask(QUESTION) == "mine"
-    assert await other.replication.ask(QUESTION) == "mine"
+    assert await one.replication.leases.ask(QUESTION) == "mine"
+    assert await other.replication.leases.ask(QUESTION) == "mine"
 
 
 async def test_nobody_waits_longer_than_the_setting_says(make_node: MakeNode) -> None:
     one, other = await make_node(), await make_node(lease_s=0.2)
-    assert await one.replication.ask(QUESTION) == "mine"
-    assert await other.replication.ask(QUESTION) == "alone"
+    assert await one.replication.leases.ask(QUESTION) == "mine"
+    assert await other.replication.leases.ask(QUESTION) == "alone"
     off = await make_node(lease_s=None)
-    assert await off.replication.ask(QUESTION) == "alone"
+    assert await off.replication.leases.ask(QUESTION) == "alone"
 
 
 async def test_without_redis_nobody_waits(make_node: MakeNode, redis: RedisServer) -> None:
     one, other = await make_node(), await make_node(lease_s=60.0)
-    assert await one.replication.ask(QUESTION) == "mine"
-    waiting = asyncio.create_task(other.replication.ask(QUESTION))
+    assert await one.replication.leases.ask(QUESTION) == "mine"
+    waiting = asyncio.create_task(other.replication.leases.ask(QUESTION))
     await asyncio.sleep(0.05)
     redis.stop()
     assert await asyncio.wait_for(waiting, 10) in ("mine", "alone")
     with suppress(TimeoutError):
         await until(lambda: not one.replication.current)
-    assert await one.replication.ask(QUESTION) == "alone"
+    assert await one.replication.leases.ask(QUESTION) == "alone"
 
 
 async def test_the_epoch_survives_a_restart_of_one(make_node: MakeNode, redis: RedisServer) -> None:
