@@ -280,7 +280,7 @@ class Exchange:
                 chunks = await _begun(rider.chunks()) if streams else None
                 body = await asyncio.shield(flight.answer) if not streams else None
             if chunks is not None:
-                return await self._relay(trip, _anybodys(head), rider, chunks)
+                return await self._relay(trip, _anybodys(head, trip.request), rider, chunks)
         if body is None:
             raise _Stranded(head.status)
         return await self._whole(trip, body)
@@ -413,6 +413,7 @@ class Exchange:
     def _headers(self, trip: Trip, content_type: str) -> CIMultiDict[str]:
         told = self._told(trip)
         told["Content-Type"] = content_type
+        told.update(reports.for_browsers(trip.request))
         return told
 
     async def _relay(self, trip: Trip, head: Head, rider: Rider, chunks: AsyncIterator[bytes]) -> Reply:
@@ -440,12 +441,10 @@ class Exchange:
         return reports.headers(trip.report, trip.call.controls.debug or self._manner.expose_scores)
 
 
-def _anybodys(head: Head) -> Head:
+def _anybodys(head: Head, request: web.BaseRequest) -> Head:
     """Without what the upstream told the first caller alone: cookies, its request's id, its rate limits."""
-    kept = ("Content-Type", "Content-Encoding")
-    return Head(
-        head.status, head.reason, CIMultiDict((k, head.headers[k]) for k in kept if k in head.headers)
-    )
+    kept = {k: head.headers[k] for k in ("Content-Type", "Content-Encoding") if k in head.headers}
+    return Head(head.status, head.reason, CIMultiDict({**kept, **reports.for_browsers(request)}))
 
 
 async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

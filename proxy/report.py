@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from aiohttp import web
 from multidict import CIMultiDict
 
 from policies.classifier import Classification
@@ -120,6 +121,15 @@ def headers(report: Report, debug: bool) -> CIMultiDict[str]:
     if debug:
         told.update(_scores(report))
     return told
+
+
+def for_browsers(request: web.BaseRequest) -> dict[str, str]:
+    """What lets a page read an answer from memory (Fetch standard, CORS protocol). Its browser has asked the
+    upstream first, as for all JSON, and that preflight passed through."""
+    origin = request.headers.get("Origin")
+    if origin is None or request.content_type != "application/json":
+        return {}
+    return {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
 
 
 def _cache_status(report: Report) -> str:

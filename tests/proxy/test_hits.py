@@ -11,6 +11,7 @@ from doubles import Clock, WordEmbedder
 from world import MakeWorld, World
 
 from policies import guards_facts
+from proxy.demo_upstream import Behaviour
 
 ASKED = "how are you today my friend"
 REWORDED = "how are you my friend"
@@ -37,6 +38,35 @@ async def test_a_paraphrase_is_a_semantic_hit(world: World) -> None:
     assert second.cache == "HIT semantic"
     assert second.json == first.json
     assert second.headers["X-Cache-Category"] == "default"
+
+
+async def test_a_page_may_read_what_comes_from_memory(make_world: MakeWorld) -> None:
+    world = await make_world(Behaviour(latency_s=0.1))
+    page = {"headers": {"Origin": "https://app.example"}}
+    for stream in (False, True):
+        asked = [world.ask(f"{ASKED} {stream}", stream=stream, **page) for _ in range(2)]
+        answers = await asyncio.gather(*asked)
+        await world.settled()
+        answers.append(await world.ask(f"{ASKED} {stream}", stream=stream, **page))
+        hits = [answer for answer in answers if answer.cache != "MISS"]
+        assert sorted(hit.cache for hit in hits) == ["HIT exact", "HIT inflight"]
+        for hit in hits:
+            assert hit.headers["Access-Control-Allow-Origin"] == "https://app.example"
+            assert hit.headers["Vary"] == "Origin"
+    elsewhere = await world.ask(f"{ASKED} False")
+    assert elsewhere.cache == "HIT exact"
+    assert "Access-Control-Allow-Origin" not in elsewhere.headers
+
+
+async def test_a_page_that_did_not_have_to_ask_may_not_read(world: World) -> None:
+    """Its browser sends plain text to whomever without a preflight: any page could look into a cache here."""
+    body = {"model": "demo-chat", "messages": [{"role": "user", "content": ASKED}]}
+    sent = {"Authorization": "Bearer one", "Origin": "https://evil.example", "Content-Type": "text/plain"}
+    for cache in ("MISS", "HIT exact"):
+        answer = await world.post("/v1/chat/completions", data=json.dumps(body).encode(), headers=sent)
+        assert answer.cache == cache
+        assert "Access-Control-Allow-Origin" not in answer.headers
+        await world.settled()
 
 
 async def test_a_question_is_read_while_it_is_embedded(make_world: MakeWorld) -> None:
