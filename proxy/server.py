@@ -148,6 +148,8 @@ class DataPlane:
         try:
             return await path.answer(Trip(call, request, report, report.at))
         finally:
+            if call.generation != self._cache.generation:
+                report.query = report.matched = ""  # a purge came meanwhile: it may be about this
             if self._record is not None:
                 self._record(call, report)
 

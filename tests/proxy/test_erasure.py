@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -64,3 +65,19 @@ async def test_no_file_holds_a_byte_of_what_was_purged(tmp_path: Path, categorie
         assert (await world.ask(SECRET, headers=headers)).cache == "MISS"
     async with proxy(folder, categories) as world:
         assert (await world.ask("something else 7 entirely")).cache in ("HIT exact", "MISS")
+
+
+async def test_what_was_being_asked_during_a_purge_is_not_remembered(
+    tmp_path: Path, categories: Path
+) -> None:
+    embedder = WordEmbedder()
+    async with proxy(tmp_path / "data", categories, embedder) as world, admin(world) as url:
+        embedder.gate.clear()
+        asking = asyncio.create_task(world.ask(SECRET))
+        while not embedder.asked:
+            await asyncio.sleep(0.001)
+        await post(url, {"category": "never"})
+        embedder.gate.set()
+        assert (await asking).status == 200
+        await world.ask("something else entirely")
+        assert [report.query for report in world.app.ledger.recent] == ["", "something else entirely"]
