@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 from blockbuster import BlockBuster, blockbuster_ctx
 from doubles import Clock, WordEmbedder
 from world import CATEGORIES, MakeWorld, World, open_world
@@ -17,13 +15,6 @@ from world import CATEGORIES, MakeWorld, World, open_world
 from embeddings.base import Embedder
 from proxy.demo_upstream import Behaviour
 from proxy.settings import Settings
-
-LoopFactory = Callable[[], asyncio.AbstractEventLoop]
-
-
-def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, LoopFactory]:
-    """The loop that `nearhit serve` runs on."""
-    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(autouse=True)

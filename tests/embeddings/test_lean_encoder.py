@@ -4,8 +4,10 @@ import json
 import math
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import run
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from embeddings.lean import LeanEncoder
 
 TinyModel = Callable[..., Path]
 EPSILON = 1e-12
+ROOT = Path(__file__).parents[2]
 
 
 def bert_in_float64(folder: Path, tokens: list[int], heads: int = 3) -> np.ndarray:
@@ -168,3 +171,13 @@ def test_the_packaged_model_knows_a_paraphrase() -> None:
     )
     assert asked @ reworded > 0.9
     assert asked @ other < 0.3
+
+
+def test_the_runtime_reports_nothing_to_anybody(tmp_path: Path) -> None:
+    """Left alone it keeps a database of events, for sending, under `HOME`."""
+    code = "from embeddings.opening import open_encoder; open_encoder()"
+    environ = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    run(
+        [sys.executable, "-c", code], env={**environ, "HOME": str(tmp_path)}, check=True, cwd=ROOT, timeout=60
+    )
+    assert list(tmp_path.rglob("*")) == []
