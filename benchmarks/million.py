@@ -86,7 +86,12 @@ class Bench:
         self._names = [number.to_bytes(16, "big") for number in range(partitions)]
         self._late: list[float] = []
         self._entries = Entries(
-            stored.shape[1], len(stored), worth=worth, guaranteed=dict, over=over, random=Random(0)
+            stored.shape[1],
+            len(stored),
+            worth=lambda entry, demand, now: 0.0,
+            guaranteed=dict,
+            over=over,
+            random=Random(0),
         )
 
     async def run(self) -> Figures:
@@ -236,10 +241,6 @@ class Bench:
             "meanwhile, loop late, ms": late,
             "then": self._recall(),
         }
-
-
-def worth(entry: Entry, now: float) -> float:
-    return entry.created
 
 
 def show(figures: Figures) -> None:

@@ -59,7 +59,7 @@ def main() -> None:
 
 def measure(rows: Rows, size: int) -> dict[str, Any]:
     queries, fresh, stored = split(rows, size)
-    entries = Entries(rows.shape[1], size, worth=lambda entry, now: 0.0, guaranteed=dict, over=over)
+    entries = Entries(rows.shape[1], size, worth=lambda entry, demand, now: 0.0, guaranteed=dict, over=over)
     made = [make_entry(number) for number in range(size)]
     before = resident_bytes()
     insert = timed(lambda number: entries.add(made[number], stored[number], 0.0), size)

@@ -6,22 +6,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-ON_TRIAL = 1e-3
-"""Worth of a new entry that was never hit; below whatever was hit and still lives."""
 
+def worth(priority: float, demand: float, cost_ms: float, age: float, ttl: float) -> float:
+    """priority · log(demand) · cost saved · max(0, 1 − age/ttl); `age` and `ttl` in seconds.
 
-def worth(priority: float, hits: int, cost_ms: float, age: float, ttl: float) -> float:
-    """priority · log(1 + hits) · cost saved · max(0, 1 − age/ttl); `age` and `ttl` in seconds.
-
-    What was never hit is on trial, and leaves first, the oldest before the others whatever it cost: most
-    questions come once, and nothing else tells which will not (tools/study_eviction.py). An entry of unknown
-    cost counts as one that saves a millisecond.
+    For a demand above one (`storage.demand`): what has no more is on trial, and leaves before all that has a
+    worth. An entry of unknown cost counts as one that saves a millisecond.
     """
     if age >= ttl:
         return 0.0
-    if not hits:
-        return ON_TRIAL / (1.0 + max(0.0, age))
-    return ON_TRIAL + priority * math.log1p(hits) * max(1.0, cost_ms) * (1.0 - max(0.0, age) / ttl)
+    return priority * math.log(demand) * max(1.0, cost_ms) * (1.0 - max(0.0, age) / ttl)
 
 
 def over(usage: Mapping[str, int], guaranteed: Mapping[str, float], capacity: int) -> list[str]:

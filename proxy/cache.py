@@ -286,10 +286,10 @@ class Cache:
         gone cannot relieve an upstream."""
         return kept(self.policy(entry.category, 1.0), entry.ttl)
 
-    def _worth(self, entry: Entry, now: float) -> float:
+    def _worth(self, entry: Entry, demand: float, now: float) -> float:
         policy = self.policy(entry.category, self.pressure(entry.model))
         age, ttl = now - entry.created, lifetime(policy, policy, entry.ttl)
-        return eviction.worth(policy.category.priority, entry.hits, entry.cost_ms, age, ttl)
+        return eviction.worth(policy.category.priority, demand, entry.cost_ms, age, ttl)
 
     def _guaranteed(self) -> dict[str, float]:
         return {name: category.quota for name, category in self.rules.book.categories.items()}

@@ -5,7 +5,7 @@ Everything here is synchronous and owned by one thread, the event loop's; no met
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from random import Random
@@ -13,6 +13,7 @@ from sys import intern
 from typing import TypedDict
 
 from storage.base import Entry, Vector
+from storage.demand import Demand
 from storage.partitions import Partitions
 from storage.spread import Spread
 
@@ -47,7 +48,9 @@ class _Held:
 
     entry: Entry
     bytes: int
-    key: int | None
+    mark: float
+    """Of its demand."""
+    key: int | None = None
     """In its partition's index; None without a vector."""
     place: int = 0
     """In the list of its category."""
@@ -66,9 +69,10 @@ class _Share:
 class Entries:
     """Bounded by `capacity` entries and, if given, `capacity_bytes` (bodies, vectors and texts).
 
-    `worth(entry, now)` is an entry's eviction value; `guaranteed()` names the share, 0 to 1, that belongs
-    to a category; both are asked at each eviction, so that a change takes effect. `over(usage,
-    guaranteed, capacity)` names the category that gives up an entry (`policies.eviction`).
+    `worth(entry, demand, now)` is the eviction value of an entry that is more than on trial; `guaranteed()`
+    names the share, 0 to 1, that belongs to a category; both are asked at each eviction, so that a change
+    takes effect. `over(usage, guaranteed, capacity)` names the categories that give up an entry
+    (`policies.eviction`).
     """
 
     def __init__(
@@ -77,7 +81,7 @@ class Entries:
         capacity: int,
         capacity_bytes: int | None = None,
         *,
-        worth: Callable[[Entry, float], float],
+        worth: Callable[[Entry, float, float], float],
         guaranteed: Callable[[], Mapping[str, float]],
         over: Callable[[Mapping[str, int], Mapping[str, float], int], list[str]],
         random: Random = _RANDOM,
@@ -111,12 +115,12 @@ class Entries:
         found = self.partitions.nearest(partition, vector, count)
         return [(cosine, held.entry) for cosine, key in found if (held := self._by_key[key])]
 
-    def add(self, entry: Entry, vector: Vector | None, now: float) -> list[Entry]:
+    def add(self, entry: Entry, vector: Vector | None, now: float, asked: bool = True) -> list[Entry]:
         """The entries that left: evicted ones, the one whose exact digest this has, and `entry` itself when
         there is no room for it. Their documents are to be deleted. An entry with a known id replaces the
-        old one."""
+        old one. `asked`: it comes because a caller asked for it."""
         left = self._replace(entry)
-        held = _Held(entry, self._bytes_of(entry, vector), None)
+        held = _Held(entry, self._bytes_of(entry, vector), self._mark(entry, asked))
         while not self._fits(held.bytes):
             victim = self._victim(held, now) if len(left) < MOST_EVICTIONS else None
             if victim is None:
@@ -141,9 +145,11 @@ class Entries:
         self._bytes += vector.nbytes
 
     def touch(self, entry: Entry, now: float) -> None:
-        """Counts a hit."""
+        """Counts a hit, in whatever words it was asked for."""
         entry.hits += 1
         entry.last_hit = now
+        if held := self._by_id.get(entry.id):
+            held.mark = self._demand.asked(held.mark)
 
     def ids(self) -> Iterator[str]:
         """May be walked through while entries come and go; which of those are met is open."""
@@ -196,6 +202,10 @@ class Entries:
             + (vector.nbytes if vector is not None else 0)
         )
 
+    def _mark(self, entry: Entry, asked: bool) -> float:
+        known = self._demand.recall(entry.exact)
+        return self._demand.asked(known) if asked else max(known, self._demand.once())
+
     def _replace(self, entry: Entry) -> list[Entry]:
         self.remove(entry.id)
         same = self._by_exact.get(entry.exact)
@@ -206,8 +216,8 @@ class Entries:
         return room and len(self) < self.capacity
 
     def _victim(self, coming: _Held, now: float) -> _Held | None:
-        """The least worth of a sample of the categories that are above their shares, with the coming entry
-        counted; None when these have nothing left to give."""
+        """Of the categories that are above their shares, with the coming entry counted; None when these have
+        nothing left to give."""
         if self.capacity_bytes is not None and coming.bytes > self.capacity_bytes:
             return None
         if len(self) >= self.capacity:
@@ -217,15 +227,23 @@ class Entries:
         usage[coming.entry.category] = usage.get(coming.entry.category, 0) + more
         names = self._over(usage, self._guaranteed(), whole)
         givers = [share.held for name in names if (share := self._shares.get(name))]
-        return min(self._sample(givers), key=lambda held: self._worth(held.entry, now), default=None)
+        return self._least(self._sample(givers), now) if givers else None
 
-    def _sample(self, pools: list[list[_Held]]) -> Iterable[_Held]:
+    def _least(self, sample: list[_Held], now: float) -> _Held:
+        """What was asked for once, or not for long, is on trial, and leaves before all else, the least in
+        demand first; nothing else tells which of it will be asked for again. Then the least worth."""
+        least = min(sample, key=lambda held: (held.mark, held.entry.created))
+        if self._demand.of(least.mark) <= 1.0:
+            return least
+        return min(sample, key=lambda held: self._worth(held.entry, self._demand.of(held.mark), now))
+
+    def _sample(self, pools: list[list[_Held]]) -> list[_Held]:
         """Each of all with the same chance; all of them where they are few."""
         sizes = [len(pool) for pool in pools]
         if sum(sizes) <= SAMPLE:
-            return chain.from_iterable(pools)
+            return list(chain.from_iterable(pools))
         chosen = self._random.choices(pools, cum_weights=list(accumulate(sizes)), k=SAMPLE)
-        return map(self._random.choice, chosen)
+        return [pool[int(self._random.random() * len(pool))] for pool in chosen]
 
     def _entries_by_category(self) -> dict[str, int]:
         return {name: len(share.held) for name, share in self._shares.items()}
@@ -257,6 +275,7 @@ class Entries:
 
     def _drop(self, held: _Held) -> Entry:
         entry = held.entry
+        self._demand.remember(entry.exact, held.mark)
         if held.key is not None:
             self._by_key[held.key] = None
             self._free.append(held.key)
@@ -287,6 +306,7 @@ class Entries:
         self._shares: dict[str, _Share] = {}
         self._turns: list[_Held] = []
         self._cursor = self._bytes = 0
+        self._demand = Demand(self.capacity)
         self.partitions.clear()
 
 

@@ -88,7 +88,7 @@ def take_in(
         documents.forget([entry.id])
         return None
     ours = vector is not None and entry.fingerprint == fingerprint and len(vector) == entries.dimensions
-    left = entries.add(entry, vector if ours else None, now)
+    left = entries.add(entry, vector if ours else None, now, asked=False)
     documents.forget([gone.id for gone in left])
     return "ours" if ours or vector is None else "foreign"
 

@@ -1,10 +1,14 @@
-"""Compares ways to choose what leaves a full memory, on a recorded stream.
+"""Compares ways to choose what leaves a full memory: on a recorded stream, and on made ones that drift.
 
-    python tools/study_eviction.py --trace FILE [--share 0.1] [--way lru --way value ...]
+    python tools/study_eviction.py --trace FILE [--share 0.1] [--way lru --way shipped ...]
+    python tools/study_eviction.py --drift [--way ...]
 
 Capacities are shares of the entries that the stream fills when there is room for all. Each way is the real
 cache, policies and index of `nearhit simulate` with another choice of victim. The bound knows the groups and
 the future: it keeps what is asked for again soonest (Belady), and hits whatever it has of a fresh group.
+
+Of what drifts there are two, asked of the bare memory: `shuffled`, where what is popular changes all at once,
+and `moving`, where what was asked last is asked again, and new questions follow all the time.
 """
 
 from __future__ import annotations
@@ -12,9 +16,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import math
-from collections import Counter, OrderedDict, defaultdict
-from collections.abc import Callable, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import blake2b
+from itertools import accumulate
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from policies import eviction
@@ -27,7 +34,7 @@ from proxy.simulation.trace import Request, is_fresh, read_trace
 from storage.base import Entry, Vector
 from storage.entries import Entries
 
-Worth = Callable[[Entry, float], float]
+Value = Callable[[Entry, float], float]
 Make = Callable[[Entries], Entries]
 """From the shipped memory to another one of its size."""
 
@@ -36,6 +43,13 @@ AGED_AFTER = 10
 """Requests per entry of capacity after which a sketch halves its counts."""
 WINDOW, PROTECTED = 0.01, 0.8
 """Share of a W-TinyLFU's entries that are new, and of the others that are protected, as in Caffeine."""
+ON_TRIAL = 1e-3
+QUESTIONS, SKEW, ONCE, CHANGED_AFTER, CHANGES = 20_000, 0.9, 0.2, 40_000, 2
+"""Of `shuffled`: Zipf's law with this exponent; the share of requests for what nobody else asks."""
+LATELY, NEW, MOVES = 1_000, 0.05, 120_000
+"""Of `moving`: the questions that are asked again, the share of requests that are new, and all requests."""
+WINDOWS_OF = 5_000
+"""Requests whose hit rate is one figure."""
 
 
 class Frequencies:
@@ -57,43 +71,61 @@ class Frequencies:
             self._counts = Counter({digest: n // 2 for digest, n in self._counts.items() if n > 1})
 
 
-class Counting(Entries):
-    """Counts what is asked for, whether it is stored or not."""
+class Keeping(Entries):
+    """Another way, of the shipped memory's size and with its shares."""
+
+    def __init__(self, like: Entries, guaranteed: Any = dict) -> None:
+        super().__init__(
+            like.dimensions,
+            like.capacity,
+            worth=like._worth,
+            guaranteed=guaranteed,
+            over=eviction.over,
+            random=Random(0),
+        )
+
+
+def by(value: Value) -> Make:
+    """What has the least value leaves, over all categories at once."""
+
+    class Way(Keeping):
+        def _least(self, sample: list[Any], now: float) -> Any:
+            return min(sample, key=lambda held: value(held.entry, now))
+
+    return Way
+
+
+class ByHits(Keeping):
+    """What shipped until November 2026: hits count as long as the entry lives, and for no longer."""
 
     def __init__(self, like: Entries) -> None:
-        super().__init__(
-            like.dimensions, like.capacity, worth=like._worth, guaranteed=like._guaranteed, over=like._over
-        )
-        self.frequencies = Frequencies(like.capacity)
+        super().__init__(like, like._guaranteed)
 
-    def add(self, entry: Entry, vector: Vector | None, now: float) -> list[Entry]:
-        self.frequencies.count(entry)
-        return super().add(entry, vector, now)
+    def _least(self, sample: list[Any], now: float) -> Any:
+        return min(sample, key=lambda held: self._value(held.entry, now))
 
-    def touch(self, entry: Entry, now: float) -> None:
-        self.frequencies.count(entry)
-        super().touch(entry, now)
+    def _value(self, entry: Entry, now: float) -> float:
+        if not entry.hits:
+            return ON_TRIAL / (1.0 + now - entry.created)
+        return ON_TRIAL + self._worth(entry, 1.0 + entry.hits, now)
 
 
-class Admitting(Counting):
-    """The shipped choice of victim; what comes stays out when it was asked for less often than that."""
-
-    def _victim(self, coming: Any, now: float) -> Any:
-        victim = super()._victim(coming, now)
-        refused = victim and self.frequencies[victim.entry] > self.frequencies[coming.entry]
-        return None if refused else victim
-
-
-class WTinyLfu(Counting):
+class WTinyLfu(Keeping):
     """Einziger, Friedman, Manes: TinyLFU (2017). A small LRU in front; who leaves it is kept only if it was
-    asked for more often than the next to leave a segmented LRU."""
+    asked for more often than the next to leave a segmented LRU. Over all categories at once."""
 
     def __init__(self, like: Entries) -> None:
         self._new, self._trial, self._proven = (OrderedDict[str, Any]() for _ in range(3))
         super().__init__(like)
         self._room = max(1, round(WINDOW * like.capacity))
+        self._frequencies = Frequencies(like.capacity)
+
+    def add(self, entry: Entry, vector: Vector | None, now: float, asked: bool = True) -> list[Entry]:
+        self._frequencies.count(entry)
+        return super().add(entry, vector, now, asked)
 
     def touch(self, entry: Entry, now: float) -> None:
+        self._frequencies.count(entry)
         super().touch(entry, now)
         for segment in (self._new, self._proven):
             if entry.id in segment:
@@ -109,7 +141,7 @@ class WTinyLfu(Counting):
         if len(self._new) < self._room:
             return victim
         candidate = next(iter(self._new.values()))
-        wins = self.frequencies[candidate.entry] > self.frequencies[victim.entry]
+        wins = self._frequencies[candidate.entry] > self._frequencies[victim.entry]
         return victim if wins else candidate
 
     def _put(self, held: Any, vector: Vector | None) -> None:
@@ -125,22 +157,12 @@ class WTinyLfu(Counting):
         return super()._drop(held)
 
 
-def by(worth: Worth) -> Make:
-    """Over all categories at once."""
-    return lambda like: Entries(
-        like.dimensions, like.capacity, worth=worth, guaranteed=dict, over=eviction.over
-    )
-
-
 WAYS: dict[str, Make | None] = {
     "shipped": None,
-    "shipped-admitting": Admitting,
+    "by-hits": ByHits,
     "w-tinylfu": WTinyLfu,
     "lru": by(lambda entry, now: entry.last_hit or entry.created),
     "lfu": by(lambda entry, now: entry.hits + 1e-9 * max(entry.created, entry.last_hit) / max(1.0, now)),
-    "recent-rate": by(
-        lambda entry, now: (entry.hits + 0.3) * math.exp(-(now - max(entry.created, entry.last_hit)) / 1800.0)
-    ),
 }
 
 
@@ -154,6 +176,7 @@ async def right_hits(
         def __init__(self, *arguments: object) -> None:
             super().__init__(*arguments)  # type: ignore[arg-type]
             players.append(self)
+            self.cache.entries._random = Random(0)
             if way is not None:
                 self.cache.entries = way(self.cache.entries)
 
@@ -184,6 +207,63 @@ def bound(trace: Sequence[Request], capacity: int) -> int:
     return hits
 
 
+def shuffled(random: Random) -> Iterator[int]:
+    """Numbers of the questions that are asked."""
+    shares = list(accumulate((rank + 1) ** -SKEW for rank in range(QUESTIONS)))
+    questions, unique = list(range(QUESTIONS)), QUESTIONS
+    for _ in range(1 + CHANGES):
+        random.shuffle(questions)
+        for asked in random.choices(questions, cum_weights=shares, k=CHANGED_AFTER):
+            if random.random() < ONCE:
+                unique, asked = unique + 1, unique
+            yield asked
+
+
+def moving(random: Random) -> Iterator[int]:
+    newest = LATELY
+    for _ in range(MOVES):
+        if random.random() < NEW:
+            newest += 1
+            yield newest
+        else:
+            yield newest - random.randrange(LATELY)
+
+
+DRIFTS = {"shuffled": (shuffled, 1_000), "moving": (moving, 2_000)}
+"""What is asked, and the capacity of the memory that is asked."""
+
+
+def hit_rates(entries: Entries, asked: Iterator[int]) -> list[float]:
+    """Of each `WINDOWS_OF` requests."""
+    hits = [ask(entries, number, float(second)) for second, number in enumerate(asked)]
+    return [sum(hits[i : i + WINDOWS_OF]) / WINDOWS_OF for i in range(0, len(hits), WINDOWS_OF)]
+
+
+def ask(entries: Entries, number: int, now: float) -> bool:
+    exact = number.to_bytes(4, "big")
+    if found := entries.by_exact(exact := blake2b(exact, digest_size=16).digest()):
+        entries.touch(found, now)
+        return True
+    entries.add(Entry(str(number), exact, b"", "", "", "", now, "", "", ""), None, now)
+    return False
+
+
+def drift(ways: Sequence[str]) -> None:
+    for name, (asked, capacity) in DRIFTS.items():
+        for way in ways:
+            entries = Entries(
+                1,
+                capacity,
+                worth=lambda entry, demand, now: math.log(demand),
+                guaranteed=dict,
+                over=eviction.over,
+                random=Random(0),
+            )
+            make = WAYS[way]
+            rates = hit_rates(make(entries) if make else entries, asked(Random(0)))
+            print(f"| {name} | {way} | {' '.join(f'{100 * rate:.0f}' for rate in rates)} |", flush=True)
+
+
 async def study(path: Path, shares: Sequence[float], ways: Sequence[str], half: int | None) -> None:
     trace = read_trace(path)
     if half is not None:
@@ -195,9 +275,8 @@ async def study(path: Path, shares: Sequence[float], ways: Sequence[str], half: 
     print(f"| room for all {whole[2]} | right {whole[0]} | wrong {whole[1]} |", flush=True)
     for share in shares:
         capacity = int(share * whole[2])
-        found = defaultdict[str, tuple[int, int, int]](lambda: (0, 0, 0))
         for name in ways:
-            found[name] = right, wrong, _ = await right_hits(trace, policy, vectors, capacity, WAYS[name])
+            right, wrong, _ = await right_hits(trace, policy, vectors, capacity, WAYS[name])
             print(f"| {share:.0%} | {name} | {right} | {wrong} |", flush=True)
         print(f"| {share:.0%} | bound | {bound(trace, capacity)} | |", flush=True)
     await vectors.close()
@@ -207,9 +286,15 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--trace", type=Path, required=True)
+    of = parser.add_mutually_exclusive_group(required=True)
+    of.add_argument("--trace", type=Path)
+    of.add_argument("--drift", action="store_true")
     parser.add_argument("--share", type=float, action="append")
     parser.add_argument("--way", choices=WAYS, action="append")
     parser.add_argument("--half", type=int, choices=(0, 1), help="of the stream, to check the whole by")
     given = parser.parse_args()
-    asyncio.run(study(given.trace, given.share or (0.05, 0.10, 0.25), given.way or list(WAYS), given.half))
+    ways = given.way or list(WAYS)
+    if given.drift:
+        drift(ways)
+    else:
+        asyncio.run(study(given.trace, given.share or (0.05, 0.10, 0.25), ways, given.half))

@@ -31,7 +31,7 @@ def make_entries(capacity: int = 10_000) -> Entries:
     return Entries(
         DIMENSIONS,
         capacity,
-        worth=lambda entry, now: entry.created,
+        worth=lambda entry, demand, now: demand,
         guaranteed=dict,
         over=over,
     )

@@ -26,7 +26,7 @@ class Node:
     def __init__(self, store: Troubled, url: str, lease_s: float | None = 5.0) -> None:
         self.documents = BufferedDocuments(store)
         self.entries = Entries(
-            DIMENSIONS, 1_000, worth=lambda entry, now: entry.created, guaranteed=dict, over=over
+            DIMENSIONS, 1_000, worth=lambda entry, demand, now: demand, guaranteed=dict, over=over
         )
         self.replication = Replication(url, self.documents, self.entries, lease_s)
         self.replication.take_in = lambda entry, vector: take_in(
