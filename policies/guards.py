@@ -6,13 +6,13 @@ thing in both texts and names what it found. They compare `Facts`, extracted onc
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from functools import lru_cache
 from itertools import islice
 
 from policies.guards_asked import same_kind
+from policies.guards_direction import direction
 from policies.guards_facts import Facts, facts, flat
 from policies.guards_opposites import ENDINGS, EXCHANGED, NEGATING
 from policies.guards_words import stem
@@ -218,85 +218,8 @@ def question(a: Facts, b: Facts) -> str | None:
 def conditions(a: Facts, b: Facts) -> str | None:
     """A term that narrows the question (cheapest, only, without, sorted) on one side only, or the same two
     things joined by "and" in one text and by "or" in the other."""
-    narrowed = _differ(a.qualifiers - b.qualifiers, b.qualifiers - a.qualifiers)
+    narrowed = _differ(a.qualifiers - b.qualifiers - b.implied, b.qualifiers - a.qualifiers - a.implied)
     return narrowed or _clash(a.joined, b.joined)
-
-
-def direction(a: Facts, b: Facts) -> str | None:
-    """The same words in another order, as in "can I sue my landlord" and "can my landlord sue me"; the same
-    order where one text says who did it by "by", as in "was Rome defeated by Carthage" and "did Rome defeat
-    Carthage"; or what stands behind "from" in one text stands behind "to" in the other."""
-    if _reordered(a.order, b.order) and (found := _elsewhere(a, b)):
-        return found
-    if (_passive(a, b) or _passive(b, a)) and _same_order(a.order, b.order):
-        return "by / -"
-    alone = (" from " in a.flat) != (" from " in b.flat) and sorted(a.order) == sorted(b.order)
-    for one, other in (("from", "to"), ("from", "than"), ("to", "than")):
-        gone, come = _moved(one, other, a, b), _moved(other, one, a, b)
-        if (gone - come and come - gone) or (alone and gone ^ come):
-            return f"{one} / {other} {min(gone ^ come)}"
-    return None
-
-
-def _elsewhere(a: Facts, b: Facts) -> str | None:
-    """The words that stand elsewhere, beside those that may."""
-    loose = frozenset() if " than " in a.flat or " than " in b.flat else _loose(a, b)
-    mine, theirs = _without(loose, a), _without(loose, b)
-    directed = loose | _kept(a.roles & b.roles, a, b)
-    if _without(directed, a) == _without(directed, b) or not _reordered(mine, theirs):
-        return None
-    return f"{' '.join(mine[:_SHOWN])} / {' '.join(theirs[:_SHOWN])}"
-
-
-def _loose(a: Facts, b: Facts) -> Set[str]:
-    """What may stand elsewhere: behind the same preposition in both texts, there in the same order, or behind
-    one that the other does without ("a laptop for gaming", "a gaming laptop")."""
-    only = {word for x, y in ((a, b), (b, a)) for to, word in x.phrases if f" {to} " not in y.flat}
-    return _kept(a.phrases & b.phrases, a, b) | only
-
-
-def _kept(behind: Set[tuple[str, str]], a: Facts, b: Facts) -> Set[str]:
-    """The words behind those prepositions that keep their order."""
-    words = {to: {word for each, word in behind if each == to} for to, _ in behind}
-    return {word for each in words.values() if _among(each, a) == _among(each, b) for word in each}
-
-
-def _without(words: Set[str], a: Facts) -> tuple[str, ...]:
-    return tuple(word for word in a.order if word not in words)
-
-
-_BY = re.compile(
-    r"(?: (?:is|are|was|were|be|been|being|gets?|got) (?:\S+ ){0,6}?by |[dn] by )"
-    r"(?<! meant by )(?!someone |somebody |$)"
-)
-
-
-def _passive(a: Facts, b: Facts) -> bool:
-    return " by " in a.flat and " by " not in b.flat and _BY.search(a.flat) is not None
-
-
-def _same_order(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
-    """But for one word in another form ("beat", "beaten")."""
-    mine, theirs = ([word for word in each if word != "who"] for each in (a, b))
-    other = [(x, y) for x, y in zip(mine, theirs, strict=False) if x != y]
-    return len(mine) == len(theirs) and len(other) <= 1 and all(x[0] == y[0] for x, y in other)
-
-
-def _among(words: Set[str], a: Facts) -> list[str]:
-    return [word for word in a.order if word in words]
-
-
-def _reordered(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
-    """A part that moves from the end to the front ("in Python, how ...") leaves the sense as it is; of two
-    words nobody can say which moved."""
-    if a == b or len(a) != len(b) or sorted(a) != sorted(b):
-        return False
-    return len(a) == 2 or not any(a[at:] + a[:at] == b for at in range(1, len(a)))
-
-
-def _moved(one: str, other: str, a: Facts, b: Facts) -> set[str]:
-    """What has the role `one` in `a` and `other` in `b`."""
-    return {root for role, root in a.roles if role == one} & {root for role, root in b.roles if role == other}
 
 
 # Each look gives what only the first text has and what only the second has.

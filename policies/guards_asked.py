@@ -31,14 +31,19 @@ _KINDS = {
     r"|\bwhat (?:is|are|was|were) the (?:\w+ )?(?:reason|cause)|\bwhat (?:made|makes|led to|cause[sd]?)\b",
     "when": _ASKED + r"when (?:is|was|are|were|do|does|did|will|should|can|could|would)\b"
     r"|\b(?:what|which) (?:time|date|year|day|month)\b",
-    "where": _ASKED + r"where\b|\bwhat (?:place|city|country)\b|^(?:the )?location of\b",
+    "somewhere": _ASKED
+    + r"where(?:'s| is| are) (?:an? |the |some )?(?:good|best|great|nice|cheap)\b|"
+    + _ASKED
+    + r"where (?:can|could|do|should|would|to) (?:(?:i|we|you|one) )?(?:find|get|see|check|learn|buy)\b"
+    r"|\b(?:what|which) (?:place|city|town|country|nation|state|directory|folder)\b|\bis there somewhere\b",
+    "where": _ASKED + r"where\b|^(?:the )?location of\b",
     "who": _ASKED + r"(?:who|whom|whose)\b|\bwho(?:'s| is) (?:the|teaching)\b|\b(?:by|has) whom?\b"
     r"|\b(?:what|which) (?:person|people|teacher|professor|instructor|author|player|actor)s?\b",
 }
 
 
 _BEGINS = (
-    r"[.?!,;:]|how|wh|reason|duration|distance|percentage|count|number|the |location|ages? of|by |has |"
+    r"[.?!,;:]|how|wh|reason|duration|distance|percentage|count|number|the |location|ages? of|by |has |is there|"
     r"(?:return|give|show|find|list|tell|get|display|report|calculate|determine)\b|"
     r"(?:me|know|and|explain|understand|wondering|say|about|see|so) "
 )
@@ -58,8 +63,9 @@ _AMOUNTS = {
     "measure": frozenset(kind for kind in _KINDS if kind.startswith("how-")) | {"extent", "price"},
     "extent": frozenset(("how-many", "how-long", "how-far", "how-high", "how-big", "how-deep")),
     "price": frozenset(("how-many",)),
+    "somewhere": frozenset(("where",)),
 }
-"""What each of them may be."""
+"""What each of them may be. "Where can I find a good hotel" is answered as "what are good hotels" is."""
 
 
 def kind(lower: str) -> str:
@@ -116,6 +122,21 @@ def roles(words: Sequence[str]) -> frozenset[tuple[str, str]]:
             found |= {(role, stem(after))} if after else set()
             found |= {("from", stem(before))} if before and role != "from" else set()
     return frozenset(found)
+
+
+def spans(words: Sequence[str]) -> frozenset[tuple[str, str]]:
+    """Stems of the first words of both ends: "between San Remo and Nice" is (san, nice)."""
+    found: set[tuple[str, str]] = set()
+    for at, word in enumerate(words):
+        if word == "between" and "and" in (near := words[at + 1 : at + 6]):
+            middle = near.index("and")
+            ends = (_first(near[:middle]), _first(near[middle + 1 :]))
+            found |= {ends} if all(ends) else set()
+    return frozenset(found)
+
+
+def _first(words: Sequence[str]) -> str:
+    return next((stem(word) for word in words if word not in lexicon.DETERMINERS), "")
 
 
 _PERSONS = {

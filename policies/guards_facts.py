@@ -7,20 +7,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise, product, takewhile
-from math import prod
-from typing import NamedTuple
+from itertools import pairwise, product
 
 from policies import guards_lexicon as lexicon
-from policies.guards_asked import kind, order, phrases, roles, wanted
+from policies.guards_asked import kind, order, phrases, roles, spans, wanted
+from policies.guards_numbers import quantities
 from policies.guards_opposites import OPPOSITES
 from policies.guards_words import bare, stem
-
-Token = tuple[str, str, str]
-"""A number, the letters glued to it, "" or "", "", a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +53,8 @@ class Facts:
     """Terms that have opposites, as (family, pole, word)."""
     qualifiers: frozenset[str]
     """Terms that narrow what is asked for, each by the first of its family."""
+    implied: frozenset[str]
+    """Those among them that a vaguer word may stand for: the last flight is the latest."""
     joined: dict[str, frozenset[str]]
     """Two neighbours, in either order, to what stands between them: "and", "or"."""
     identifiers: frozenset[str]
@@ -72,6 +70,8 @@ class Facts:
     """(preposition, stem) of what stands behind "in", "for", "of" ..."""
     roles: frozenset[tuple[str, str]]
     """(role, stem): what stands behind "from", "to", "than", "into" or before them."""
+    spans: frozenset[tuple[str, str]]
+    """Stems of what something is between."""
 
 
 _ALIASES = "|".join(re.escape(a) for a in sorted(lexicon.ALIASES, key=len, reverse=True))
@@ -105,7 +105,6 @@ _ROMAN = re.compile(
 )
 """Only behind words that are counted: "can I" and "Malcolm X" are no numbers, nor is "the class I take"."""
 _SIGN = re.compile(r"[-+*/^=×÷<>](?= ?\d)|(?<=\d)[-+*/^=×÷<>]|(?<=\d )[-+*/^=×÷<>]")
-_ORDINAL = frozenset(("st", "nd", "rd", "th"))
 _QUOTED = re.compile(
     r"""“([^”]{1,80})” | "([^"]{1,80})" | `([^`]{1,80})` | (?<![\w'])'([^']{1,80})'(?!\w)""", re.VERBOSE
 )
@@ -126,6 +125,7 @@ _CODE = re.compile(
 )
 _CODE_SIGN = re.compile(r"-[-a-z]|[/$*_\\<>|=@(]|\.[a-z]|[a-z][A-Z]")
 """Without one of these there is no code."""
+_HOME = re.compile(r"\b(home) (?:director|folder|dir\b)")
 _NAME = re.compile(r"(?<![\w.*/\\_-])[A-Z][\w&'’-]*(?:\.[A-Z])*")
 
 
@@ -153,7 +153,7 @@ def _read(text: str) -> Facts:
     tokens = [(m["number"] or "", m["suffix"] or "", m["word"] or "") for m in _TOKEN.finditer(lower)]
     words = [word or number for number, _, word in tokens]
     stems = [stem(word) for word in words]
-    quantities = tuple(_quantities(tokens))
+    amounts = tuple(quantities(tokens))
     names, soft_names = _names(text)
     bag = frozenset(words) | {word.removesuffix("'s") for word in words}
     return Facts(
@@ -162,11 +162,11 @@ def _read(text: str) -> Facts:
         stems=frozenset(stems),
         initials="".join(word[0] for word in words),
         signs=tuple(sorted(_SIGN.findall(re.sub("[–−]", "-", text)))),
-        numbers=_gathered((each.value, each.unit) for each in quantities),
-        bounds=_gathered((each.value, each.bound) for each in quantities),
+        numbers=_gathered((each.value, each.unit) for each in amounts),
+        bounds=_gathered((each.value, each.bound) for each in amounts),
         limiting=not bag.isdisjoint(lexicon.LIMITING),
-        tally=frozenset(Counter(each.value for each in quantities if not each.soft).items()),
-        soft=frozenset(each.value for each in quantities if each.soft)
+        tally=frozenset(Counter(each.value for each in amounts if not each.soft).items()),
+        soft=frozenset(each.value for each in amounts if each.soft)
         | soft_names
         | _regions(words, names)
         | {"today", "0", *_WHICH.values()},
@@ -177,6 +177,7 @@ def _read(text: str) -> Facts:
             bare(word) for word in bag if word in lexicon.SOFT_NEGATORS or _UNDONE.match(word)
         ),
         qualifiers=frozenset(_QUALIFIERS[word] for word in bag if word in _QUALIFIERS),
+        implied=frozenset(lexicon.IMPLYING[word] for word in bag & lexicon.IMPLYING.keys()),
         joined=_joined(words),
         poles=frozenset((*pole, word) for word in bag for pole in _POLES.get(bare(word), ())),
         identifiers=_identifiers(text) | {f" {tool} " for tool in bag & lexicon.TOOLS},
@@ -186,6 +187,7 @@ def _read(text: str) -> Facts:
         order=order(words),
         phrases=phrases(words),
         roles=roles(words),
+        spans=spans(words),
     )
 
 
@@ -208,62 +210,6 @@ def _content(words: Iterable[str]) -> Iterable[str]:
         root = stem(word)
         if word not in _EMPTY and root not in _EMPTY and not word[0].isdigit() and len(word) > 1:
             yield root
-
-
-_OF_A_BOUND = lexicon.DETERMINERS | {"age", "of", "than"}
-_ONE = frozenset(("a", "an", "per", "each", "every", "last", "past", "previous", "one", "1"))
-
-
-class Quantity(NamedTuple):
-    value: str
-    unit: str
-    soft: bool
-    bound: str
-
-
-def _quantities(tokens: Sequence[Token]) -> Iterator[Quantity]:
-    words = [*(number or word for number, _, word in tokens), "", "", ""]
-    at = 0
-    while at < len(tokens):
-        number, suffix, word = tokens[at]
-        unit_of_one = words[at] in _ONE and lexicon.UNITS.get(words[at + 1], ("", 1))[0] == "s"
-        before = words[at - 1] if at else ""
-        at += 1
-        if not (number or word in lexicon.NUMBER_WORDS or unit_of_one):
-            continue
-        limiting = next((words[i] for i in range(at - 2, -1, -1) if words[i] not in _OF_A_BOUND), "")
-        bound = lexicon.BOUNDS.get(limiting, "")
-        value, unit = _value(number, suffix, word)
-        scales = list(takewhile(lexicon.SCALES.__contains__, words[at:])) if isinstance(value, float) else []
-        at += len(scales)
-        ahead = words[at]
-        if ahead in ("atleast", "atmost"):
-            ahead, bound = words[at + 1], lexicon.BOUNDS[ahead]
-        unit = unit or next((u for u in (ahead, before) if u in lexicon.UNITS), "")
-        soft = not scales and (unit_of_one or word in ("one", "once"))
-        measured, unit = _measured(value, prod(map(lexicon.SCALES.__getitem__, scales)), unit)
-        yield Quantity(measured, unit, soft, bound)
-
-
-def _value(number: str, suffix: str, word: str) -> tuple[float | str, str]:
-    """The value, or the token itself where it is a version or model number, and the unit glued to it."""
-    if not number:
-        return float(lexicon.NUMBER_WORDS.get(word, 1)), ""
-    digits = number[: len(number) - len(suffix)]
-    currency = digits[0] if digits[0] in "$€£₹¥" else ""
-    digits = digits.lstrip("$€£₹¥").replace(",", "")
-    known = suffix in lexicon.UNITS or suffix in lexicon.SCALES or suffix in _ORDINAL
-    if digits.count(".") > 1 or (suffix and not known):
-        return number, ""
-    scale = 1 if suffix in lexicon.UNITS else lexicon.SCALES.get(suffix, 1)
-    return float(digits) * scale, currency or (suffix if suffix in lexicon.UNITS else "")
-
-
-def _measured(value: float | str, scale: int, unit: str) -> tuple[str, str]:
-    if isinstance(value, str):
-        return value, ""
-    name, factor = lexicon.UNITS.get(unit, ("", 1))
-    return f"{value * scale * factor:.12g}", name
 
 
 def _gathered(pairs: Iterable[tuple[str, str]]) -> dict[str, frozenset[str]]:
@@ -348,7 +294,9 @@ def _negators(lower: str, words: Sequence[str]) -> frozenset[str]:
 def _identifiers(text: str) -> frozenset[str]:
     quoted = ("".join(filter(None, m.groups())) for m in _QUOTED.finditer(text))
     spans = [span for span in quoted if span.count(" ") < 3]
-    spans += [m[0] for m in _CODE.finditer(text)] if _CODE_SIGN.search(text) else []
+    if _CODE_SIGN.search(text):
+        spans += [m[0] for m in _CODE.finditer(text)]
+    spans += _HOME.findall(text.lower())
     return frozenset(span for span in map(_identifier, spans) if span)
 
 

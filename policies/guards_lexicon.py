@@ -372,6 +372,7 @@ cheapest cheap lowest-priced affordable inexpensive budget
 expensive luxury costliest
 earliest
 latest newest recent recently
+major
 largest biggest greatest highest maximum max
 tallest
 longest
@@ -389,3 +390,6 @@ oneway
 nonstop direct
 sorted ascending descending alphabetical alphabetically chronological chronologically
 """)
+
+IMPLYING = {"last": "latest", "first": "earliest", "most": "largest", "least": "smallest"}
+"""Words that may stand for a term that narrows: where the other text has the term, nothing is added."""

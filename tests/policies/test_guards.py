@@ -139,6 +139,13 @@ DIFFERENT = [
     ("question", "how old is the bridge", "what is the length of the bridge"),
     ("conditions", "the largest building", "the tallest building"),
     ("conditions", "the shortest river", "the smallest river"),
+    ("conditions", "the major cities of Oregon", "the cities of Oregon"),
+    ("conditions", "the latest flight", "the first flight"),
+    ("identifiers", "empty folders under the home directory", "empty folders under this directory"),
+    ("direction", "flights between Denver and Boston", "flights from Boston to Denver"),
+    ("direction", "a bus between San Remo and Nice", "a bus from Nice to San Remo"),
+    ("question", "where is the Taj Mahal", "what is the Taj Mahal"),
+    ("question", "where can I get a visa", "when can I get a visa"),
 ]
 
 SAME = [
@@ -221,6 +228,18 @@ SAME = [
     ("negation", "my order no is 7", "my order number is 7"),
     ("numbers", "orders over 30", "orders of more than 30"),
     ("question", "what is the total distance", "how far is it"),
+    ("conditions", "the latest train", "the last train"),
+    ("conditions", "the earliest bus", "the first bus"),
+    ("conditions", "which state has the most counties", "which state has the largest number of counties"),
+    ("conditions", "which team has the least points", "which team has the lowest number of points"),
+    ("identifiers", "all files in my home directory", "all files in the home folder"),
+    ("identifiers", "all files below /home", "all files below the home directory"),
+    ("direction", "flights between Denver and Boston", "flights from Denver to Boston"),
+    ("direction", "the distance between Denver and Boston", "how far is it from Boston to Denver"),
+    ("question", "where can I find my invoices", "how can I find my invoices"),
+    ("question", "where is a good restaurant", "give me a good restaurant"),
+    ("question", "in which directory are the logs", "where are the logs"),
+    ("question", "is there somewhere to rent skis", "where can I rent skis"),
 ]
 
 
