@@ -31,10 +31,8 @@ _KINDS = {
     r"|\bwhat (?:is|are|was|were) the (?:\w+ )?(?:reason|cause)|\bwhat (?:made|makes|led to|cause[sd]?)\b",
     "when": _ASKED + r"when (?:is|was|are|were|do|does|did|will|should|can|could|would)\b"
     r"|\b(?:what|which) (?:time|date|year|day|month)\b",
-    "somewhere": _ASKED
-    + r"where(?:'s| is| are) (?:an? |the |some )?(?:good|best|great|nice|cheap)\b|"
-    + _ASKED
-    + r"where (?:can|could|do|should|would|to) (?:(?:i|we|you|one) )?(?:find|get|see|check|learn|buy)\b"
+    "somewhere": _ASKED + r"where(?:(?:'s| is| are) (?:an? |the |some )?(?:good|best|great|nice|cheap)"
+    r"| (?:can|could|do|should|would|to) (?:(?:i|we|you|one) )?(?:find|get|see|check|learn|buy))\b"
     r"|\b(?:what|which) (?:place|city|town|country|nation|state|directory|folder)\b|\bis there somewhere\b",
     "where": _ASKED + r"where\b|^(?:the )?location of\b",
     "who": _ASKED + r"(?:who|whom|whose)\b|\bwho(?:'s| is) (?:the|teaching)\b|\b(?:by|has) whom?\b"
