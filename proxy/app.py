@@ -352,7 +352,7 @@ def _background(app: App) -> dict[str, Coroutine[Any, Any, None]]:
         "sweep": _sweep(app),
         "keep-history": app.history.keep(app.clock),
         "watch-categories": _watch(app),
-        "tend-index": app.cache.entries.partitions.tend(),
+        "tend-index": app.cache.entries.vectors.tend(),
     }
     if app.replication is not None:
         works["hear-replicas"] = app.replication.listen()
@@ -404,6 +404,7 @@ async def _load(app: App) -> list[str]:
         else:
             app.progress.failed = ""
             app.progress.done = True
+            cache.entries.vectors.loaded()
     return foreign
 
 

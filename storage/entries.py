@@ -1,19 +1,19 @@
 """What memory knows of the stored answers: found by id, by exact digest and by nearness, bounded, swept.
 
-Everything here is synchronous and owned by one thread, the event loop's; no method waits for anything.
+Owned by one thread, the event loop's. Everything is synchronous but a search, which waits where vectors lie
+elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from random import Random
 from sys import intern
 from typing import TypedDict
 
-from storage.base import Entry, Vector
-from storage.partitions import Partitions
+from storage.base import Entry, Vector, Vectors
 from storage.spread import Spread
 
 SAMPLE = 64
@@ -48,7 +48,7 @@ class _Held:
     entry: Entry
     bytes: int
     key: int | None
-    """In its partition's index; None without a vector."""
+    """Of its vector; None without one."""
     place: int = 0
     """In the list of its category."""
     turn: int = 0
@@ -73,7 +73,7 @@ class Entries:
 
     def __init__(
         self,
-        dimensions: int,
+        vectors: Vectors,
         capacity: int,
         capacity_bytes: int | None = None,
         *,
@@ -84,16 +84,18 @@ class Entries:
     ) -> None:
         if capacity < 1:
             raise ValueError("capacity must be at least 1 entry")
-        self.dimensions = dimensions
+        self.vectors = vectors
         self.capacity = capacity
         self.capacity_bytes = capacity_bytes
-        self.partitions = Partitions(dimensions)
         self._worth = worth
         self._guaranteed = guaranteed
         self._over = over
         self._random = random
+        self._by_id = Spread[str, _Held]()
+        self._by_exact = Spread[bytes, _Held]()
+        self._shares: dict[str, _Share] = {}
+        self._turns: list[_Held] = []
         self._cursor = self._bytes = 0
-        self.clear()
 
     def __len__(self) -> int:
         return len(self._turns)
@@ -106,15 +108,15 @@ class Entries:
         held = self._by_exact.get(digest)
         return held.entry if held else None
 
-    def nearest(self, partition: bytes, vector: Vector, count: int) -> list[tuple[float, Entry]]:
-        """At most `count` (cosine, entry) of the partition, best first."""
-        found = self.partitions.nearest(partition, vector, count)
-        return [(cosine, held.entry) for cosine, key in found if (held := self._by_key[key])]
+    def nearest(self, partition: bytes, vector: Vector, count: int) -> Awaitable[list[tuple[float, Entry]]]:
+        """At most `count` (cosine, entry) of the partition, best first. Raises StorageError where vectors lie
+        elsewhere."""
+        return self.vectors.nearest(partition, vector, count)
 
-    def add(self, entry: Entry, vector: Vector | None, now: float) -> list[Entry]:
+    def add(self, entry: Entry, vector: Vector | None, now: float, known: bool = False) -> list[Entry]:
         """The entries that left: evicted ones, the one whose exact digest this has, and `entry` itself when
         there is no room for it. Their documents are to be deleted. An entry with a known id replaces the
-        old one."""
+        old one. `known`: it comes from the documents."""
         left = self._replace(entry)
         held = _Held(entry, self._bytes_of(entry, vector), None)
         while not self._fits(held.bytes):
@@ -122,7 +124,7 @@ class Entries:
             if victim is None:
                 return [*left, entry]
             left.append(self._drop(victim))
-        self._put(held, vector)
+        self._put(held, vector, known)
         return left
 
     def remove(self, id: str) -> Entry | None:
@@ -135,7 +137,7 @@ class Entries:
         if held is None or held.key is not None:
             return
         held.entry.fingerprint = fingerprint
-        self._index(held, vector)
+        held.key = self.vectors.add(held.entry, vector)
         for sized in (held, self._shares[held.entry.category]):
             sized.bytes += vector.nbytes
         self._bytes += vector.nbytes
@@ -233,11 +235,11 @@ class Entries:
     def _bytes_by_category(self) -> dict[str, int]:
         return {name: share.bytes for name, share in self._shares.items()}
 
-    def _put(self, held: _Held, vector: Vector | None) -> None:
+    def _put(self, held: _Held, vector: Vector | None, known: bool) -> None:
         entry = held.entry
         share_strings(entry)
         if vector is not None:
-            self._index(held, vector)
+            held.key = self.vectors.add(entry, vector, known)
         share = self._shares.setdefault(entry.category, _Share([]))
         held.place, held.turn = len(share.held), len(self._turns)
         share.held.append(held)
@@ -246,21 +248,10 @@ class Entries:
         share.bytes += held.bytes
         self._bytes += held.bytes
 
-    def _index(self, held: _Held, vector: Vector) -> None:
-        if self._free:
-            held.key = self._free.pop()
-            self._by_key[held.key] = held
-        else:
-            held.key = len(self._by_key)
-            self._by_key.append(held)
-        self.partitions.add(held.entry.partition, held.key, vector)
-
     def _drop(self, held: _Held) -> Entry:
         entry = held.entry
         if held.key is not None:
-            self._by_key[held.key] = None
-            self._free.append(held.key)
-            self.partitions.remove(entry.partition, held.key)
+            self.vectors.remove(entry, held.key)
         del self._by_id[entry.id], self._by_exact[entry.exact]
         self._leave_lists(held)
         self._bytes -= held.bytes
@@ -278,16 +269,6 @@ class Entries:
         if last is not held:
             self._turns[held.turn], last.turn = last, held.turn
         self._cursor = min(self._cursor, len(self._turns))
-
-    def clear(self) -> None:
-        self._by_id = Spread[str, _Held]()
-        self._by_exact = Spread[bytes, _Held]()
-        self._by_key: list[_Held | None] = []
-        self._free: list[int] = []
-        self._shares: dict[str, _Share] = {}
-        self._turns: list[_Held] = []
-        self._cursor = self._bytes = 0
-        self.partitions.clear()
 
 
 def share_strings(entry: Entry) -> None:

@@ -100,7 +100,7 @@ async def used(redis: RedisServer, make_world: MakeWorld, tmp_path: Path) -> Asy
         for number in range(25):
             await world.ask(f"one{number} two{number} three{number}", model=PRICED)
         await world.ask("this one fails", headers={"X-Demo-Status": "503"})
-        world.app.cache.entries.partitions.recall = 0.99
+        world.app.cache.entries.vectors.index.recall = 0.99  # type: ignore[attr-defined]
         world.embedder.broken = True
         await world.ask("nothing works")
         world.app.fleet.at("").admission.refused["full"] += 1  # type: ignore[union-attr]

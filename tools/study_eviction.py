@@ -26,6 +26,7 @@ from proxy.simulation.replay import Conditions, Policy, replay
 from proxy.simulation.trace import Request, is_fresh, read_trace
 from storage.base import Entry, Vector
 from storage.entries import Entries
+from storage.vectors_memory import MemoryVectors
 
 Worth = Callable[[Entry, float], float]
 Make = Callable[[Entries], Entries]
@@ -62,7 +63,11 @@ class Counting(Entries):
 
     def __init__(self, like: Entries) -> None:
         super().__init__(
-            like.dimensions, like.capacity, worth=like._worth, guaranteed=like._guaranteed, over=like._over
+            MemoryVectors(like.vectors.dimensions),
+            like.capacity,
+            worth=like._worth,
+            guaranteed=like._guaranteed,
+            over=like._over,
         )
         self.frequencies = Frequencies(like.capacity)
 
@@ -128,7 +133,11 @@ class WTinyLfu(Counting):
 def by(worth: Worth) -> Make:
     """Over all categories at once."""
     return lambda like: Entries(
-        like.dimensions, like.capacity, worth=worth, guaranteed=dict, over=eviction.over
+        MemoryVectors(like.vectors.dimensions),
+        like.capacity,
+        worth=worth,
+        guaranteed=dict,
+        over=eviction.over,
     )
 
 

@@ -13,13 +13,14 @@ from stored import DIMENSIONS, digest, make_entry, unit
 from policies.eviction import over
 from storage.base import Entry
 from storage.entries import MOST_EVICTIONS, Entries
+from storage.vectors_memory import MemoryVectors
 
 PARTITION = digest("partition")
 
 
 def make_entries(capacity: int, capacity_bytes: int | None = None, **shares: float) -> Entries:
     return Entries(
-        DIMENSIONS,
+        MemoryVectors(DIMENSIONS),
         capacity,
         capacity_bytes,
         worth=lambda entry, now: entry.hits,
@@ -33,32 +34,32 @@ def add(entries: Entries, id: str, **fields: object) -> list[str]:
     return [gone.id for gone in entries.add(make_entry(id, **fields), unit(id), 0.0)]
 
 
-def test_found_by_id_digest_and_nearness() -> None:
+async def test_found_by_id_digest_and_nearness() -> None:
     entries = make_entries(10)
     add(entries, "a")
     add(entries, "b")
     found = entries.get("a")
     assert found is not None
     assert entries.by_exact(found.exact) is found
-    assert entries.nearest(PARTITION, unit("a"), 1)[0][1] is found
-    assert entries.nearest(digest("other"), unit("a"), 5) == []
+    assert (await entries.nearest(PARTITION, unit("a"), 1))[0][1] is found
+    assert await entries.nearest(digest("other"), unit("a"), 5) == []
 
 
-def test_an_entry_without_vector_is_found_by_its_digest_only() -> None:
+async def test_an_entry_without_vector_is_found_by_its_digest_only() -> None:
     entries = make_entries(10)
     entries.add(make_entry("a"), None, 0.0)
     assert entries.by_exact(digest("a")) is entries.get("a")
-    assert entries.nearest(PARTITION, unit("a"), 1) == []
+    assert await entries.nearest(PARTITION, unit("a"), 1) == []
     entries.remove("a")
     assert entries.by_exact(digest("a")) is None
 
 
-def test_the_same_digest_replaces_and_says_so() -> None:
+async def test_the_same_digest_replaces_and_says_so() -> None:
     entries = make_entries(10)
     add(entries, "a")
     assert add(entries, "b", exact=digest("a")) == ["a"]
     assert entries.get("a") is None
-    assert len(entries) == len(entries.nearest(PARTITION, unit("a"), 5)) == 1
+    assert len(entries) == len(await entries.nearest(PARTITION, unit("a"), 5)) == 1
 
 
 def test_the_same_id_replaces_without_a_document_to_delete() -> None:
@@ -127,7 +128,9 @@ def test_one_answer_pushes_out_a_bounded_number() -> None:
 
 def test_a_change_of_shares_takes_effect_at_once() -> None:
     shares = {"code": 1.0}
-    entries = Entries(DIMENSIONS, 10, worth=lambda entry, now: 0.0, guaranteed=lambda: shares, over=over)
+    entries = Entries(
+        MemoryVectors(DIMENSIONS), 10, worth=lambda entry, now: 0.0, guaranteed=lambda: shares, over=over
+    )
     for number in range(10):
         add(entries, f"code-{number}")
     shares["code"], shares["news"] = 0.0, 1.0
@@ -165,17 +168,6 @@ def test_touch_counts_and_select_selects() -> None:
     entries.touch(found, 5.0)
     assert (found.hits, found.last_hit) == (1, 5.0)
     assert entries.select(lambda entry: entry.hits > 0) == [found]
-
-
-def test_clear_forgets_everything() -> None:
-    entries = make_entries(10)
-    add(entries, "a")
-    entries.clear()
-    assert len(entries) == 0
-    assert entries.get("a") is entries.by_exact(digest("a")) is None
-    assert entries.nearest(PARTITION, unit("a"), 1) == []
-    add(entries, "a")
-    assert entries.nearest(PARTITION, unit("a"), 1)[0][1].id == "a"
 
 
 def test_capacity_must_be_positive() -> None:
@@ -243,7 +235,7 @@ class Memory(RuleBasedStateMachine):
         for id, entry in self.known.items():
             assert self.entries.get(id) is self.entries.by_exact(entry.exact) is entry
         for partition in "pq":
-            found = self.entries.nearest(digest(partition), unit("query"), 50)
+            found = self.entries.vectors.find(digest(partition), unit("query"), 50)
             inside = {id for id, entry in self.known.items() if entry.partition == digest(partition)}
             assert {entry.id for _, entry in found} == inside
 
