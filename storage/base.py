@@ -113,9 +113,9 @@ class Vectors(Protocol):
     def loaded(self) -> None:
         """Is told that everything in the documents has been added."""
 
-    async def settle(self, ids: Iterable[str]) -> None:
-        """When it returns, the vectors of what was removed before are gone for ever, and those of `ids`,
-        which memory need not know. Raises StorageError; what was removed stays so and is deleted later."""
+    async def settle(self, gone: Iterable[Entry]) -> None:
+        """When it returns, the vectors of what was removed before are gone for ever, and those of `gone`,
+        which memory need not have known. Raises StorageError; then they are deleted later."""
 
     async def tend(self) -> None:
         """For ever: what is to be done beside the calls."""

@@ -50,7 +50,7 @@ class MemoryVectors:
     def loaded(self) -> None:
         """Nothing has to be brought anywhere."""
 
-    async def settle(self, ids: Iterable[str]) -> None:
+    async def settle(self, gone: Iterable[Entry]) -> None:
         """What was removed is gone."""
 
     async def tend(self) -> None:

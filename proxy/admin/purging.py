@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from embeddings.base import EmbeddingError, TextTooLong, Vector
@@ -169,12 +168,12 @@ async def _tell_others(app: App) -> str:
     return ""
 
 
-async def _settled(app: App, purged: Collection[str], untold: str) -> Json:
+async def _settled(app: App, purged: dict[str, Entry], untold: str) -> Json:
     """Raises `Unavailable` when nobody can say now that all of it is gone for ever, from every replica."""
     try:
         async with asyncio.timeout(DURABLE_S):
             await app.cache.documents.settle_deletions()
-            await app.cache.entries.vectors.settle(purged)
+            await app.cache.entries.vectors.settle(purged.values())
             if untold:
                 raise StorageError(untold)
             if app.replication is not None:

@@ -36,8 +36,8 @@ async def readyz(app: App) -> Json:
             "done": progress.done,
             "failed": progress.failed,
             "to_embed": progress.to_embed,
-            "vectors": app.cache.entries.vectors.stats(),
         },
+        "vectors": _elsewhere(app),
         "embedder": {"fingerprint": app.cache.embedder.fingerprint, **app.cache.embedder.stats()},
         "documents": documents,
         "replication": app.replication.stats() if app.replication else None,
@@ -46,9 +46,15 @@ async def readyz(app: App) -> Json:
     }
 
 
+def _elsewhere(app: App) -> Json | None:
+    """Of the vectors, where they are not in memory."""
+    vectors = app.cache.entries.vectors
+    return None if vectors.complete else vectors.stats()
+
+
 def _degraded(app: App, documents: Json) -> list[str]:
     """One line for each part that does less than it should."""
-    embedder, vectors = app.cache.embedder.stats(), app.cache.entries.vectors.stats()
+    embedder, vectors = app.cache.embedder.stats(), _elsewhere(app) or {}
     lines = {
         "index: still loading, answers that are stored may be missed": not app.progress.done,
         f"index: not loaded from the documents: {app.progress.failed}": bool(app.progress.failed),
