@@ -120,14 +120,16 @@ class RemoteVectors:
     async def nearest(self, partition: bytes, vector: Vector, count: int) -> list[tuple[float, Entry]]:
         if not self._sizes[partition]:
             return []
-        found = {}
-        for cosine, exact in await self._search(partition, vector, count):
-            entry = self._entries.get(exact)
-            if entry is not None and entry.partition == partition:
-                found[exact] = cosine, entry
-        for cosine, entry in self._here.find(partition, vector, count):
-            found[entry.exact] = cosine, entry
+        # Before and after: what is written meanwhile may be missing from what the database finds.
+        near = self._here.find(partition, vector, count)
+        there = await self._search(partition, vector, count)
+        near += self._here.find(partition, vector, count)
+        near += [(cosine, entry) for cosine, exact in there if (entry := self._entries.get(exact))]
+        found = {entry.exact: (cosine, entry) for cosine, entry in near if self._knows(entry, partition)}
         return nlargest(count, found.values(), key=itemgetter(0))
+
+    def _knows(self, entry: Entry, partition: bytes) -> bool:
+        return entry.partition == partition and self._entries.get(entry.exact) is entry
 
     def partitions(self) -> list[bytes]:
         return list(self._sizes)
@@ -306,7 +308,8 @@ class RemoteVectors:
             self._trouble = ""
 
     async def _send_lacking(self, exact: Sequence[bytes]) -> None:
-        known = [(each, entry.id) for each in exact if (entry := self._entries.get(each)) is not None]
+        here = (each for each in exact if each not in self._pending)
+        known = [(each, entry.id) for each in here if (entry := self._entries.get(each)) is not None]
         lacking = await self._table.lacking(known) if known else ()
         for stored, vector in await self._stored(lacking) if lacking else ():
             await self._written(list(self._pending.values())[: -MOST_PENDING // 2])

@@ -14,6 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
+PASSWORD = "not-to-be-seen"
+
 
 def pgserver() -> ModuleType:
     with warnings.catch_warnings():
@@ -44,7 +46,8 @@ class PostgresServer:
 
     def start(self) -> None:
         self._server = pgserver().get_server(self._folder.name)
-        self.url = self._server.get_uri().replace("postgresql://postgres:@", "postgresql+asyncpg://postgres@")
+        given = self._server.get_uri()
+        self.url = given.replace("postgresql://postgres:@", f"postgresql+asyncpg://postgres:{PASSWORD}@")
 
     def stop(self) -> None:
         self._server.cleanup()

@@ -40,10 +40,12 @@ async def remote(
     table = PgVectors(make_url(url), dimensions, space)
     vectors = RemoteVectors(table, dimensions, (documents or MemoryDocuments()).entries, deadline)
     tending = asyncio.get_running_loop().create_task(vectors.tend(), name="tend")
-    yield vectors
-    tending.cancel()
-    await asyncio.wait([tending])
-    await vectors.close()
+    try:
+        yield vectors
+    finally:
+        tending.cancel()
+        await asyncio.wait([tending])
+        await vectors.close()
 
 
 async def emptied(url: str) -> None:
@@ -392,7 +394,7 @@ async def test_stopped_and_started_again(server: PostgresServer, monkeypatch: py
             await vectors.nearest(ONE, unit("a"), 1)
         vectors.add(entry("b"), unit("b"))
         with pytest.raises(StorageError):
-            await vectors.settle([entry("a")])
+            await vectors.settle([entry("unknown")])
         await until(lambda: vectors.stats()["write_failures"] > 0)
         server.start()
         await vectors.flush(30)
