@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import tempfile
 import warnings
@@ -25,9 +26,11 @@ from typing import Any
 import numpy as np
 from sqlalchemy.engine import make_url
 
-from benchmarks.search import COUNT, Rows, load_vectors, make_entry, split
+from benchmarks.search import COUNT, Rows, load_vectors, make_entry, resident_bytes, split
 from policies.economics import break_even
+from policies.eviction import over
 from storage.base import Entry, Vectors
+from storage.entries import Entries
 from storage.vectors_memory import MemoryVectors
 from storage.vectors_pgvector import PgVectors
 from storage.vectors_remote import RemoteVectors
@@ -59,7 +62,7 @@ def main() -> None:
 
 async def compare(queries: Rows, fresh: Rows, stored: Rows, partitions: int) -> Figures:
     entries = [entry_of(number, partitions) for number in range(len(stored) + len(fresh))]
-    local = await measure_local(queries, fresh, stored, entries, partitions)
+    local = await measure_local(queries, stored, entries, partitions)
     with tempfile.TemporaryDirectory(prefix="nearhit-remote-", ignore_cleanup_errors=True) as folder:
         remote = await measure_remote(folder, queries, fresh, stored, entries, partitions)
     even = {
@@ -69,7 +72,25 @@ async def compare(queries: Rows, fresh: Rows, stored: Rows, partitions: int) -> 
         }
         for upstream in UPSTREAMS_MS
     }
-    return {"local": local, **remote, "break-even": even}
+    return {"local": local, **remote, "break-even": even, "resident": await resident(stored, partitions)}
+
+
+async def resident(stored: Rows, partitions: int) -> Figures:
+    """Bytes per entry, all that memory knows of it included."""
+    dimensions = stored.shape[1]
+    remote = RemoteVectors(
+        PgVectors(make_url("postgresql://"), dimensions, ""), dimensions, _no_documents, 1.0
+    )
+    figures = {}
+    for name, vectors in (("remote", remote), ("local", MemoryVectors(dimensions))):
+        entries = Entries(vectors, len(stored), worth=lambda entry, now: 0.0, guaranteed=dict, over=over)
+        gc.collect()
+        before = resident_bytes()
+        for number, vector in enumerate(stored):
+            entries.add(entry_of(number, partitions), vector, 0.0, known=True)
+        figures[name] = (resident_bytes() - before) / len(stored)
+    await remote.close()
+    return figures
 
 
 def entry_of(number: int, partitions: int) -> Entry:
@@ -85,9 +106,7 @@ def finding(vectors: Vectors, queries: Rows, partitions: int) -> Find:
     return lambda number: vectors.nearest(partition_of(number, partitions), queries[number], COUNT)
 
 
-async def measure_local(
-    queries: Rows, fresh: Rows, stored: Rows, entries: Sequence[Entry], partitions: int
-) -> Figures:
+async def measure_local(queries: Rows, stored: Rows, entries: Sequence[Entry], partitions: int) -> Figures:
     vectors = MemoryVectors(stored.shape[1])
     for entry, vector in zip(entries, stored, strict=False):
         vectors.add(entry, vector)
@@ -207,6 +226,8 @@ def show(figures: Figures) -> None:
         print(f"{name:18}" + "".join(f" {row[key]:8.3f}" for key in ("p50_ms", "p99_ms", "cpu_ms", "recall")))
     for name, value in figures["remote store"].items():
         print(f"{name:24} {value:12,.2f}")
+    for name, value in figures["resident"].items():
+        print(f"resident per entry, {name}: {value:,.0f} bytes")
     for upstream, even in figures["break-even"].items():
         print(f"break-even at {upstream}: local {even['local']:.3%}, remote {even['remote']:.3%}")
 
