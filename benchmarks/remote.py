@@ -61,6 +61,7 @@ def main() -> None:
 
 
 async def compare(queries: Rows, fresh: Rows, stored: Rows, partitions: int) -> Figures:
+    memory = await resident(stored, partitions)
     entries = [entry_of(number, partitions) for number in range(len(stored) + len(fresh))]
     local = await measure_local(queries, stored, entries, partitions)
     with tempfile.TemporaryDirectory(prefix="nearhit-remote-", ignore_cleanup_errors=True) as folder:
@@ -72,25 +73,30 @@ async def compare(queries: Rows, fresh: Rows, stored: Rows, partitions: int) -> 
         }
         for upstream in UPSTREAMS_MS
     }
-    return {"local": local, **remote, "break-even": even, "resident": await resident(stored, partitions)}
+    return {"local": local, **remote, "break-even": even, "resident": memory}
 
 
 async def resident(stored: Rows, partitions: int) -> Figures:
-    """Bytes per entry, all that memory knows of it included."""
+    """Bytes per entry, all that memory knows of it included. Both are kept until the end: what one gave back
+    the other would take unseen."""
     dimensions = stored.shape[1]
-    remote = RemoteVectors(
-        PgVectors(make_url("postgresql://"), dimensions, ""), dimensions, _no_documents, 1.0
-    )
-    figures = {}
-    for name, vectors in (("remote", remote), ("local", MemoryVectors(dimensions))):
-        entries = Entries(vectors, len(stored), worth=lambda entry, now: 0.0, guaranteed=dict, over=over)
+    table = PgVectors(make_url("postgresql://"), dimensions, "never asked")
+    remote, local = RemoteVectors(table, dimensions, _no_documents, DEADLINE_S), MemoryVectors(dimensions)
+    figures, kept = {}, list[Entries]()
+    for name, vectors in (("remote", remote), ("local", local)):
         gc.collect()
         before = resident_bytes()
-        for number, vector in enumerate(stored):
-            entries.add(entry_of(number, partitions), vector, 0.0, known=True)
+        kept.append(filled(vectors, stored, partitions))
         figures[name] = (resident_bytes() - before) / len(stored)
     await remote.close()
     return figures
+
+
+def filled(vectors: Vectors, stored: Rows, partitions: int) -> Entries:
+    entries = Entries(vectors, len(stored), worth=lambda entry, now: 0.0, guaranteed=dict, over=over)
+    for number, vector in enumerate(stored):
+        entries.add(entry_of(number, partitions), vector, 0.0, known=True)
+    return entries
 
 
 def entry_of(number: int, partitions: int) -> Entry:

@@ -14,8 +14,8 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from heapq import nlargest
 from itertools import islice
@@ -43,6 +43,7 @@ COMPARED_AT_ONCE = 256
 COMPARE_EVERY_S = 3600.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds between failed attempts."""
+LONGEST_COMPARE_PAUSE = 60.0
 SCANNED = 1_000
 """Vectors of a partition up to which reading all is as fast as a walk through the graph."""
 SPARE = 4
@@ -65,14 +66,7 @@ class RemoteVectors:
 
     complete = False
 
-    def __init__(
-        self,
-        table: PgVectors,
-        dimensions: int,
-        stored: Stored,
-        deadline: float,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, table: PgVectors, dimensions: int, stored: Stored, deadline: float) -> None:
         self.dimensions = dimensions
         self._table = table
         self._stored = stored
@@ -86,7 +80,7 @@ class RemoteVectors:
         self._doomed: dict[bytes, str] = {}
         """With the id that is to go."""
         self._left_out = False
-        self._breaker = Breaker("search: the database with the vectors", clock)
+        self._breaker = Breaker("search: the database with the vectors", time.monotonic)
         self._batch = BATCH
         self._failed_in_a_row = 0
         self._trouble = "not compared with the documents yet"
@@ -138,10 +132,14 @@ class RemoteVectors:
         self._wanted.set()
 
     async def settle(self, gone: Iterable[Entry]) -> None:
-        self._doomed |= {entry.exact: entry.id for entry in gone if entry.exact not in self._entries}
-        for some in slices(list(self._doomed), DELETED_AT_ONCE):
-            async with self._doing_away(some) as doomed:
-                await self._table.erase(list(doomed))
+        """Also the row of another entry with the same digest, which an answer before may have left."""
+        wanted = {entry.exact: entry.id for entry in gone} | self._doomed
+        self._doomed |= {exact: id for exact, id in wanted.items() if exact not in self._entries}
+        for some in slices(wanted, DELETED_AT_ONCE):
+            async with self._order:
+                erased = [exact for exact in some if exact not in self._entries]
+                await self._table.erase(erased)
+                self._done_away(erased)
 
     def stats(self) -> dict[str, Any]:
         return {
@@ -202,50 +200,53 @@ class RemoteVectors:
             try:
                 await self._delete_some()
                 await self._write_some()
-                self._failed_in_a_row, self._batch = 0, BATCH
-            except Refused as error:
-                self._narrow_down(error)
+                self._failed_in_a_row = 0
             except StorageError as error:
                 await self._pause_after(error)
             self._rest_when_done()
 
     async def _delete_some(self) -> None:
-        some = list(islice(self._doomed, DELETED_AT_ONCE))
-        if some:
-            async with self._doing_away(some) as doomed:
-                await self._table.delete(list(doomed.items()))
-
-    @asynccontextmanager
-    async def _doing_away(self, exact: Sequence[bytes]) -> AsyncIterator[dict[bytes, str]]:
-        """Once the batch that is being written is there, and without those that were added again since."""
         async with self._order:
-            doomed = {each: self._doomed[each] for each in exact if each in self._doomed}
-            yield doomed
-            for each in doomed:
-                self._doomed.pop(each, None)
+            doomed = list(islice(self._doomed.items(), DELETED_AT_ONCE))
+            if doomed:
+                await self._table.delete(doomed)
+                self._done_away([exact for exact, _ in doomed])
+
+    def _done_away(self, exact: Sequence[bytes]) -> None:
+        """Whoever was added and removed meanwhile has not been written."""
+        for each in exact:
+            self._doomed.pop(each, None)
 
     async def _write_some(self) -> None:
         async with self._order:
             batch = list(islice(self._pending.values(), self._batch))
             if not batch:
                 return
-            await self._table.put([(each.entry, each.vector) for each in batch])
-            for each in batch:
-                if self._is_pending(each):
-                    self._unpend(each.entry.exact)
+            try:
+                await self._table.put([(each.entry, each.vector) for each in batch])
+            except Refused as error:
+                self._narrow_down(batch, error)
+                return
+            self._done(batch)
             self._counts["written"] += len(batch)
+            self._batch = BATCH
+
+    def _narrow_down(self, batch: Sequence[_Pending], error: Refused) -> None:
+        """One by one, so that the one that the database does not like is alone; alone it is left out."""
+        self._counts["write_failures"] += 1
+        self._batch = 1
+        if len(batch) == 1:
+            self._done(batch)
+            self._counts["dropped"] += 1
+            log.warning("a vector was left out: %s", error)
+
+    def _done(self, batch: Sequence[_Pending]) -> None:
+        for each in batch:
+            if self._is_pending(each):
+                self._unpend(each.entry.exact)
 
     def _is_pending(self, each: _Pending) -> bool:
         return self._pending.get(each.entry.exact) is each
-
-    def _narrow_down(self, error: Refused) -> None:
-        """One by one, so that the one that the database does not like is alone; alone it is left out."""
-        self._counts["write_failures"] += 1
-        if self._batch == 1 and self._pending:
-            self._unpend(next(iter(self._pending)))
-            self._counts["dropped"] += 1
-            log.warning("a vector was left out: %s", error)
-        self._batch = 1
 
     async def _pause_after(self, error: StorageError) -> None:
         self._counts["write_failures"] += 1
@@ -292,10 +293,12 @@ class RemoteVectors:
                 await self._table.build_graph()
                 pause = FIRST_PAUSE
             except StorageError as error:
+                if pause == FIRST_PAUSE:
+                    log.warning("the database with the vectors may lack some, trying again: %s", error)
                 self._counts["write_failures"] += 1
                 self._trouble = str(error)
                 await asyncio.sleep(pause)
-                pause = min(LONGEST_PAUSE, 2 * pause)
+                pause = min(LONGEST_COMPARE_PAUSE, 2 * pause)
                 self._wanted.set()
 
     async def _compare(self) -> None:
@@ -303,7 +306,9 @@ class RemoteVectors:
         for some in slices(self._entries, COMPARED_AT_ONCE):
             await self._send_lacking(some)
         await self._delete_strangers()
-        await self._written(list(self._pending.values()))
+        sent = list(self._pending.values())
+        while any(map(self._is_pending, sent)):  # noqa: ASYNC110
+            await asyncio.sleep(GATHER)
         if self._counts["dropped"] == dropped:
             self._trouble = ""
 
@@ -312,15 +317,12 @@ class RemoteVectors:
         known = [(each, entry.id) for each in here if (entry := self._entries.get(each)) is not None]
         lacking = await self._table.lacking(known) if known else ()
         for stored, vector in await self._stored(lacking) if lacking else ():
-            await self._written(list(self._pending.values())[: -MOST_PENDING // 2])
+            while len(self._pending) > MOST_PENDING // 2:  # noqa: ASYNC110
+                await asyncio.sleep(GATHER)
             entry = self._entries.get(stored.exact)
             ours = entry is not None and (entry.id, entry.fingerprint) == (stored.id, stored.fingerprint)
             if entry is not None and ours and vector is not None and stored.exact not in self._pending:
                 self._put(entry, vector)
-
-    async def _written(self, pending: Sequence[_Pending]) -> None:
-        while any(map(self._is_pending, pending)):  # noqa: ASYNC110
-            await asyncio.sleep(GATHER)
 
     async def _delete_strangers(self) -> None:
         after = b""
