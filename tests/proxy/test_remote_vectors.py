@@ -189,6 +189,17 @@ async def test_a_purge_of_what_memory_does_not_know_yet(
         assert rows(server) == 0
 
 
+async def test_a_purge_by_likeness_takes_what_a_search_does_not_find(
+    server: PostgresServer, tmp_path: Path, categories: Path
+) -> None:
+    async with proxy(server, tmp_path, categories) as world:
+        await stored(world)
+        await world.app.cache.documents.flush()
+        server.sql("DELETE FROM nearhit_vectors")
+        assert (await world.ask(ALIKE, headers={"Cache-Control": "only-if-cached"})).status == 504
+        assert (await purge(world.app, PurgeOrder(like=TEXT)))["purged"] == 1
+
+
 async def test_a_purge_is_not_acknowledged_while_the_database_is_away(
     server: PostgresServer, tmp_path: Path, categories: Path
 ) -> None:

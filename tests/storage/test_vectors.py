@@ -143,11 +143,12 @@ async def test_no_more_than_there_are(make: Make, count: int) -> None:
 
 async def test_a_partition_is_blind_for_the_others(make: Make) -> None:
     vectors = await make()
-    vectors.add(entry("a"), unit("same"))
-    vectors.add(entry("b", TWO), unit("same"))
+    vectors.add(entry("a"), unit("another"))
+    for number in range(20):
+        vectors.add(entry(f"b{number}", TWO), unit("same"))
     for _ in range(2):
         assert await ids(vectors, unit("same")) == ["a"]
-        assert await ids(vectors, unit("same"), partition=TWO) == ["b"]
+        assert "a" not in await ids(vectors, unit("same"), partition=TWO)
         assert await ids(vectors, unit("same"), partition=digest("three")) == []
         await settled(vectors)
     assert sorted(vectors.partitions()) == sorted([ONE, TWO])
@@ -217,6 +218,14 @@ async def test_what_is_gone_for_good_is_not_found(make: Make) -> None:
     vectors.remove(a, key)
     await vectors.settle([a, entry("unknown")])
     assert await ids(vectors, unit("a")) == ["b"]
+
+
+def test_memory_answers_without_letting_others_run() -> None:
+    vectors = MemoryVectors(DIMENSIONS)
+    vectors.add(entry("a"), unit("a"))
+    with pytest.raises(StopIteration) as done:
+        vectors.nearest(ONE, unit("a"), 1).send(None)
+    assert [found.id for _, found in done.value.value] == ["a"]
 
 
 # In PostgreSQL
