@@ -301,6 +301,30 @@ async def test_vectors_of_another_model_are_not_mixed(database: str) -> None:
     assert len(set((await rows_in(database)).values())) == 2
 
 
+async def test_what_leaves_memory_leaves_the_database(database: str) -> None:
+    async with remote(database) as vectors:
+        keys = {id: vectors.add(entry(id), unit(id)) for id in "ab"}
+        await vectors.flush()
+        vectors.remove(entry("a"), keys["a"])
+        await vectors.flush()
+        assert set(await rows_in(database)) == {"b"}
+
+
+async def test_what_is_removed_while_the_database_searches_is_not_found(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with remote(database) as vectors:
+        key = vectors.add(a := entry("a"), unit("a"))
+        vectors.add(entry("b"), unit("b"))
+
+        async def meanwhile(*_: object) -> list[Any]:
+            vectors.remove(a, key)
+            return [(1.0, a.exact), (1.0, digest("a stranger"))]
+
+        monkeypatch.setattr(vectors._table, "nearest", meanwhile)
+        assert await ids(vectors, unit("a")) == ["b"]
+
+
 async def test_an_answer_that_replaces_another_keeps_its_vector(database: str) -> None:
     """Also where another proxy stored it, and this one only hears that the old one has gone."""
     async with remote(database) as here, remote(database) as there:
