@@ -29,6 +29,7 @@ from benchmarks.search import COUNT, QUERIES, Rows, jitter, load_vectors, reside
 from policies.eviction import over
 from storage.base import Entry
 from storage.entries import Entries
+from storage.vectors_memory import MemoryVectors
 
 PROBE_EVERY_S = 0.003
 BASELINE_S = 5.0
@@ -85,13 +86,9 @@ class Bench:
         self._queries, self._stored, self._partitions = queries, stored, partitions
         self._names = [number.to_bytes(16, "big") for number in range(partitions)]
         self._late: list[float] = []
+        self._vectors = MemoryVectors(stored.shape[1])
         self._entries = Entries(
-            stored.shape[1],
-            len(stored),
-            worth=lambda entry, demand, now: 0.0,
-            guaranteed=dict,
-            over=over,
-            random=Random(0),
+            self._vectors, len(stored), worth=lambda *_: 0.0, guaranteed=dict, over=over, random=Random(0)
         )
 
     async def run(self) -> Figures:
@@ -100,7 +97,7 @@ class Bench:
         await asyncio.sleep(BASELINE_S)
         figures: Figures = {"entries": len(self._stored), "partitions": self._partitions}
         figures["before, loop late, ms"] = self._lateness()
-        tending = loop.create_task(self._entries.partitions.tend(), name="tend")
+        tending = loop.create_task(self._vectors.tend(), name="tend")
         figures |= await self._fill()
         figures |= await self._search()
         self._lateness()
@@ -122,7 +119,7 @@ class Bench:
             self._find(number)
 
     def _find(self, number: int) -> list[tuple[float, Entry]]:
-        return self._entries.nearest(self._names[number % self._partitions], self._queries[number], COUNT)
+        return self._vectors.find(self._names[number % self._partitions], self._queries[number], COUNT)
 
     def _lateness(self) -> Figures:
         late, self._late = np.array(self._late), []
@@ -166,7 +163,7 @@ class Bench:
         resident = (resident_bytes() - before) / len(self._stored)
         figures["resident bytes per entry"] = resident
         figures["of these beside the vector"] = resident - 4 * self._stored.shape[1]
-        figures["index bytes per entry"] = self._entries.partitions.nbytes / len(self._stored)
+        figures["index bytes per entry"] = self._vectors.index.nbytes / len(self._stored)
         return figures
 
     async def _timed(self, step: Callable[[int], object], count: int) -> Figures:
@@ -189,7 +186,7 @@ class Bench:
         }
 
     async def _settled(self) -> None:
-        indexes = self._entries.partitions.large()
+        indexes = self._vectors.index.large()
         async with asyncio.timeout(LONGEST_S):
             quiet = perf_counter()
             while perf_counter() - quiet < SETTLED_S:

@@ -2,44 +2,48 @@
 
     python -m benchmarks.remote [--entries 100000] [--partitions 1] [--vectors FILE.npy] [--json]
 
-The server is a real one (pgserver, which carries pgvector), reached by its Unix socket: what a network adds
-comes on top. The remote search is timed from the call to the rows, one caller at a time and eight at once.
-Break-even hit rates are those of `policies.economics`.
+Both as the proxy does them: `MemoryVectors`, and `RemoteVectors` over a real server (pgserver, which carries
+pgvector), reached by its Unix socket: what a network adds comes on top. A search is timed from the call to
+the entries, one caller at a time and eight at once. Break-even hit rates are those of `policies.economics`.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
-import struct
 import tempfile
 import warnings
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from sqlalchemy.engine import make_url
 
-from benchmarks.search import COUNT, Rows, load_vectors, split
+from benchmarks.search import COUNT, Rows, load_vectors, make_entry, resident_bytes, split
 from policies.economics import break_even
-from storage.partitions import Partitions
+from policies.eviction import over
+from storage.base import Entry, Vectors
+from storage.entries import Entries
+from storage.vectors_memory import MemoryVectors
+from storage.vectors_pgvector import PgVectors
+from storage.vectors_remote import RemoteVectors
 
 AT_ONCE = 8
+WARMING = 200
 RECALLED = 500
 """Queries whose best neighbour is checked against an exact search."""
 UPSTREAMS_MS = (150.0, 200.0, 1_000.0, 3_800.0)
+DEADLINE_S = 30.0
+SENT_AT_ONCE = 1_000
 
-TABLE = "CREATE TABLE vectors (key bigint PRIMARY KEY, partition bytea NOT NULL, vector vector({}) NOT NULL)"
-GRAPH = "CREATE INDEX ON vectors USING hnsw (vector vector_ip_ops) WITH (m = 16, ef_construction = 100)"
-SEARCH = f"""SELECT key, -(vector <#> $1) AS cosine FROM vectors WHERE partition = $2
-             ORDER BY vector <#> $1 LIMIT {COUNT}"""
-INSERT = "INSERT INTO vectors VALUES ($1, $2, $3)"
-
-Find = Callable[[int], Awaitable[list[int]]]
+Find = Callable[[int], Awaitable[list[tuple[float, Entry]]]]
 Figures = dict[str, Any]
 
 
@@ -57,9 +61,11 @@ def main() -> None:
 
 
 async def compare(queries: Rows, fresh: Rows, stored: Rows, partitions: int) -> Figures:
-    local = await measure_local(queries, stored, partitions)
+    memory = await resident(stored, partitions)
+    entries = [entry_of(number, partitions) for number in range(len(stored) + len(fresh))]
+    local = await measure_local(queries, stored, entries, partitions)
     with tempfile.TemporaryDirectory(prefix="nearhit-remote-", ignore_cleanup_errors=True) as folder:
-        remote = await measure_remote(folder, queries, fresh, stored, partitions)
+        remote = await measure_remote(folder, queries, fresh, stored, entries, partitions)
     even = {
         f"{upstream:.0f} ms": {
             name: break_even(figures["p50_ms"], upstream, 0.0)
@@ -67,99 +73,123 @@ async def compare(queries: Rows, fresh: Rows, stored: Rows, partitions: int) -> 
         }
         for upstream in UPSTREAMS_MS
     }
-    return {"local": local, **remote, "break-even": even}
+    return {"local": local, **remote, "break-even": even, "resident": memory}
 
 
-def partition_of(key: int, partitions: int) -> bytes:
-    return blake2b(f"{key % partitions}".encode(), digest_size=16).digest()
+async def resident(stored: Rows, partitions: int) -> Figures:
+    """Bytes per entry, all that memory knows of it included. Both are kept until the end: what one gave back
+    the other would take unseen."""
+    dimensions = stored.shape[1]
+    table = PgVectors(make_url("postgresql://"), dimensions, "never asked")
+    remote, local = RemoteVectors(table, dimensions, _no_documents, DEADLINE_S), MemoryVectors(dimensions)
+    figures, kept = {}, list[Entries]()
+    for name, vectors in (("remote", remote), ("local", local)):
+        gc.collect()
+        before = resident_bytes()
+        kept.append(filled(vectors, stored, partitions))
+        figures[name] = (resident_bytes() - before) / len(stored)
+    await remote.close()
+    return figures
 
 
-async def measure_local(queries: Rows, stored: Rows, partitions: int) -> Figures:
-    index = Partitions(stored.shape[1])
-    for key, vector in enumerate(stored):
-        index.add(partition_of(key, partitions), key, vector)
+def filled(vectors: Vectors, stored: Rows, partitions: int) -> Entries:
+    entries = Entries(vectors, len(stored), worth=lambda entry, now: 0.0, guaranteed=dict, over=over)
+    for number, vector in enumerate(stored):
+        entries.add(entry_of(number, partitions), vector, 0.0, known=True)
+    return entries
 
-    async def find(number: int) -> list[int]:
-        partition = partition_of(number, partitions)
-        return [key for _, key in index.nearest(partition, queries[number], COUNT)]
 
-    return await timed(find, queries, stored, partitions, 1)
+def entry_of(number: int, partitions: int) -> Entry:
+    exact = blake2b(f"entry {number}".encode(), digest_size=16).digest()
+    return replace(make_entry(number), exact=exact, partition=partition_of(number, partitions))
+
+
+def partition_of(number: int, partitions: int) -> bytes:
+    return blake2b(f"{number % partitions}".encode(), digest_size=16).digest()
+
+
+def finding(vectors: Vectors, queries: Rows, partitions: int) -> Find:
+    return lambda number: vectors.nearest(partition_of(number, partitions), queries[number], COUNT)
+
+
+async def measure_local(queries: Rows, stored: Rows, entries: Sequence[Entry], partitions: int) -> Figures:
+    vectors = MemoryVectors(stored.shape[1])
+    for entry, vector in zip(entries, stored, strict=False):
+        vectors.add(entry, vector)
+    return await timed(finding(vectors, queries, partitions), queries, stored, partitions, 1)
 
 
 async def measure_remote(
-    folder: str, queries: Rows, fresh: Rows, stored: Rows, partitions: int
+    folder: str, queries: Rows, fresh: Rows, stored: Rows, entries: Sequence[Entry], partitions: int
 ) -> dict[str, Figures]:
-    server = serve(folder)
-    pool = await open_pool(server, stored.shape[1])
-    try:
-        built = await fill(pool, stored, partitions)
-
-        async def find(number: int) -> list[int]:
-            found = await pool.fetch(SEARCH, queries[number], partition_of(number, partitions))
-            return [row["key"] for row in found]
-
-        await timed(find, queries[:200], stored, partitions, 1)
-        return {
-            "one at a time": await timed(find, queries, stored, partitions, 1),
-            f"{AT_ONCE} at once": await timed(find, queries, stored, partitions, AT_ONCE),
-            "remote store": {**built, **await inserts(pool, fresh, len(stored), partitions)},
-        }
-    finally:
-        await pool.close()
-        server.cleanup()
+    async with serve(folder) as url:
+        table = PgVectors(make_url(url), stored.shape[1], "benchmark")
+        vectors = RemoteVectors(table, stored.shape[1], _no_documents, DEADLINE_S)
+        try:
+            built = await fill(table, vectors, stored, entries)
+            find = finding(vectors, queries, partitions)
+            await timed(find, queries[:WARMING], stored, partitions, 1)
+            return {
+                "one at a time": await timed(find, queries, stored, partitions, 1),
+                f"{AT_ONCE} at once": await timed(find, queries, stored, partitions, AT_ONCE),
+                "remote store": {**built, **await inserts(table, vectors, fresh, entries[len(stored) :])},
+            }
+        finally:
+            await vectors.close()
 
 
-def serve(folder: str) -> Any:
+async def _no_documents(ids: Sequence[str]) -> list[Any]:
+    return []
+
+
+@asynccontextmanager
+async def serve(folder: str) -> AsyncIterator[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import pgserver
-    return pgserver.get_server(folder)
+    server = pgserver.get_server(folder)
+    server.psql("ALTER SYSTEM SET maintenance_work_mem = '1GB'; SELECT pg_reload_conf();")
+    try:
+        yield server.get_uri().replace("postgresql://postgres:@", "postgresql+asyncpg://postgres@")
+    finally:
+        server.cleanup()
 
 
-async def open_pool(server: Any, dimensions: int) -> Any:
-    import asyncpg
-
-    url = server.get_uri()
-    first = await asyncpg.connect(url)
-    await first.execute("CREATE EXTENSION vector")
-    await first.execute(TABLE.format(dimensions))
-    await first.close()
-
-    async def prepare(connection: Any) -> None:
-        await connection.set_type_codec("vector", encoder=packed, decoder=unpacked, format="binary")
-        await connection.execute("SET hnsw.ef_search = 100")
-
-    return await asyncpg.create_pool(url, min_size=AT_ONCE, max_size=AT_ONCE, init=prepare)
-
-
-def packed(vector: NDArray[np.float32]) -> bytes:
-    return struct.pack(">HH", len(vector), 0) + vector.astype(">f4").tobytes()
-
-
-def unpacked(data: bytes) -> NDArray[np.float32]:
-    return np.frombuffer(data, ">f4", offset=4).astype(np.float32)
-
-
-async def fill(pool: Any, stored: Rows, partitions: int) -> Figures:
-    rows = ((key, partition_of(key, partitions), vector) for key, vector in enumerate(stored))
+async def fill(table: PgVectors, vectors: RemoteVectors, stored: Rows, entries: Sequence[Entry]) -> Figures:
     started = perf_counter()
-    async with pool.acquire() as connection:
-        await connection.execute("SET maintenance_work_mem = '1GB'")
-        await connection.copy_records_to_table("vectors", records=rows)
-        await connection.execute("CREATE INDEX ON vectors (partition)", timeout=600)
-        await connection.execute(GRAPH, timeout=3_600)
-        await connection.execute("ANALYZE vectors", timeout=600)
-    size = await pool.fetchval("SELECT pg_total_relation_size('vectors')")
-    return {"loaded and indexed, s": perf_counter() - started, "bytes per entry": size / len(stored)}
+    for first in range(0, len(stored), SENT_AT_ONCE):
+        rows = stored[first : first + SENT_AT_ONCE]
+        some = entries[first : first + len(rows)]
+        await table.put(list(zip(some, rows, strict=True)))
+        for entry, vector in zip(some, rows, strict=True):
+            vectors.add(entry, vector, known=True)
+    sent = perf_counter()
+    await table.build_graph()
+    size = (await table._fetch("size", "SELECT pg_total_relation_size('nearhit_vectors')"))[0][0]
+    return {
+        "sent, s": sent - started,
+        "graph built, s": perf_counter() - sent,
+        "bytes per entry": size / len(stored),
+    }
 
 
-async def inserts(pool: Any, fresh: Rows, first: int, partitions: int) -> Figures:
+async def inserts(table: PgVectors, vectors: RemoteVectors, fresh: Rows, entries: Sequence[Entry]) -> Figures:
+    """Milliseconds of the writer's statement for one vector, and per vector in its batches."""
     waits = []
-    for key, vector in enumerate(fresh[:500], start=first):
+    for entry, vector in zip(entries[:500], fresh[:500], strict=True):
         started = perf_counter()
-        await pool.execute(INSERT, key, partition_of(key, partitions), vector)
+        await table.put([(entry, vector)])
         waits.append(1000 * (perf_counter() - started))
-    return {"insert p50, ms": float(np.median(waits)), "insert p99, ms": float(np.percentile(waits, 99))}
+    some = list(zip(entries[500:1500], fresh[500:1500], strict=False))
+    started = perf_counter()
+    for entry, vector in some:
+        vectors.add(entry, vector)
+    await vectors.flush(600)
+    return {
+        "insert p50, ms": float(np.median(waits)),
+        "insert p99, ms": float(np.percentile(waits, 99)),
+        "in batches, ms each": 1000 * (perf_counter() - started) / max(1, len(some)),
+    }
 
 
 async def timed(find: Find, queries: Rows, stored: Rows, partitions: int, at_once: int) -> Figures:
@@ -169,8 +199,9 @@ async def timed(find: Find, queries: Rows, stored: Rows, partitions: int, at_onc
     async def caller(first: int) -> None:
         for number in range(first, len(queries), at_once):
             started = perf_counter()
-            found[number] = await find(number)
+            near = await find(number)
             waits[number] = 1000 * (perf_counter() - started)
+            found[number] = [int(entry.id) for _, entry in near]
 
     worked = process_time()
     await asyncio.gather(*(caller(first) for first in range(at_once)))
@@ -201,6 +232,8 @@ def show(figures: Figures) -> None:
         print(f"{name:18}" + "".join(f" {row[key]:8.3f}" for key in ("p50_ms", "p99_ms", "cpu_ms", "recall")))
     for name, value in figures["remote store"].items():
         print(f"{name:24} {value:12,.2f}")
+    for name, value in figures["resident"].items():
+        print(f"resident per entry, {name}: {value:,.0f} bytes")
     for upstream, even in figures["break-even"].items():
         print(f"break-even at {upstream}: local {even['local']:.3%}, remote {even['remote']:.3%}")
 

@@ -27,6 +27,7 @@ from rich.table import Table
 from policies.eviction import over
 from storage.base import Entry
 from storage.entries import Entries
+from storage.vectors_memory import MemoryVectors
 
 BAR_US = 2_000.0
 QUERIES = 2_000
@@ -59,17 +60,18 @@ def main() -> None:
 
 def measure(rows: Rows, size: int) -> dict[str, Any]:
     queries, fresh, stored = split(rows, size)
-    entries = Entries(rows.shape[1], size, worth=lambda entry, demand, now: 0.0, guaranteed=dict, over=over)
+    vectors = MemoryVectors(rows.shape[1])
+    entries = Entries(vectors, size, worth=lambda entry, demand, now: 0.0, guaranteed=dict, over=over)
     made = [make_entry(number) for number in range(size)]
     before = resident_bytes()
     insert = timed(lambda number: entries.add(made[number], stored[number], 0.0), size)
     memory = (resident_bytes() - before) / size
-    find = timed(lambda number: entries.nearest(PARTITION, queries[number], COUNT), len(queries))
+    find = timed(lambda number: vectors.find(PARTITION, queries[number], COUNT), len(queries))
     full = timed(lambda number: entries.add(make_entry(size + number), fresh[number], 0.0), len(fresh))
     return {
         "entries": size,
         "find": find,
-        "recall": recall(entries, queries, np.concatenate([stored, fresh])),
+        "recall": recall(entries, vectors, queries, np.concatenate([stored, fresh])),
         "insert": insert,
         "insert_when_full": full,
         "bytes_per_entry": round(memory),
@@ -94,12 +96,12 @@ def timed(step: Callable[[int], object], count: int) -> dict[str, float]:
     }
 
 
-def recall(entries: Entries, queries: Rows, rows: Rows) -> dict[str, float]:
+def recall(entries: Entries, vectors: MemoryVectors, queries: Rows, rows: Rows) -> dict[str, float]:
     """Share of queries for which the best that is found is the best there is: of all, and of those that
     have a neighbour near enough to be a hit. `rows` by entry id, those of evicted entries included."""
     kept = rows[sorted(int(entry.id) for entry in entries.select(lambda entry: True))]
     best = np.concatenate([(part @ kept.T).max(axis=1) for part in np.array_split(queries, 40)])
-    found = np.array([entries.nearest(PARTITION, query, COUNT)[0][0] for query in queries])
+    found = np.array([vectors.find(PARTITION, query, COUNT)[0][0] for query in queries])
     right, alike = found >= best - 1e-5, best >= ALIKE
     return {"all": round(float(right.mean()), 4), "alike": round(float(right[alike].mean()), 4)}
 

@@ -41,8 +41,8 @@ _KINDS = {
 
 
 _BEGINS = (
-    r"[.?!,;:]|how|wh|reason|duration|distance|percentage|count|number|the |location|ages? of|by |has |is there|"
-    r"(?:return|give|show|find|list|tell|get|display|report|calculate|determine)\b|"
+    r"[.?!,;:]|how|wh|reason|duration|distance|percentage|count|number|the |location|ages? of|by |has |"
+    r"is there|(?:return|give|show|find|list|tell|get|display|report|calculate|determine)\b|"
     r"(?:me|know|and|explain|understand|wondering|say|about|see|so) "
 )
 """Whatever asks for a kind begins so. To try each kind at every word takes five times as long."""

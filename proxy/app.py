@@ -52,7 +52,7 @@ from proxy.upstream import Deadlines, Retry, Upstream
 from storage.base import Documents, StorageError
 from storage.buffered import BufferedDocuments
 from storage.keys import read_key
-from storage.opening import open_documents
+from storage.opening import open_documents, open_vectors
 from storage.rebuild import rebuild
 
 if TYPE_CHECKING:
@@ -147,7 +147,17 @@ async def open_app(
         prices = await asyncio.to_thread(Prices.read, settings.prices)
         store = await open_store(settings)
         documents = BufferedDocuments(store, hot_bytes=settings.documents.hot_bytes)
-        cache = kinds.cache(rules, embedder, documents, settings.capacity.entries, settings.capacity.bytes)
+        index, space = settings.index, (embedder.dimensions, embedder.fingerprint)
+        opening = open_vectors(index.url, index.deadline, *space, documents)
+        room = settings.capacity
+        cache = kinds.cache(
+            rules,
+            embedder,
+            documents,
+            room.entries,
+            room.bytes,
+            vectors=await stack.enter_async_context(opening),
+        )
         documents.on_lost = cache.lost
         replication = _replication(settings, cache)
         if replication is not None:
@@ -352,7 +362,7 @@ def _background(app: App) -> dict[str, Coroutine[Any, Any, None]]:
         "sweep": _sweep(app),
         "keep-history": app.history.keep(app.clock),
         "watch-categories": _watch(app),
-        "tend-index": app.cache.entries.partitions.tend(),
+        "tend-index": app.cache.entries.vectors.tend(),
     }
     if app.replication is not None:
         works["hear-replicas"] = app.replication.listen()
@@ -404,6 +414,7 @@ async def _load(app: App) -> list[str]:
         else:
             app.progress.failed = ""
             app.progress.done = True
+            cache.entries.vectors.loaded()
     return foreign
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -23,10 +23,11 @@ from policies.model import InForce, Mode, in_force
 from proxy.dialects.base import Usage
 from proxy.flights import Question
 from proxy.messages import SHARED, Call, forget_bodies, shown
-from storage.base import Document, Entry, StorageError
+from storage.base import Document, Entry, StorageError, Vectors
 from storage.buffered import BufferedDocuments
 from storage.entries import Entries
 from storage.rebuild import drop, take_in
+from storage.vectors_memory import MemoryVectors
 
 log = logging.getLogger("nearhit.cache")
 
@@ -64,6 +65,8 @@ class Search:
     """Similarity of the nearest entry, served or not."""
     refused: str = ""
     """Why the nearest was not served."""
+    failed: bool = False
+    """The index could not be asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +92,10 @@ class Cache:
         capacity: int,
         capacity_bytes: int | None = None,
         pressure: Callable[[str], float] = lambda model: 0.0,
+        vectors: Vectors | None = None,
     ) -> None:
-        """`pressure`: load of the upstream behind a model ("": behind any), 0 to 1, at this moment."""
+        """`pressure`: load of the upstream behind a model ("": behind any), 0 to 1, at this moment.
+        `vectors`: where they lie; None: in memory."""
         self.pressure = pressure
         self.rules = rules
         self.audits = Audits()
@@ -98,7 +103,7 @@ class Cache:
         self.embedder = embedder
         self.documents = documents
         self.entries = Entries(
-            embedder.dimensions,
+            vectors or MemoryVectors(embedder.dimensions),
             capacity,
             capacity_bytes,
             worth=self._worth,
@@ -197,13 +202,23 @@ class Cache:
         found = self.classify(call, None)
         return found if found.by != "default" and self.mode(found.category) == "off" else None
 
-    def near(self, question: Question, now: float) -> Search:
-        """The best entry that is near enough, fresh, and that no guard objects to."""
+    async def near(self, question: Question, now: float) -> Search:
+        """The best entry that is near enough, fresh, and that no guard objects to. Waits only where vectors
+        lie elsewhere."""
         found = Search()
         if self.mode(question.policy.category.name) == "off":
             found.refused = AUTO_OFF
             return found
-        for similarity, entry in self._candidates(question):
+        if question.vector is None:
+            return found
+        try:
+            nearest = await self.entries.nearest(question.partition, question.vector, CANDIDATES)
+        except StorageError:
+            found.failed = True
+            return found
+        for similarity, entry in nearest:
+            if not self._open_to(question.call, question.scope, entry.category):
+                continue  # since closed, or withdrawn from other tenants
             if found.nearest is None:
                 found.nearest = similarity
             if similarity < required_similarity(question.policy, question.policy, question.call.controls):
@@ -213,14 +228,6 @@ class Cache:
             if found.fresh is not None and found.fresh.verdict.freshness == "fresh":
                 break
         return found
-
-    def _candidates(self, question: Question) -> Iterator[tuple[float, Entry]]:
-        """Best first; without those whose category has since been closed or withdrawn from other tenants."""
-        if question.vector is None:
-            return
-        for similarity, entry in self.entries.nearest(question.partition, question.vector, CANDIDATES):
-            if self._open_to(question.call, question.scope, entry.category):
-                yield similarity, entry
 
     def _consider(
         self, found: Search, entry: Entry, similarity: float, text: str, policy: InForce, controls: Controls,

@@ -128,8 +128,10 @@ class Exchange:
         return await self._join(trip, flight, 1.0)
 
     async def _from_near(self, trip: Trip, question: Question, started: float) -> Reply | None:
-        search = self._cache.near(question, trip.now)
-        if question.vector is not None and search.refused != AUTO_OFF:
+        search = await self._cache.near(question, trip.now)
+        if search.failed:
+            trip.report.degraded = "index-failed"
+        elif question.vector is not None and search.refused != AUTO_OFF:
             trip.report.lookup_ms, trip.report.near = _since(started), search.fresh is not None
         trip.report.similarity, trip.report.threshold = search.nearest, question.policy.threshold
         trip.report.reason = search.refused

@@ -62,6 +62,14 @@ _REPLICATION = {
 }
 
 
+_VECTORS = {
+    "written": "Vectors written to the database",
+    "dropped": "Vectors for which there was no room in the queue; they are sent later",
+    "search_failures": "Searches that failed or took too long",
+    "write_failures": "Failed attempts to write or compare",
+}
+
+
 class Histogram:
     """Counts per bucket and their sum. Like the counts below not one of prometheus_client's, whose locks and
     labels take five times as long: all are told of calls by one thread."""
@@ -183,11 +191,7 @@ class State(Collector):
             sizes.add_metric([name], used["bytes"])
         yield from (entries, sizes)
         yield _gauge("nearhit_capacity_entries", "Most entries in memory", usage["capacity"])
-        partitions = app.cache.entries.partitions
-        yield _gauge("nearhit_partitions", "Partitions with vectors", len(partitions))
-        yield _gauge("nearhit_index_bytes", "Vectors and what finds them", partitions.nbytes)
-        if partitions.recall is not None:
-            yield _gauge("nearhit_index_recall", "Of the graph that was judged last", partitions.recall)
+        yield from self._index()
         yield _gauge("nearhit_in_flight", "Calls being answered", app.data_plane.in_flight)
         yield _gauge("nearhit_in_flight_limit", "Most calls at once", app.settings.limits.in_flight)
         yield CounterMetricFamily(
@@ -220,6 +224,20 @@ class State(Collector):
         )
         yield self._build
         yield _gauge("nearhit_start_time_seconds", "Unix time of the start", app.started)
+
+    def _index(self) -> Iterator[Family]:
+        stats = self._app.cache.entries.vectors.stats()
+        yield _gauge("nearhit_partitions", "Partitions with vectors", stats["partitions"])
+        yield _gauge("nearhit_index_bytes", "Vectors in memory and what finds them", stats["bytes"])
+        if stats.get("recall") is not None:
+            yield _gauge("nearhit_index_recall", "Of the graph that was judged last", stats["recall"])
+        if stats["kind"] == "memory":
+            return
+        yield _gauge("nearhit_vectors_pending", "Vectors not yet written or deleted", stats["pending"])
+        yield _gauge("nearhit_vectors_breaker_open", "1: searches failed", stats["breaker"] == "open")
+        yield _gauge("nearhit_vectors_current", "1: the database has all vectors", stats["current"])
+        for name, text in _VECTORS.items():
+            yield CounterMetricFamily(f"nearhit_vectors_{name}", text, stats[name])
 
     def _replication(self) -> Iterator[Family]:
         if self._app.replication is None:

@@ -97,6 +97,12 @@ def _document_store(url: str) -> str:
     return url
 
 
+def _vector_store(url: str) -> str:
+    if url != "memory" and not url.startswith("postgresql+asyncpg://"):
+        raise ValueError("should be memory, or postgresql+asyncpg://USER@HOST/DATABASE")
+    return url
+
+
 def _separated(value: Any) -> Any:
     """By commas, as the environment has them."""
     return (
@@ -298,6 +304,18 @@ class Documents(_Section):
     hot_bytes: Size = Field(default=64 * 2**20, description="Answers kept in memory as well, in bytes.")
 
 
+class Index(_Section):
+    url: Annotated[str, AfterValidator(_vector_store)] = Field(
+        default="memory",
+        description="Where vectors lie and are searched: `memory`, or, past one machine's memory, "
+        "`postgresql+asyncpg://USER:PASSWORD@HOST/DATABASE` with pgvector (needs the driver asyncpg; "
+        "[scaling.md](scaling.md)).",
+    )
+    deadline: Duration = Field(
+        default=0.25, description="Time to what a search in PostgreSQL finds; later is a miss."
+    )
+
+
 class Replication(_Section):
     url: Annotated[str, AfterValidator(_redis)] | None = Field(
         default=None,
@@ -415,6 +433,7 @@ class Settings(_Section):
     )
     embedding: Embedding = Embedding()
     documents: Documents = Documents()
+    index: Index = Index()
     replication: Replication = Replication()
     capacity: Capacity = Capacity()
     replay: Replay = Replay()
@@ -481,6 +500,9 @@ def _misfits(settings: Settings) -> Iterator[tuple[Keys, str]]:
     if settings.replication.url and not settings.documents.url.startswith(_SHARED_STORES):
         message = "replication.url: replicas share their documents; set documents.url to PostgreSQL or Redis"
         yield ("replication", "url"), message
+    if settings.documents.keys and settings.index.url != "memory":
+        message = "index.url: vectors lie there in the clear, and documents.keys seals them; use memory"
+        yield ("index", "url"), message
     names = [each.name for each in settings.upstreams]
     if names and settings.upstream.url is not None:
         yield ("upstream", "url"), "upstream.url: stands beside upstreams; move it there as one of them"

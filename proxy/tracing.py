@@ -108,9 +108,9 @@ def traced(tracer: Tracer) -> Kinds:
             with step("embed"):
                 return await super().embed(text)
 
-        def near(self, question: Question, now: float) -> Search:
+        async def near(self, question: Question, now: float) -> Search:
             with step("search") as span:
-                found = super().near(question, now)
+                found = await super().near(question, now)
                 _describe(span, {"similarity": found.nearest, "refused": refusal(found.refused)})
                 return found
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +84,43 @@ class Index(Protocol):
 
     def nearest(self, vector: Vector, count: int) -> list[tuple[float, int]]:
         """At most `count` (cosine, key), best first."""
+
+
+class Vectors(Protocol):
+    """Where the vectors of all entries lie; who the entries are is known in memory (`storage.entries`).
+
+    What was added is found at once, what was removed is not found any more. Isolation is by construction: a
+    search looks into one partition only.
+    """
+
+    dimensions: int
+    complete: bool
+    """Whether a search finds whatever is near, but for what a graph overlooks. Where not, who must not miss
+    anything reads the documents."""
+
+    def add(self, entry: Entry, vector: Vector, known: bool = False) -> int:
+        """A key for `remove`. `known`: the vector comes from the documents, so that it may lie there
+        already."""
+
+    def remove(self, entry: Entry, key: int) -> None: ...
+
+    async def nearest(self, partition: bytes, vector: Vector, count: int) -> list[tuple[float, Entry]]:
+        """At most `count` (cosine, entry), best first. Raises StorageError, within its deadline."""
+
+    def partitions(self) -> list[bytes]:
+        """Those that have vectors."""
+
+    def loaded(self) -> None:
+        """Is told that everything in the documents has been added."""
+
+    async def settle(self, gone: Iterable[Entry]) -> None:
+        """When it returns, the vectors of what was removed before are gone for ever, and those of `gone`,
+        which memory need not have known. Raises StorageError; then they are deleted later."""
+
+    async def tend(self) -> None:
+        """For ever: what is to be done beside the calls."""
+
+    def stats(self) -> dict[str, Any]: ...
 
 
 class Documents(Protocol):

@@ -18,6 +18,7 @@ from itertools import islice
 from typing import Any
 
 from storage.base import Document, Documents, Entry, StorageError, Vector
+from storage.breaker import Breaker
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +31,6 @@ ATTEMPTS = 5
 """Failed attempts to write one document after which it is dropped."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds between failed attempts."""
-BREAKER_FAILURES = 5
-"""Failed loads in a row after which loads fail at once."""
-BREAKER_PAUSE = 3.0
-"""Seconds until one load is tried again."""
 DELETED_AT_ONCE = 500
 """In one transaction; it overwrites what it deletes, which for 500 answers takes some ten milliseconds."""
 
@@ -72,7 +69,7 @@ class BufferedDocuments:
         self._hot = _HotBodies(hot_bytes)
         self._loads: set[_Load] = set()
         self._scans: list[set[str]] = []
-        self._breaker = _Breaker(clock)
+        self._breaker = Breaker("load: the document store", clock)
         self._batch = BATCH
         self._failed_in_a_row = 0
         self._dropped = self._lost = self._failures = 0
@@ -177,6 +174,10 @@ class BufferedDocuments:
     def unwritten(self) -> list[str]:
         """What is not, or not known to be, in the store yet."""
         return list(self._pending)
+
+    def waiting(self) -> list[Document]:
+        """The same, whole."""
+        return list(self._pending.values())
 
     async def ping(self) -> None:
         await self._documents.ping()
@@ -376,31 +377,3 @@ class _HotBodies:
         body = self._bodies.pop(id, None)
         if body is not None:
             self.bytes -= len(body)
-
-
-class _Breaker:
-    """After some failures in a row it lets through one call now and then, until one succeeds."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._failures = 0
-        self._next_try = 0.0
-
-    @property
-    def state(self) -> str:
-        return "open" if self._failures >= BREAKER_FAILURES else "closed"
-
-    def check(self) -> None:
-        """Raises StorageError when the call is not to be tried."""
-        if self.state == "open":
-            now = self._clock()
-            if now < self._next_try:
-                raise StorageError("load: the document store failed repeatedly just now")
-            self._next_try = now + BREAKER_PAUSE
-
-    def succeeded(self) -> None:
-        self._failures = 0
-
-    def failed(self) -> None:
-        self._failures += 1
-        self._next_try = self._clock() + BREAKER_PAUSE

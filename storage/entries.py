@@ -1,20 +1,20 @@
 """What memory knows of the stored answers: found by id, by exact digest and by nearness, bounded, swept.
 
-Everything here is synchronous and owned by one thread, the event loop's; no method waits for anything.
+Owned by one thread, the event loop's. Everything is synchronous but a search, which waits where vectors lie
+elsewhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, chain
 from random import Random
 from sys import intern
 from typing import TypedDict
 
-from storage.base import Entry, Vector
+from storage.base import Entry, Vector, Vectors
 from storage.demand import Demand
-from storage.partitions import Partitions
 from storage.spread import Spread
 
 SAMPLE = 64
@@ -51,7 +51,7 @@ class _Held:
     mark: float
     """Of its demand."""
     key: int | None = None
-    """In its partition's index; None without a vector."""
+    """Of its vector; None without one."""
     place: int = 0
     """In the list of its category."""
     turn: int = 0
@@ -77,7 +77,7 @@ class Entries:
 
     def __init__(
         self,
-        dimensions: int,
+        vectors: Vectors,
         capacity: int,
         capacity_bytes: int | None = None,
         *,
@@ -88,16 +88,19 @@ class Entries:
     ) -> None:
         if capacity < 1:
             raise ValueError("capacity must be at least 1 entry")
-        self.dimensions = dimensions
+        self.vectors = vectors
         self.capacity = capacity
         self.capacity_bytes = capacity_bytes
-        self.partitions = Partitions(dimensions)
         self._worth = worth
         self._guaranteed = guaranteed
         self._over = over
         self._random = random
+        self._by_id = Spread[str, _Held]()
+        self._by_exact = Spread[bytes, _Held]()
+        self._shares: dict[str, _Share] = {}
+        self._turns: list[_Held] = []
         self._cursor = self._bytes = 0
-        self.clear()
+        self._demand = Demand(capacity)
 
     def __len__(self) -> int:
         return len(self._turns)
@@ -110,23 +113,23 @@ class Entries:
         held = self._by_exact.get(digest)
         return held.entry if held else None
 
-    def nearest(self, partition: bytes, vector: Vector, count: int) -> list[tuple[float, Entry]]:
-        """At most `count` (cosine, entry) of the partition, best first."""
-        found = self.partitions.nearest(partition, vector, count)
-        return [(cosine, held.entry) for cosine, key in found if (held := self._by_key[key])]
+    def nearest(self, partition: bytes, vector: Vector, count: int) -> Awaitable[list[tuple[float, Entry]]]:
+        """At most `count` (cosine, entry) of the partition, best first. Raises StorageError where vectors lie
+        elsewhere."""
+        return self.vectors.nearest(partition, vector, count)
 
-    def add(self, entry: Entry, vector: Vector | None, now: float, asked: bool = True) -> list[Entry]:
+    def add(self, entry: Entry, vector: Vector | None, now: float, known: bool = False) -> list[Entry]:
         """The entries that left: evicted ones, the one whose exact digest this has, and `entry` itself when
         there is no room for it. Their documents are to be deleted. An entry with a known id replaces the
-        old one. `asked`: it comes because a caller asked for it."""
+        old one. `known`: it comes from the documents, not because a caller asked for it."""
         left = self._replace(entry)
-        held = _Held(entry, self._bytes_of(entry, vector), self._mark(entry, asked))
+        held = _Held(entry, self._bytes_of(entry, vector), self._mark(entry, known))
         while not self._fits(held.bytes):
             victim = self._victim(held, now) if len(left) < MOST_EVICTIONS else None
             if victim is None:
                 return [*left, entry]
             left.append(self._drop(victim))
-        self._put(held, vector)
+        self._put(held, vector, known)
         return left
 
     def remove(self, id: str) -> Entry | None:
@@ -139,7 +142,7 @@ class Entries:
         if held is None or held.key is not None:
             return
         held.entry.fingerprint = fingerprint
-        self._index(held, vector)
+        held.key = self.vectors.add(held.entry, vector)
         for sized in (held, self._shares[held.entry.category]):
             sized.bytes += vector.nbytes
         self._bytes += vector.nbytes
@@ -202,9 +205,9 @@ class Entries:
             + (vector.nbytes if vector is not None else 0)
         )
 
-    def _mark(self, entry: Entry, asked: bool) -> float:
-        known = self._demand.recall(entry.exact)
-        return self._demand.asked(known) if asked else max(known, self._demand.once())
+    def _mark(self, entry: Entry, known: bool) -> float:
+        mark = self._demand.recall(entry.exact)
+        return max(mark, self._demand.once()) if known else self._demand.asked(mark)
 
     def _replace(self, entry: Entry) -> list[Entry]:
         self.remove(entry.id)
@@ -251,11 +254,11 @@ class Entries:
     def _bytes_by_category(self) -> dict[str, int]:
         return {name: share.bytes for name, share in self._shares.items()}
 
-    def _put(self, held: _Held, vector: Vector | None) -> None:
+    def _put(self, held: _Held, vector: Vector | None, known: bool) -> None:
         entry = held.entry
         share_strings(entry)
         if vector is not None:
-            self._index(held, vector)
+            held.key = self.vectors.add(entry, vector, known)
         share = self._shares.setdefault(entry.category, _Share([]))
         held.place, held.turn = len(share.held), len(self._turns)
         share.held.append(held)
@@ -264,22 +267,11 @@ class Entries:
         share.bytes += held.bytes
         self._bytes += held.bytes
 
-    def _index(self, held: _Held, vector: Vector) -> None:
-        if self._free:
-            held.key = self._free.pop()
-            self._by_key[held.key] = held
-        else:
-            held.key = len(self._by_key)
-            self._by_key.append(held)
-        self.partitions.add(held.entry.partition, held.key, vector)
-
     def _drop(self, held: _Held) -> Entry:
         entry = held.entry
         self._demand.remember(entry.exact, held.mark)
         if held.key is not None:
-            self._by_key[held.key] = None
-            self._free.append(held.key)
-            self.partitions.remove(entry.partition, held.key)
+            self.vectors.remove(entry, held.key)
         del self._by_id[entry.id], self._by_exact[entry.exact]
         self._leave_lists(held)
         self._bytes -= held.bytes
@@ -297,17 +289,6 @@ class Entries:
         if last is not held:
             self._turns[held.turn], last.turn = last, held.turn
         self._cursor = min(self._cursor, len(self._turns))
-
-    def clear(self) -> None:
-        self._by_id = Spread[str, _Held]()
-        self._by_exact = Spread[bytes, _Held]()
-        self._by_key: list[_Held | None] = []
-        self._free: list[int] = []
-        self._shares: dict[str, _Share] = {}
-        self._turns: list[_Held] = []
-        self._cursor = self._bytes = 0
-        self._demand = Demand(self.capacity)
-        self.partitions.clear()
 
 
 def share_strings(entry: Entry) -> None:

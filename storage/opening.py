@@ -1,17 +1,23 @@
-"""From `documents.url` to a store. The URL may hold a password, so no message repeats it."""
+"""From `documents.url` to a store, and from `index.url` to where vectors lie.
+
+A URL may hold a password, so no message repeats it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from importlib.util import find_spec
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from storage.base import Documents, StorageError
+from storage.base import Documents, StorageError, Vectors
+from storage.buffered import BufferedDocuments
 from storage.codec import Codec
 from storage.documents_memory import MemoryDocuments
 from storage.documents_sql import open_sql
+from storage.vectors_memory import MemoryVectors
 
 DEADLINE = 5.0
 """Seconds that a call to the store may take."""
@@ -49,6 +55,33 @@ async def open_documents(url: str, deadline: float = DEADLINE, keys: Sequence[by
             raise ValueError(f"documents.url: {other} is not a document store; use {KNOWN}")
 
 
+@asynccontextmanager
+async def open_vectors(
+    url: str, deadline: float, dimensions: int, fingerprint: str, documents: BufferedDocuments
+) -> AsyncIterator[Vectors]:
+    """`memory`, or `postgresql+asyncpg://user:password@host/database`, which need not be there yet: a search
+    then raises StorageError within `deadline` seconds.
+
+    Raises StorageError without the driver, and for what is no such URL.
+    """
+    if url == "memory":
+        yield MemoryVectors(dimensions)
+        return
+    _need("asyncpg", "PostgreSQL", "index.url")
+    from storage.vectors_pgvector import PgVectors
+    from storage.vectors_remote import RemoteVectors
+
+    try:
+        table = PgVectors(make_url(url), dimensions, fingerprint)
+    except (ArgumentError, ValueError):
+        raise StorageError("index.url is not a URL; use postgresql+asyncpg://USER@HOST/DATABASE") from None
+    vectors = RemoteVectors(table, dimensions, documents.entries, deadline)
+    try:
+        yield vectors
+    finally:
+        await vectors.close()
+
+
 def _codec(keys: Sequence[bytes]) -> Codec:
     try:
         return Codec(keys)
@@ -56,6 +89,6 @@ def _codec(keys: Sequence[bytes]) -> Codec:
         raise StorageError("documents.keys: sealing needs a package: pip install cryptography") from None
 
 
-def _need(package: str, store: str) -> None:
+def _need(package: str, store: str, setting: str = "documents.url") -> None:
     if find_spec(package) is None:
-        raise StorageError(f"documents.url: {store} needs the driver: pip install {package}")
+        raise StorageError(f"{setting}: {store} needs the driver: pip install {package}")

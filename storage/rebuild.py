@@ -87,8 +87,10 @@ def take_in(
     if now - entry.created > lifetime(entry):
         documents.forget([entry.id])
         return None
-    ours = vector is not None and entry.fingerprint == fingerprint and len(vector) == entries.dimensions
-    left = entries.add(entry, vector if ours else None, now, asked=False)
+    ours = (
+        vector is not None and entry.fingerprint == fingerprint and len(vector) == entries.vectors.dimensions
+    )
+    left = entries.add(entry, vector if ours else None, now, known=True)
     documents.forget([gone.id for gone in left])
     return "ours" if ours or vector is None else "foreign"
 

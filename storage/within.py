@@ -15,7 +15,10 @@ def first_line(error: BaseException) -> str:
 
 @asynccontextmanager
 async def within(
-    seconds: float, what: str, told: Callable[[Exception], str] = first_line
+    seconds: float,
+    what: str,
+    told: Callable[[Exception], str] = first_line,
+    who: str = "the document store",
 ) -> AsyncIterator[None]:
     """Raises StorageError, after `seconds` at the latest; `told` makes one line of a driver's error."""
     try:
@@ -24,6 +27,6 @@ async def within(
     except StorageError:
         raise
     except TimeoutError as error:
-        raise StorageError(f"{what}: the document store did not answer in {seconds:g} s") from error
+        raise StorageError(f"{what}: {who} did not answer in {seconds:g} s") from error
     except Exception as error:  # whatever the driver raises
         raise StorageError(f"{what}: {told(error)}") from error

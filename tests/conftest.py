@@ -20,6 +20,8 @@ from proxy.settings import Settings
 @pytest.fixture(autouse=True)
 def nothing_blocks_the_loop() -> Iterator[BlockBuster]:
     with blockbuster_ctx(["proxy", "policies", "storage", "embeddings"]) as guard:
+        # asyncpg looks for ~/.pgpass when it connects; SQLAlchemy's greenlets hide that from the guard.
+        guard.functions["os.stat"].can_block_in("asyncpg/connect_utils.py", "_read_password_file")
         yield guard
 
 

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,9 +18,13 @@ import yaml
 from planes import Plane, loaded, plane_of
 from prometheus_client.parser import text_string_to_metric_families
 from redis_server import RedisServer
+from sqlalchemy.engine import make_url
 from world import MakeWorld
 
 from proxy.report import Outcome
+from storage.documents_memory import MemoryDocuments
+from storage.vectors_pgvector import PgVectors
+from storage.vectors_remote import RemoteVectors
 
 ROOT = Path(__file__).parents[1]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
@@ -72,6 +76,13 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
+@asynccontextmanager
+async def vectors_elsewhere() -> AsyncIterator[RemoteVectors]:
+    vectors = RemoteVectors(PgVectors(make_url("postgresql://"), 8, ""), 8, MemoryDocuments().entries, 1.0)
+    yield vectors
+    await vectors.close()
+
+
 @pytest.fixture
 async def used(redis: RedisServer, make_world: MakeWorld, tmp_path: Path) -> AsyncIterator[Plane]:
     """Every kind of thing has happened to this one."""
@@ -100,7 +111,9 @@ async def used(redis: RedisServer, make_world: MakeWorld, tmp_path: Path) -> Asy
         for number in range(25):
             await world.ask(f"one{number} two{number} three{number}", model=PRICED)
         await world.ask("this one fails", headers={"X-Demo-Status": "503"})
-        world.app.cache.entries.partitions.recall = 0.99
+        elsewhere = await stack.enter_async_context(vectors_elsewhere())
+        told = elsewhere.stats() | {"recall": 0.99}  # what either place tells
+        world.app.cache.entries.vectors.stats = lambda: told  # type: ignore[method-assign]
         world.embedder.broken = True
         await world.ask("nothing works")
         world.app.fleet.at("").admission.refused["full"] += 1  # type: ignore[union-attr]

@@ -33,6 +33,7 @@ from proxy.simulation.replay import Conditions, Policy, replay
 from proxy.simulation.trace import Request, is_fresh, read_trace
 from storage.base import Entry, Vector
 from storage.entries import Entries
+from storage.vectors_memory import MemoryVectors
 
 Value = Callable[[Entry, float], float]
 Make = Callable[[Entries], Entries]
@@ -76,7 +77,7 @@ class Keeping(Entries):
 
     def __init__(self, like: Entries, guaranteed: Any = dict) -> None:
         super().__init__(
-            like.dimensions,
+            MemoryVectors(like.vectors.dimensions),
             like.capacity,
             worth=like._worth,
             guaranteed=guaranteed,

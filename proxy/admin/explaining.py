@@ -10,12 +10,12 @@ from policies.decision import Controls, Offer, judge, required_similarity
 from policies.located import nearest as nearest_name
 from policies.model import InForce, Mode
 from proxy.admin import shown, walk
-from proxy.admin.errors import Refusal
+from proxy.admin.errors import Refusal, Unavailable
 from proxy.admin.inputs import Explained
 from proxy.admin.shown import Json, Written
 from proxy.app import App
 from proxy.cache import CANDIDATES, Cache
-from storage.base import Entry
+from storage.base import Entry, StorageError
 
 _SERVED = ("fresh", "revalidate")
 
@@ -30,7 +30,10 @@ async def explain(app: App, asked: Explained) -> Json:
         text=asked.text, model=asked.model or "", vector=vector, header=asked.category
     )
     policy = cache.policy(kind.category, cache.pressure(asked.model or ""))
-    candidates = await _candidates(app, asked, vector, policy)
+    try:
+        candidates = await _candidates(app, asked, vector, policy)
+    except StorageError as error:
+        raise Unavailable(f"what is near cannot be looked for now: {error}") from error
     outcome, because = _outcome(policy, cache.mode(kind.category), candidates, problem)
     return {
         "text": Written(asked.text),

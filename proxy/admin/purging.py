@@ -1,7 +1,8 @@
 """Making the cache forget.
 
-A purge is answered when it is durable: what it took is deleted from the store, and no file of the store's
-holds a byte of it any more. Until the index has loaded, the store is looked through as well.
+A purge is answered when it is durable: what it took is deleted from the store, with its vectors wherever they
+lie, and no file of the store's holds a byte of it any more. Until the index has loaded, the store is looked
+through as well.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ async def delete_entry(app: App, id: str) -> Json:
     found = {id: known_entry(app, id)}
     app.cache.shut_out()
     await _hide_all(app, found)
-    return await _settled(app, 1, await _tell_others(app))
+    return await _settled(app, found, await _tell_others(app))
 
 
 async def purge(app: App, order: PurgeOrder) -> Json:
@@ -91,7 +92,7 @@ async def purge(app: App, order: PurgeOrder) -> Json:
     untold = await _tell_others(app)
     found |= await _in_store(app, wanted)
     await _hide_all(app, found)
-    return {**_told(found), "dry_run": False, **await _settled(app, len(found), untold)}
+    return {**_told(found), "dry_run": False, **await _settled(app, found, untold)}
 
 
 def _told(found: dict[str, Entry]) -> Json:
@@ -100,9 +101,13 @@ def _told(found: dict[str, Entry]) -> Json:
 
 
 async def _in_memory(app: App, wanted: Wanted) -> dict[str, Entry]:
+    """With vectors elsewhere those alike are looked for in the store, and here what is not there yet."""
     if wanted.vector is None:
         walked = walk.matching(app.cache.entries, wanted.entry)
         return {entry.id: entry async for some in walked for entry in some}
+    if not app.cache.entries.vectors.complete:
+        waiting = app.cache.documents.waiting()
+        return {each.entry.id: each.entry for each in waiting if wanted.stored(each.entry, each.vector)}
     nearest = walk.nearest(app.cache.entries, wanted.vector, LIKE_AT_MOST)
     return {
         entry.id: entry
@@ -113,10 +118,11 @@ async def _in_memory(app: App, wanted: Wanted) -> dict[str, Entry]:
 
 
 async def _in_store(app: App, wanted: Wanted) -> dict[str, Entry]:
-    """What memory does not know yet, or only another replica. Raises `Unavailable` for what cannot be had or
-    compared now."""
+    """What memory does not know yet, or only another replica, or not how near it is. Raises `Unavailable` for
+    what cannot be had or compared now."""
     whole = app.progress.done and app.replication is None
-    if whole and not (wanted.vector is not None and app.progress.to_embed):
+    comparable = app.cache.entries.vectors.complete and not app.progress.to_embed
+    if whole and (wanted.vector is None or comparable):
         return {}
     found, current, breath = dict[str, Entry](), app.cache.embedder.fingerprint, walk.Breath()
     try:
@@ -162,19 +168,20 @@ async def _tell_others(app: App) -> str:
     return ""
 
 
-async def _settled(app: App, purged: int, untold: str) -> Json:
+async def _settled(app: App, purged: dict[str, Entry], untold: str) -> Json:
     """Raises `Unavailable` when nobody can say now that all of it is gone for ever, from every replica."""
     try:
         async with asyncio.timeout(DURABLE_S):
             await app.cache.documents.settle_deletions()
+            await app.cache.entries.vectors.settle(purged.values())
             if untold:
                 raise StorageError(untold)
             if app.replication is not None:
                 await app.replication.end_purge()
     except (StorageError, TimeoutError) as error:
-        why = str(error) or f"the document store did not delete everything within {DURABLE_S:g} s"
+        why = str(error) or f"not everything was deleted within {DURABLE_S:g} s"
         raise Unavailable(
-            f"{purged} entries are hidden from the callers of this proxy but not yet gone for ever everywhere"
-            f" ({why}); a restart may bring them back: purge again until this succeeds"
+            f"{len(purged)} entries are hidden from the callers of this proxy but not yet gone for ever"
+            f" everywhere ({why}); a restart may bring them back: purge again until this succeeds"
         ) from error
-    return {"purged": purged, "durable": True}
+    return {"purged": len(purged), "durable": True}

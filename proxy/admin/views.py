@@ -37,6 +37,7 @@ async def readyz(app: App) -> Json:
             "failed": progress.failed,
             "to_embed": progress.to_embed,
         },
+        "vectors": _elsewhere(app),
         "embedder": {"fingerprint": app.cache.embedder.fingerprint, **app.cache.embedder.stats()},
         "documents": documents,
         "replication": app.replication.stats() if app.replication else None,
@@ -45,14 +46,22 @@ async def readyz(app: App) -> Json:
     }
 
 
+def _elsewhere(app: App) -> Json | None:
+    """Of the vectors, where they are not in memory."""
+    vectors = app.cache.entries.vectors
+    return None if vectors.complete else vectors.stats()
+
+
 def _degraded(app: App, documents: Json) -> list[str]:
     """One line for each part that does less than it should."""
-    embedder = app.cache.embedder.stats()
+    embedder, vectors = app.cache.embedder.stats(), _elsewhere(app) or {}
     lines = {
         "index: still loading, answers that are stored may be missed": not app.progress.done,
         f"index: not loaded from the documents: {app.progress.failed}": bool(app.progress.failed),
         f"index: {app.progress.to_embed} entries of another embedding model are embedded anew, until then"
         " exact hits only": bool(app.progress.to_embed),
+        "index: the database with the vectors fails, exact hits only": vectors.get("breaker") == "open",
+        f"index: the database may lack vectors: {vectors.get('trouble')}": not vectors.get("current", True),
         "documents: the store fails, stored answers are misses": documents["breaker"] == "open",
         "replication: no contact with the other replicas, this one works alone": app.replication is not None
         and not app.replication.current,

@@ -35,8 +35,9 @@ async def matching(entries: Entries, predicate: Callable[[Entry], bool]) -> Asyn
 
 
 async def nearest(entries: Entries, vector: Vector, count: int) -> AsyncIterator[list[tuple[float, Entry]]]:
-    """At most `count` (cosine, entry) of one partition after the other, best first in each."""
+    """At most `count` (cosine, entry) of one partition after the other, best first in each. Raises
+    StorageError."""
     breath = Breath()
-    for partition in entries.partitions.ids():
-        yield entries.nearest(partition, vector, count)
+    for partition in entries.vectors.partitions():
+        yield await entries.nearest(partition, vector, count)
         await breath.take()

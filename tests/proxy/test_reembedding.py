@@ -65,7 +65,7 @@ async def test_entries_of_another_model_are_exact_only_until_they_are_embedded_a
         await until(lambda: world.app.progress.done)
         assert world.app.progress.to_embed == 41
         assert (await world.ask(TEXT)).cache == "HIT exact"
-        assert len(world.app.cache.entries.partitions) == 0
+        assert not world.app.cache.entries.vectors.partitions()
         embedder.broken = False
         await ready(world)
         assert (await world.ask(ALIKE)).cache == "HIT semantic"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,25 @@ def test_replication_needs_a_redis_and_documents_that_replicas_share():
     assert settings.replication.url == "redis://a"
     assert settings.replication.lease == "off"
     assert from_text("replication: {lease: 2s}").replication.lease == 2.0
+
+
+def test_vectors_lie_in_memory_or_in_postgresql():
+    assert "postgresql+asyncpg" in complaints("index: {url: 'redis://a'}")[0]
+    settings = from_text("index: {url: 'postgresql+asyncpg://me:s3cret@a/b', deadline: 100ms}")
+    assert settings.index.deadline == 0.1
+    assert settings.masked()["index"]["url"] == "postgresql+asyncpg://***@a/b"
+    assert "s3cret" not in repr(settings)
+
+
+def test_vectors_in_the_clear_do_not_stand_beside_sealed_documents():
+    keys = {"NEARHIT_DOCUMENTS__KEYS": b64encode(bytes(32)).decode()}
+    environment = keys | {"NEARHIT_INDEX__URL": "postgresql+asyncpg://me:s3cret@a/b"}
+    with pytest.raises(ConfigError) as error:
+        load_settings(None, environment, {})
+    [line] = str(error.value).splitlines()
+    assert line.startswith("NEARHIT_INDEX__URL")
+    assert "in the clear" in line
+    assert "s3cret" not in line
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "example.com"])

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from postgres_server import PostgresServer
 from redis_server import RedisServer
 
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
-    # Not in pytest's folder: the server runs as a user of its own, and other runs tidy up there.
-    with tempfile.TemporaryDirectory(prefix="nearhit-postgres-", ignore_cleanup_errors=True) as folder:
-        server = _server(folder)
-        yield server.get_uri().replace("postgresql://postgres:@", "postgresql+asyncpg://postgres@")
-        server.cleanup()
+    with PostgresServer() as server:
+        yield server.url
 
 
 @pytest.fixture(scope="session")
@@ -45,15 +39,3 @@ def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     """One of the test's own, to be stopped, stalled and started again; it keeps its documents."""
     with RedisServer("--appendonly", "yes", "--dir", str(tmp_path)) as server:
         yield server
-
-
-def _server(folder: str) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it asks for a runtime folder of the user's, which need not be there
-        try:
-            import pgserver
-        except ImportError:
-            if os.environ.get("CI") == "true":
-                raise
-            pytest.skip("no PostgreSQL here: pip install pgserver asyncpg")
-        return pgserver.get_server(folder)

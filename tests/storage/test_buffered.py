@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from stored import Troubled, everything, make_document
 
-from storage import buffered
+from storage import breaker, buffered
 from storage.base import Document, StorageError
 from storage.buffered import BufferedDocuments
 from storage.documents_memory import MemoryDocuments
@@ -277,12 +277,12 @@ async def test_loads_fail_fast_after_repeated_failures(
     for _ in range(20):
         with pytest.raises(StorageError):
             await documents.load("a")
-    assert store.loads == buffered.BREAKER_FAILURES
+    assert store.loads == breaker.BREAKER_FAILURES
     assert documents.stats()["breaker"] == "open"
     store.broken = False
     with pytest.raises(StorageError):
         await documents.load("a")
-    clock.now += buffered.BREAKER_PAUSE
+    clock.now += breaker.BREAKER_PAUSE
     assert await documents.load("a") == b"answer"
     assert documents.stats()["breaker"] == "closed"
 

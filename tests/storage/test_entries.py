@@ -14,13 +14,14 @@ from stored import DIMENSIONS, digest, make_entry, unit
 from policies.eviction import over
 from storage.base import Entry
 from storage.entries import MOST_EVICTIONS, SAMPLE, Entries
+from storage.vectors_memory import MemoryVectors
 
 PARTITION = digest("partition")
 
 
 def make_entries(capacity: int, capacity_bytes: int | None = None, **shares: float) -> Entries:
     return Entries(
-        DIMENSIONS,
+        MemoryVectors(DIMENSIONS),
         capacity,
         capacity_bytes,
         worth=lambda entry, demand, now: demand * entry.cost_ms,
@@ -43,32 +44,32 @@ def ask(entries: Entries, id: str, **fields: Any) -> bool:
     return found is not None
 
 
-def test_found_by_id_digest_and_nearness() -> None:
+async def test_found_by_id_digest_and_nearness() -> None:
     entries = make_entries(10)
     add(entries, "a")
     add(entries, "b")
     found = entries.get("a")
     assert found is not None
     assert entries.by_exact(found.exact) is found
-    assert entries.nearest(PARTITION, unit("a"), 1)[0][1] is found
-    assert entries.nearest(digest("other"), unit("a"), 5) == []
+    assert (await entries.nearest(PARTITION, unit("a"), 1))[0][1] is found
+    assert await entries.nearest(digest("other"), unit("a"), 5) == []
 
 
-def test_an_entry_without_vector_is_found_by_its_digest_only() -> None:
+async def test_an_entry_without_vector_is_found_by_its_digest_only() -> None:
     entries = make_entries(10)
     entries.add(make_entry("a"), None, 0.0)
     assert entries.by_exact(digest("a")) is entries.get("a")
-    assert entries.nearest(PARTITION, unit("a"), 1) == []
+    assert await entries.nearest(PARTITION, unit("a"), 1) == []
     entries.remove("a")
     assert entries.by_exact(digest("a")) is None
 
 
-def test_the_same_digest_replaces_and_says_so() -> None:
+async def test_the_same_digest_replaces_and_says_so() -> None:
     entries = make_entries(10)
     add(entries, "a")
     assert add(entries, "b", exact=digest("a")) == ["a"]
     assert entries.get("a") is None
-    assert len(entries) == len(entries.nearest(PARTITION, unit("a"), 5)) == 1
+    assert len(entries) == len(await entries.nearest(PARTITION, unit("a"), 5)) == 1
 
 
 def test_the_same_id_replaces_without_a_document_to_delete() -> None:
@@ -94,11 +95,12 @@ def test_of_what_was_asked_for_again_the_least_worth_leaves() -> None:
     assert add(entries, "d") == ["c"]
 
 
-def test_hits_in_other_words_count_for_the_entry_that_was_hit() -> None:
+async def test_hits_in_other_words_count_for_the_entry_that_was_hit() -> None:
     entries = make_entries(2)
     add(entries, "a")
     add(entries, "b")
-    entries.touch(entries.nearest(PARTITION, unit("a"), 1)[0][1], 0.0)
+    ((_, found),) = await entries.nearest(PARTITION, unit("a"), 1)
+    entries.touch(found, 0.0)
     assert add(entries, "c") == ["b"]
 
 
@@ -123,7 +125,7 @@ def test_an_answer_that_is_renewed_stays_as_much_in_demand() -> None:
 def test_of_what_was_loaded_the_oldest_leaves_though_it_comes_last() -> None:
     entries = make_entries(50)
     for age in range(50):
-        entries.add(make_entry(str(age), created=1_000.0 - age), unit(age), 0.0, asked=False)
+        entries.add(make_entry(str(age), created=1_000.0 - age), unit(age), 0.0, known=True)
     for age in range(49, 29, -1):
         assert add(entries, f"new-{age}") == [str(age)]
 
@@ -186,7 +188,8 @@ def test_an_insert_looks_at_no_more_than_a_sample_however_much_is_stored(capacit
         valued.append(demand)
         return demand
 
-    entries = Entries(DIMENSIONS, capacity, worth=worth, guaranteed=lambda: {"code": 0.5}, over=over)
+    shares = {"code": 0.5}
+    entries = Entries(MemoryVectors(DIMENSIONS), capacity, worth=worth, guaranteed=lambda: shares, over=over)
     for _ in range(2):
         for number in range(capacity):
             ask(entries, str(number), category="code" if number % 2 else "news")
@@ -249,7 +252,11 @@ def test_one_answer_pushes_out_a_bounded_number() -> None:
 def test_a_change_of_shares_takes_effect_at_once() -> None:
     shares = {"code": 1.0}
     entries = Entries(
-        DIMENSIONS, 10, worth=lambda entry, demand, now: 0.0, guaranteed=lambda: shares, over=over
+        MemoryVectors(DIMENSIONS),
+        10,
+        worth=lambda entry, demand, now: 0.0,
+        guaranteed=lambda: shares,
+        over=over,
     )
     for number in range(10):
         add(entries, f"code-{number}")
@@ -288,17 +295,6 @@ def test_touch_counts_and_select_selects() -> None:
     entries.touch(found, 5.0)
     assert (found.hits, found.last_hit) == (1, 5.0)
     assert entries.select(lambda entry: entry.hits > 0) == [found]
-
-
-def test_clear_forgets_everything() -> None:
-    entries = make_entries(10)
-    add(entries, "a")
-    entries.clear()
-    assert len(entries) == 0
-    assert entries.get("a") is entries.by_exact(digest("a")) is None
-    assert entries.nearest(PARTITION, unit("a"), 1) == []
-    add(entries, "a")
-    assert entries.nearest(PARTITION, unit("a"), 1)[0][1].id == "a"
 
 
 def test_capacity_must_be_positive() -> None:
@@ -366,7 +362,7 @@ class Memory(RuleBasedStateMachine):
         for id, entry in self.known.items():
             assert self.entries.get(id) is self.entries.by_exact(entry.exact) is entry
         for partition in "pq":
-            found = self.entries.nearest(digest(partition), unit("query"), 50)
+            found = self.entries.vectors.find(digest(partition), unit("query"), 50)
             inside = {id for id, entry in self.known.items() if entry.partition == digest(partition)}
             assert {entry.id for _, entry in found} == inside
 

@@ -15,6 +15,7 @@ from storage.documents_memory import MemoryDocuments
 from storage.entries import Entries
 from storage.opening import open_documents
 from storage.rebuild import DROPPED_AT_ONCE, rebuild
+from storage.vectors_memory import MemoryVectors
 
 PARTITION = digest("partition")
 
@@ -29,7 +30,7 @@ async def documents(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
 
 def make_entries(capacity: int = 10_000) -> Entries:
     return Entries(
-        DIMENSIONS,
+        MemoryVectors(DIMENSIONS),
         capacity,
         worth=lambda entry, demand, now: demand,
         guaranteed=dict,
@@ -53,7 +54,7 @@ async def test_what_was_stored_is_found_again(documents: BufferedDocuments) -> N
     assert await rebuild(documents, entries, "test", lambda entry: 1e9, 2_000.0, progress.append) == 300
     assert progress == sorted(progress)
     assert progress[-1] == 300
-    assert entries.nearest(PARTITION, unit("7"), 1)[0][1].id == "7"
+    assert (await entries.nearest(PARTITION, unit("7"), 1))[0][1].id == "7"
 
 
 async def test_expired_documents_are_deleted(documents: BufferedDocuments) -> None:
@@ -72,7 +73,7 @@ async def test_vectors_of_another_space_are_left_out(documents: BufferedDocument
     entries = make_entries()
     assert await load(documents, entries) == 3
     assert entries.by_exact(digest("other")) is not None
-    assert [entry.id for _, entry in entries.nearest(PARTITION, unit("other"), 5)] == ["a"]
+    assert [entry.id for _, entry in await entries.nearest(PARTITION, unit("other"), 5)] == ["a"]
 
 
 async def test_what_happens_meanwhile_has_its_say(documents: BufferedDocuments) -> None:

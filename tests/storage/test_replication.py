@@ -18,6 +18,7 @@ from storage.buffered import BufferedDocuments
 from storage.entries import Entries
 from storage.rebuild import drop, rebuild, take_in
 from storage.replication import EPOCH, REPLICA, STREAM, Replication
+from storage.vectors_memory import MemoryVectors
 
 
 class Node:
@@ -26,7 +27,11 @@ class Node:
     def __init__(self, store: Troubled, url: str, lease_s: float | None = 5.0) -> None:
         self.documents = BufferedDocuments(store)
         self.entries = Entries(
-            DIMENSIONS, 1_000, worth=lambda entry, demand, now: demand, guaranteed=dict, over=over
+            MemoryVectors(DIMENSIONS),
+            1_000,
+            worth=lambda entry, demand, now: demand,
+            guaranteed=dict,
+            over=over,
         )
         self.replication = Replication(url, self.documents, self.entries, lease_s)
         self.replication.take_in = lambda entry, vector: take_in(

@@ -1,0 +1,334 @@
+"""Vectors in a database, as the path of a call uses them: one search with a deadline, and writes that nobody
+waits for.
+
+What is not written yet is searched here, so an answer is found as soon as it is stored. What the database
+returns counts only if memory knows the entry, so nothing that was removed is found again, whatever is there.
+
+The documents are the truth. At the start, then every hour, and when vectors had to be left out, they are
+compared with the database: it gets what it lacks, and loses what has no document any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from heapq import nlargest
+from itertools import islice
+from operator import itemgetter
+from typing import Any
+
+from storage.base import Entry, StorageError, Vector
+from storage.breaker import Breaker
+from storage.spread import Spread, slices
+from storage.vectors_memory import MemoryVectors
+from storage.vectors_pgvector import PgVectors, Refused
+
+log = logging.getLogger("nearhit.index")
+
+Stored = Callable[[Sequence[str]], Awaitable[list[tuple[Entry, Vector | None]]]]
+"""Of some hundred ids, the documents that there are (`Documents.entries`)."""
+
+MOST_PENDING = 4096
+"""Vectors that wait to be written, 6 MB with 384 dimensions. More are left out, and sent later."""
+BATCH = 64
+GATHER = 0.05
+"""Seconds that a write waits for others to go with it."""
+DELETED_AT_ONCE = 500
+COMPARED_AT_ONCE = 256
+COMPARE_EVERY_S = 3600.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+"""Seconds between failed attempts."""
+LONGEST_COMPARE_PAUSE = 60.0
+SCANNED = 1_000
+"""Vectors of a partition up to which reading all is as fast as a walk through the graph."""
+SPARE = 4
+"""Times as many as wanted that a walk should meet, as a partition's vectors do not lie evenly."""
+
+
+@dataclass(slots=True, eq=False)
+class _Pending:
+    entry: Entry
+    vector: Vector
+    key: int
+    """In what is searched here."""
+
+
+class RemoteVectors:
+    """`Vectors`. Made inside a running loop, and ended by `close`.
+
+    `stored` looks into the document store; `deadline` bounds a search, in seconds.
+    """
+
+    complete = False
+
+    def __init__(self, table: PgVectors, dimensions: int, stored: Stored, deadline: float) -> None:
+        self.dimensions = dimensions
+        self._table = table
+        self._stored = stored
+        self._deadline = deadline
+        self._entries = Spread[bytes, Entry]()
+        """By exact digest, as the rows of the table are."""
+        self._sizes = Counter[bytes]()
+        """Of the partitions."""
+        self._here = MemoryVectors(dimensions)
+        self._pending: dict[bytes, _Pending] = {}
+        self._doomed: dict[bytes, str] = {}
+        """With the id that is to go."""
+        self._left_out = False
+        self._breaker = Breaker("search: the database with the vectors", time.monotonic)
+        self._batch = BATCH
+        self._failed_in_a_row = 0
+        self._trouble = "not compared with the documents yet"
+        """Why the database may lack vectors; "" when it does not."""
+        self._counts = dict.fromkeys(("written", "dropped", "search_failures", "write_failures"), 0)
+        self._order = asyncio.Lock()
+        """Deletions come after the batch that is being written."""
+        self._work, self._idle, self._wanted = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self._idle.set()
+        self._writer = asyncio.get_running_loop().create_task(self._write_for_ever(), name="vectors-writer")
+
+    # What memory asks
+
+    def add(self, entry: Entry, vector: Vector, known: bool = False) -> int:
+        self._entries[entry.exact] = entry
+        self._sizes[entry.partition] += 1
+        self._doomed.pop(entry.exact, None)
+        if not known:
+            self._put(entry, vector)
+        return 0
+
+    def remove(self, entry: Entry, key: int) -> None:
+        del self._entries[entry.exact]
+        self._sizes[entry.partition] -= 1
+        if not self._sizes[entry.partition]:
+            del self._sizes[entry.partition]
+        self._unpend(entry.exact)
+        self._doomed[entry.exact] = entry.id
+        self._wake()
+
+    async def nearest(self, partition: bytes, vector: Vector, count: int) -> list[tuple[float, Entry]]:
+        if not self._sizes[partition]:
+            return []
+        # Before and after: what is written meanwhile may be missing from what the database finds.
+        near = self._here.find(partition, vector, count)
+        there = await self._search(partition, vector, count)
+        near += self._here.find(partition, vector, count)
+        near += [(cosine, entry) for cosine, exact in there if (entry := self._entries.get(exact))]
+        found = {entry.exact: (cosine, entry) for cosine, entry in near if self._knows(entry, partition)}
+        return nlargest(count, found.values(), key=itemgetter(0))
+
+    def _knows(self, entry: Entry, partition: bytes) -> bool:
+        return entry.partition == partition and self._entries.get(entry.exact) is entry
+
+    def partitions(self) -> list[bytes]:
+        return list(self._sizes)
+
+    def loaded(self) -> None:
+        self._wanted.set()
+
+    async def settle(self, gone: Iterable[Entry]) -> None:
+        """Also the row of another entry with the same digest, which an answer before may have left."""
+        wanted = {entry.exact: entry.id for entry in gone} | self._doomed
+        self._doomed |= {exact: id for exact, id in wanted.items() if exact not in self._entries}
+        for some in slices(wanted, DELETED_AT_ONCE):
+            async with self._order:
+                erased = [exact for exact in some if exact not in self._entries]
+                await self._table.erase(erased)
+                self._done_away(erased)
+
+    def stats(self) -> dict[str, Any]:
+        return {
+            "kind": "postgresql",
+            "partitions": len(self._sizes),
+            "bytes": self._here.index.nbytes,
+            "pending": len(self._pending) + len(self._doomed),
+            "breaker": self._breaker.state,
+            "graph": self._table.graph,
+            "current": not self._trouble,
+            "trouble": self._trouble,
+            **self._counts,
+        }
+
+    async def _search(self, partition: bytes, vector: Vector, count: int) -> list[tuple[float, bytes]]:
+        self._breaker.check()
+        walk, before = self._walks(self._sizes[partition], count), self._breaker.state
+        try:
+            found = await self._table.nearest(partition, vector, count, walk, self._deadline)
+        except StorageError as error:
+            self._counts["search_failures"] += 1
+            self._breaker.failed()
+            if self._breaker.state != before:
+                log.warning("nothing is found by meaning until the database answers: %s", error)
+            raise
+        self._breaker.succeeded()
+        return found
+
+    def _walks(self, size: int, count: int) -> bool:
+        """Whether a walk through the graph meets enough of a partition of this size."""
+        met = self._table.reach * size / len(self._entries)
+        return self._table.graph and size > SCANNED and met >= SPARE * count
+
+    # Writing
+
+    def _put(self, entry: Entry, vector: Vector) -> None:
+        if len(self._pending) >= MOST_PENDING:
+            self._counts["dropped"] += 1
+            self._left_out, self._trouble = True, "too many waited to be written"
+            return
+        self._pending[entry.exact] = _Pending(entry, vector, self._here.add(entry, vector))
+        self._wake()
+
+    def _unpend(self, exact: bytes) -> None:
+        pending = self._pending.pop(exact, None)
+        if pending is not None:
+            self._here.remove(pending.entry, pending.key)
+
+    def _wake(self) -> None:
+        self._idle.clear()
+        self._work.set()
+
+    async def _write_for_ever(self) -> None:
+        while True:
+            await self._work.wait()
+            if len(self._pending) < self._batch:
+                await asyncio.sleep(GATHER)
+            try:
+                await self._delete_some()
+                await self._write_some()
+                self._failed_in_a_row = 0
+            except StorageError as error:
+                await self._pause_after(error)
+            self._rest_when_done()
+
+    async def _delete_some(self) -> None:
+        async with self._order:
+            doomed = list(islice(self._doomed.items(), DELETED_AT_ONCE))
+            if doomed:
+                await self._table.delete(doomed)
+                self._done_away([exact for exact, _ in doomed])
+
+    def _done_away(self, exact: Sequence[bytes]) -> None:
+        """Whoever was added and removed meanwhile has not been written."""
+        for each in exact:
+            self._doomed.pop(each, None)
+
+    async def _write_some(self) -> None:
+        async with self._order:
+            batch = list(islice(self._pending.values(), self._batch))
+            if not batch:
+                return
+            try:
+                await self._table.put([(each.entry, each.vector) for each in batch])
+            except Refused as error:
+                self._narrow_down(batch, error)
+                return
+            self._done(batch)
+            self._counts["written"] += len(batch)
+            self._batch = BATCH
+
+    def _narrow_down(self, batch: Sequence[_Pending], error: Refused) -> None:
+        """One by one, so that the one that the database does not like is alone; alone it is left out."""
+        self._counts["write_failures"] += 1
+        self._batch = 1
+        if len(batch) == 1:
+            self._done(batch)
+            self._counts["dropped"] += 1
+            log.warning("a vector was left out: %s", error)
+
+    def _done(self, batch: Sequence[_Pending]) -> None:
+        for each in batch:
+            if self._is_pending(each):
+                self._unpend(each.entry.exact)
+
+    def _is_pending(self, each: _Pending) -> bool:
+        return self._pending.get(each.entry.exact) is each
+
+    async def _pause_after(self, error: StorageError) -> None:
+        self._counts["write_failures"] += 1
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row == 1:
+            log.warning("writing vectors failed, trying again: %s", error)
+        await asyncio.sleep(min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failed_in_a_row - 1, 16)))
+
+    def _rest_when_done(self) -> None:
+        if self._left_out and len(self._pending) < BATCH:
+            self._left_out = False
+            self._wanted.set()
+        if not self._pending and not self._doomed:
+            self._work.clear()
+            self._idle.set()
+
+    async def flush(self, timeout: float = 10.0) -> None:
+        """Returns when nothing waits any more; StorageError when that takes longer than `timeout` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._idle.wait()
+        except TimeoutError as error:
+            raise StorageError(f"flush: {len(self._pending)} vectors are not written yet") from error
+
+    async def close(self, timeout: float = 5.0) -> None:
+        """Writes what waits, for `timeout` seconds at most; the rest is sent after the next start."""
+        with suppress(StorageError):
+            await self.flush(timeout)
+        self._writer.cancel()
+        await asyncio.wait([self._writer])
+        await self._table.close()
+
+    # Comparing with the documents
+
+    async def tend(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(COMPARE_EVERY_S):
+                    await self._wanted.wait()
+            self._wanted.clear()
+            try:
+                await self._compare()
+                await self._table.build_graph()
+                pause = FIRST_PAUSE
+            except StorageError as error:
+                if pause == FIRST_PAUSE:
+                    log.warning("the database with the vectors may lack some, trying again: %s", error)
+                self._counts["write_failures"] += 1
+                self._trouble = str(error)
+                await asyncio.sleep(pause)
+                pause = min(LONGEST_COMPARE_PAUSE, 2 * pause)
+                self._wanted.set()
+
+    async def _compare(self) -> None:
+        dropped = self._counts["dropped"]
+        for some in slices(self._entries, COMPARED_AT_ONCE):
+            await self._send_lacking(some)
+        await self._delete_strangers()
+        sent = list(self._pending.values())
+        while any(map(self._is_pending, sent)):  # noqa: ASYNC110
+            await asyncio.sleep(GATHER)
+        if self._counts["dropped"] == dropped:
+            self._trouble = ""
+
+    async def _send_lacking(self, exact: Sequence[bytes]) -> None:
+        here = (each for each in exact if each not in self._pending)
+        known = [(each, entry.id) for each in here if (entry := self._entries.get(each)) is not None]
+        lacking = await self._table.lacking(known) if known else ()
+        for stored, vector in await self._stored(lacking) if lacking else ():
+            while len(self._pending) > MOST_PENDING // 2:  # noqa: ASYNC110
+                await asyncio.sleep(GATHER)
+            entry = self._entries.get(stored.exact)
+            ours = entry is not None and (entry.id, entry.fingerprint) == (stored.id, stored.fingerprint)
+            if entry is not None and ours and vector is not None and stored.exact not in self._pending:
+                self._put(entry, vector)
+
+    async def _delete_strangers(self) -> None:
+        after = b""
+        while rows := await self._table.rows(after, COMPARED_AT_ONCE):
+            after = rows[-1][0]
+            strangers = [row for row in rows if row[0] not in self._entries]
+            if strangers:
+                kept = {entry.id for entry, _ in await self._stored([id for _, id in strangers])}
+                await self._table.delete([row for row in strangers if row[1] not in kept])
