@@ -6,6 +6,7 @@ thing in both texts and names what it found. They compare `Facts`, extracted onc
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from functools import lru_cache
@@ -210,15 +211,28 @@ def wording(a: Facts, b: Facts) -> str | None:
 
 def question(a: Facts, b: Facts) -> str | None:
     """Another kind of answer is asked for: why / when, how many courses / which courses, minutes / hours."""
-    if not same_kind(a.kind, b.kind):
+    if not same_kind(a.kind, b.kind) or _place_or_leave(a, b) or _place_or_leave(b, a):
         return f"{a.kind or '-'} / {b.kind or '-'}"
     return f"{a.wanted} / {b.wanted}" if a.wanted and b.wanted and a.wanted != b.wanted else None
+
+
+_WHETHER = re.compile(
+    r"^ (?:is|are|was|were|am) "
+    r"|(?<! what)(?<! which)(?<! how) (?:can|could|should|may|must|do|does|did|will|would)"
+    r" (?:i|we|you|one|my|it|they|the) "
+)
+
+
+def _place_or_leave(a: Facts, b: Facts) -> bool:
+    """Whether one may is not answered by where one may."""
+    return a.kind == "somewhere" and b.kind == "" and _WHETHER.search(b.flat) is not None
 
 
 def conditions(a: Facts, b: Facts) -> str | None:
     """A term that narrows the question (cheapest, only, without, sorted) on one side only, or the same two
     things joined by "and" in one text and by "or" in the other."""
-    narrowed = _differ(a.qualifiers - b.qualifiers - b.implied, b.qualifiers - a.qualifiers - a.implied)
+    by_a, by_b = a.implied - b.implied, b.implied - a.implied
+    narrowed = _differ(a.qualifiers - b.qualifiers - by_b, b.qualifiers - a.qualifiers - by_a)
     return narrowed or _clash(a.joined, b.joined)
 
 

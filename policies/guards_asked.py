@@ -29,7 +29,7 @@ _KINDS = {
     "how-far": r"\bhow far\b|\bdistance (?:from|between|to)\b",
     "why": r"\bwhy\b|\bhow come\b|\breasons? (?:for|behind|why)\b"
     r"|\bwhat (?:is|are|was|were) the (?:\w+ )?(?:reason|cause)|\bwhat (?:made|makes|led to|cause[sd]?)\b",
-    "when": _ASKED + r"when (?:is|was|are|were|do|does|did|will|should|can|could|would)\b"
+    "when": _ASKED + r"when (?:is|was|are|were|do|does|did|will|should|can|could|would|to)\b"
     r"|\b(?:what|which) (?:time|date|year|day|month)\b",
     "somewhere": _ASKED + r"where(?:(?:'s| is| are) (?:an? |the |some )?(?:good|best|great|nice|cheap)"
     r"| (?:can|could|do|should|would|to) (?:(?:i|we|you|one) )?(?:find|get|see|check|learn|buy))\b"

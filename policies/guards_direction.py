@@ -15,9 +15,11 @@ def direction(a: Facts, b: Facts) -> str | None:
     """The same words in another order, as in "can I sue my landlord" and "can my landlord sue me"; the same
     order where one text says who did it by "by", as in "was Rome defeated by Carthage" and "did Rome defeat
     Carthage"; or what stands behind "from" in one text stands behind "to" in the other."""
-    if trips := {*_trips(a, b), *_trips(b, a)}:
-        return max(trips) or None
-    if _reordered(a.order, b.order) and (found := _elsewhere(a, b)):
+    trips = dict((*_trips(a, b), *_trips(b, a)))
+    if objections := [found for found in trips.values() if found]:
+        return objections[0]
+    ends = {end for ends in trips for end in ends}
+    if _reordered(_without(ends, a), _without(ends, b)) and (found := _elsewhere(a, b)):
         return found
     if (_passive(a, b) or _passive(b, a)) and _same_order(a.order, b.order):
         return "by / -"
@@ -29,14 +31,14 @@ def direction(a: Facts, b: Facts) -> str | None:
     return None
 
 
-def _trips(a: Facts, b: Facts) -> Iterator[str]:
-    """Of a trip between both ends of which `b` goes: "" if from the first to the second, as that is how it is
-    meant. A distance is the same both ways."""
+def _trips(a: Facts, b: Facts) -> Iterator[tuple[tuple[str, str], str]]:
+    """The ends of each trip that `b` makes too, and what speaks against it: nothing if `b` goes from the
+    first to the second, as that is how it is meant. A distance is the same both ways."""
     for one, other in a.spans:
         if {("from", one), ("to", other)} <= b.roles:
-            yield ""
+            yield (one, other), ""
         elif {("from", other), ("to", one)} <= b.roles:
-            yield "" if b.kind == "how-far" else f"between {one} / from {other}"
+            yield (one, other), "" if b.kind == "how-far" else f"between {one} / from {other}"
 
 
 def _elsewhere(a: Facts, b: Facts) -> str | None:

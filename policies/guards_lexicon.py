@@ -329,6 +329,8 @@ ALIASES = {
     "last name": "surname", "last names": "surnames", "family name": "surname", "directory tree": "directory",
     "order by": "sorted", "ordered by": "sorted", "ordering by": "sorted", "sort by": "sorted", "sorting by": "sorted",
     "in order of": "sorted", "in the order of": "sorted",
+    "largest number of": "most", "highest number of": "most", "greatest number of": "most",
+    "lowest number of": "least", "smallest number of": "least",
     "at least": "atleast", "at most": "atmost", "least difficult": "easiest", "least expensive": "cheapest",
     "less expensive": "cheaper", "most expensive": "costliest",
     "square root": "squareroot", "square roots": "squareroot", "do n't": "don't", "does n't": "doesn't", "set up": "setup", "log in": "login", "sign in": "login",
@@ -391,5 +393,6 @@ nonstop direct
 sorted ascending descending alphabetical alphabetically chronological chronologically
 """)
 
-IMPLYING = {"last": "latest", "first": "earliest", "most": "largest", "least": "smallest"}
-"""Words that may stand for a term that narrows: where the other text has the term, nothing is added."""
+IMPLYING = {"last": "latest", "first": "earliest"}
+"""Words that may stand for a term that narrows: where only the other text has the term, and this word only this one,
+nothing is added."""

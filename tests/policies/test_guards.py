@@ -14,6 +14,21 @@ from policies.guards_asked import _KINDS, kind_asked
 from policies.guards_facts import LONGEST
 
 DIFFERENT = [
+    ("question", "where to see whales in Iceland", "when to see whales in Iceland"),
+    ("question", "where can I get a flu shot for free", "can I get a flu shot for free"),
+    ("conditions", "first class flights to Denver", "the earliest first class flights to Denver"),
+    ("conditions", "the city with the most rivers", "the largest city with the most rivers"),
+    ("conditions", "the most beautiful lakes in Italy", "the largest lakes in Italy"),
+    (
+        "direction",
+        "trips between Rome and Bari then from Lecce to Pisa",
+        "trips from Rome to Bari then from Pisa to Lecce",
+    ),
+    (
+        "direction",
+        "trains between Rome and Milan, and can Italy beat Spain",
+        "trains from Rome to Milan, and can Spain beat Italy",
+    ),
     ("swaps", "the 3 best phones", "the 5 best phones"),
     ("swaps", "is it open on Monday", "is it open on Tuesday"),
     ("swaps", "find all *.py files", "find all *.js files"),
