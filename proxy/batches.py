@@ -91,7 +91,7 @@ class Batches:
         report.tokens_in = sum(entry.tokens_in for entry in entries)
         told = self._told(trip, len(known), len(known))
         told["Content-Type"] = "application/json"
-        told.update(reports.for_browsers(trip.request))
+        told.update(reports.for_browsers(trip.request, self._forwarder.fleet))
         return web.Response(body=dialect.joined([part for _, part in known]), headers=told)
 
     # The way up

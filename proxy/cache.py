@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from embeddings.base import Embedder, Vector
+from embeddings.base import Embedder, TextTooLong, Vector
 from policies import eviction, guards
 from policies.audit import Audits
 from policies.automatic import Automatics
@@ -143,12 +143,24 @@ class Cache:
 
     async def embed(self, text: str) -> Vector:
         """Raises `EmbeddingError`."""
-        if not self._embedding:
-            # Nobody else has work for the loop while the encoder has some: what guards will ask is read now.
-            asyncio.get_running_loop().call_soon(guards.read_ahead, text)
+        return await self.embedder.embed(text)
+
+    async def embed_asked(self, text: str) -> Vector:
+        """Of a question that a caller waits for: while the encoder has it and nothing else, what guards will
+        ask of it is read. Raises `EmbeddingError`."""
+        if self._embedding:
+            return await self._embed(text)
+        reading = asyncio.get_running_loop().call_soon(guards.read_ahead, text)
+        try:
+            return await self._embed(text)
+        except TextTooLong:
+            reading.cancel()
+            raise
+
+    async def _embed(self, text: str) -> Vector:
         self._embedding += 1
         try:
-            return await self.embedder.embed(text)
+            return await self.embed(text)
         finally:
             self._embedding -= 1
 

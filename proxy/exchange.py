@@ -178,7 +178,7 @@ class Exchange:
             return None
         started = perf_counter()
         try:
-            return await self._cache.embed(trip.call.text)
+            return await self._cache.embed_asked(trip.call.text)
         except TextTooLong:
             trip.report.reason = "too-long"
         except EmbeddingError as error:
@@ -282,7 +282,7 @@ class Exchange:
                 chunks = await _begun(rider.chunks()) if streams else None
                 body = await asyncio.shield(flight.answer) if not streams else None
             if chunks is not None:
-                return await self._relay(trip, _anybodys(head, trip.request), rider, chunks)
+                return await self._relay(trip, _anybodys(head, self._for_browsers(trip)), rider, chunks)
         if body is None:
             raise _Stranded(head.status)
         return await self._whole(trip, body)
@@ -415,8 +415,11 @@ class Exchange:
     def _headers(self, trip: Trip, content_type: str) -> CIMultiDict[str]:
         told = self._told(trip)
         told["Content-Type"] = content_type
-        told.update(reports.for_browsers(trip.request))
+        told.update(self._for_browsers(trip))
         return told
+
+    def _for_browsers(self, trip: Trip) -> dict[str, str]:
+        return reports.for_browsers(trip.request, self._forwarder.fleet)
 
     async def _relay(self, trip: Trip, head: Head, rider: Rider, chunks: AsyncIterator[bytes]) -> Reply:
         trip.report.status = head.status
@@ -443,10 +446,11 @@ class Exchange:
         return reports.headers(trip.report, trip.call.controls.debug or self._manner.expose_scores)
 
 
-def _anybodys(head: Head, request: web.BaseRequest) -> Head:
-    """Without what the upstream told the first caller alone: cookies, its request's id, its rate limits."""
+def _anybodys(head: Head, more: dict[str, str]) -> Head:
+    """With `more`, and without what the upstream told the first caller alone: cookies, its request's id, its
+    rate limits."""
     kept = {k: head.headers[k] for k in ("Content-Type", "Content-Encoding") if k in head.headers}
-    return Head(head.status, head.reason, CIMultiDict({**kept, **reports.for_browsers(request)}))
+    return Head(head.status, head.reason, CIMultiDict({**kept, **more}))
 
 
 async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

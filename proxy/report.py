@@ -11,6 +11,7 @@ from multidict import CIMultiDict
 
 from policies.classifier import Classification
 from proxy.cache import Found, Tier
+from proxy.fleet import Fleet
 from proxy.messages import shown
 
 Outcome = Literal["HIT", "MISS", "BYPASS", "STALE", "SHADOW"]
@@ -123,11 +124,12 @@ def headers(report: Report, debug: bool) -> CIMultiDict[str]:
     return told
 
 
-def for_browsers(request: web.BaseRequest) -> dict[str, str]:
+def for_browsers(request: web.BaseRequest, fleet: Fleet) -> dict[str, str]:
     """What lets a page read an answer from memory (Fetch standard, CORS protocol). Its browser has asked the
-    upstream first, as for all JSON, and that preflight passed through."""
+    upstream first, as for all JSON, and that preflight passed through. It names no model, so with several
+    upstreams it may have been another one that was asked."""
     origin = request.headers.get("Origin")
-    if origin is None or request.content_type != "application/json":
+    if origin is None or fleet.several or request.content_type != "application/json":
         return {}
     return {"Access-Control-Allow-Origin": origin, "Vary": "Origin"}
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from doubles import Clock, WordEmbedder
 from world import MakeWorld, World
 
 from policies import guards_facts
 from proxy.demo_upstream import Behaviour
+from proxy.report import for_browsers
 
 ASKED = "how are you today my friend"
 REWORDED = "how are you my friend"
@@ -81,6 +84,20 @@ async def test_a_question_is_read_while_it_is_embedded(make_world: MakeWorld) ->
     assert guards_facts._of_short.cache_info().misses == known + 1
     embedder.gate.set()
     assert (await asking).cache == "MISS"
+
+
+async def test_a_text_that_nothing_will_be_compared_with_is_not_read(world: World) -> None:
+    known = guards_facts._of_long.cache_info().misses
+    assert (await world.ask("a long story " * 200)).cache == "MISS"
+    assert guards_facts._of_long.cache_info().misses == known
+
+
+@pytest.mark.parametrize("several", [False, True])
+async def test_a_page_may_not_read_where_another_upstream_may_have_let_it(several: bool) -> None:
+    sent = {"Origin": "https://app.example", "Content-Type": "application/json"}
+    fleet: Any = SimpleNamespace(several=several)
+    told = for_browsers(make_mocked_request("POST", "/", headers=sent), fleet)
+    assert ("Access-Control-Allow-Origin" in told) == (not several)
 
 
 async def test_something_else_is_a_miss(world: World) -> None:
