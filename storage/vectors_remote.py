@@ -79,6 +79,8 @@ class RemoteVectors:
         self._pending: dict[bytes, _Pending] = {}
         self._doomed: dict[bytes, str] = {}
         """With the id that is to go."""
+        self._condemned = set[bytes]()
+        """Whose rows go whatever their id is, before anything else is written there."""
         self._left_out = False
         self._breaker = Breaker("search: the database with the vectors", time.monotonic)
         self._batch = BATCH
@@ -98,7 +100,7 @@ class RemoteVectors:
         self._entries[entry.exact] = entry
         self._sizes[entry.partition] += 1
         self._doomed.pop(entry.exact, None)
-        if not known:
+        if not known or entry.exact in self._condemned:
             self._put(entry, vector)
         return 0
 
@@ -131,22 +133,23 @@ class RemoteVectors:
     def loaded(self) -> None:
         self._wanted.set()
 
-    async def settle(self, gone: Iterable[Entry]) -> None:
+    def condemn(self, gone: Iterable[Entry]) -> None:
         """Also the row of another entry with the same digest, which an answer before may have left."""
-        wanted = {entry.exact: entry.id for entry in gone} | self._doomed
-        self._doomed |= {exact: id for exact, id in wanted.items() if exact not in self._entries}
-        for some in slices(wanted, DELETED_AT_ONCE):
-            async with self._order:
-                erased = [exact for exact in some if exact not in self._entries]
-                await self._table.erase(erased)
-                self._done_away(erased)
+        self._condemned |= {entry.exact for entry in gone if entry.exact not in self._entries}
+        self._wake()
+
+    async def settle(self) -> None:
+        self._condemned |= self._doomed.keys()
+        async with self._order:
+            while self._condemned:
+                await self._erase_some()
 
     def stats(self) -> dict[str, Any]:
         return {
             "kind": "postgresql",
             "partitions": len(self._sizes),
             "bytes": self._here.index.nbytes,
-            "pending": len(self._pending) + len(self._doomed),
+            "pending": len(self._pending) + len(self._doomed.keys() | self._condemned),
             "breaker": self._breaker.state,
             "graph": self._table.graph,
             "current": not self._trouble,
@@ -207,12 +210,26 @@ class RemoteVectors:
 
     async def _delete_some(self) -> None:
         async with self._order:
+            await self._erase_some()
             doomed = list(islice(self._doomed.items(), DELETED_AT_ONCE))
             if doomed:
                 await self._table.delete(doomed)
                 self._done_away([exact for exact, _ in doomed])
 
-    def _done_away(self, exact: Sequence[bytes]) -> None:
+    async def _erase_some(self) -> None:
+        """Taken out before, so that what is condemned meanwhile is erased once more."""
+        some = set(islice(self._condemned, DELETED_AT_ONCE))
+        if not some:
+            return
+        self._condemned -= some
+        try:
+            await self._table.erase(list(some))
+        except BaseException:
+            self._condemned |= some
+            raise
+        self._done_away(some)
+
+    def _done_away(self, exact: Iterable[bytes]) -> None:
         """Whoever was added and removed meanwhile has not been written."""
         for each in exact:
             self._doomed.pop(each, None)
@@ -227,6 +244,7 @@ class RemoteVectors:
             except Refused as error:
                 self._narrow_down(batch, error)
                 return
+            self._condemned -= {each.entry.exact for each in batch if self._is_pending(each)}
             self._done(batch)
             self._counts["written"] += len(batch)
             self._batch = BATCH
@@ -259,7 +277,7 @@ class RemoteVectors:
         if self._left_out and len(self._pending) < BATCH:
             self._left_out = False
             self._wanted.set()
-        if not self._pending and not self._doomed:
+        if not self._pending and not self._doomed and not self._condemned:
             self._work.clear()
             self._idle.set()
 

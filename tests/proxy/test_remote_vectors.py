@@ -27,6 +27,7 @@ from proxy.demo_upstream import Behaviour
 from proxy.metrics import State
 from proxy.settings import Settings
 from storage import breaker
+from storage.base import StorageError
 
 TEXT = "how does one tie a bow tie before the party begins"
 ALIKE = "how does one tie a bow tie before the show begins"
@@ -210,6 +211,30 @@ async def test_a_purge_is_not_acknowledged_while_the_database_is_away(
             await purge(world.app, PurgeOrder(like=TEXT))
         assert (await world.ask(TEXT, headers={"Cache-Control": "only-if-cached"})).status == 504
         server.start()
+        assert (await purge(world.app, PurgeOrder(like=TEXT)))["durable"]
+        assert rows(server) == 0
+
+
+async def test_a_purge_that_failed_at_the_documents_is_worked_off_at_the_vectors(
+    server: PostgresServer, tmp_path: Path, categories: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of what only the store knew."""
+    async with proxy(server, tmp_path, categories) as world:
+        await stored(world)
+        await world.app.cache.documents.flush()
+        (entry,) = world.app.cache.entries.select(lambda entry: True)
+        world.app.cache.entries.remove(entry.id)
+        vectors(world)._doomed.clear()
+        world.app.progress.done = False
+
+        async def fail() -> None:
+            raise StorageError("the store is away")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(world.app.cache.documents, "settle_deletions", fail)
+            with pytest.raises(Unavailable, match="away"):
+                await purge(world.app, PurgeOrder(like=TEXT))
+        await world.app.cache.documents.flush()
         assert (await purge(world.app, PurgeOrder(like=TEXT)))["durable"]
         assert rows(server) == 0
 

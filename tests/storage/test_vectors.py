@@ -216,7 +216,8 @@ async def test_what_is_gone_for_good_is_not_found(make: Make) -> None:
     vectors.add(entry("b"), unit("b"))
     await settled(vectors)
     vectors.remove(a, key)
-    await vectors.settle([a, entry("unknown")])
+    vectors.condemn([a, entry("unknown")])
+    await vectors.settle()
     assert await ids(vectors, unit("a")) == ["b"]
 
 
@@ -341,7 +342,7 @@ async def test_an_answer_that_replaces_another_keeps_its_vector(database: str) -
         there.add(new, unit("x"), known=True)
         assert await ids(there, unit("x")) == ["new"]
         there.remove(new, key)
-        await there.settle([])
+        await there.settle()
         assert await rows_in(database) == {}
 
 
@@ -426,14 +427,39 @@ async def test_stopped_and_started_again(server: PostgresServer, monkeypatch: py
         with pytest.raises(StorageError, match="repeatedly"):
             await vectors.nearest(ONE, unit("a"), 1)
         vectors.add(entry("b"), unit("b"))
+        vectors.condemn([entry("unknown")])
         with pytest.raises(StorageError):
-            await vectors.settle([entry("unknown")])
+            await vectors.settle()
         await until(lambda: vectors.stats()["write_failures"] > 0)
         server.start()
         await vectors.flush(30)
         await asyncio.sleep(0.2)
         assert await ids(vectors, unit("b"), 1) == ["b"]
         assert vectors.stats()["breaker"] == "closed"
+
+
+@pytest.mark.parametrize("again", ["not asked again", "asked again", "asked again and evicted"])
+async def test_what_was_condemned_while_the_database_was_away_goes_whatever_its_id_is(
+    server: PostgresServer, again: str
+) -> None:
+    """What lies there is of an entry before, whose successor had not been written yet."""
+    old, new, newer = (entry(id, exact=digest("x")) for id in ("old", "new", "newer"))
+    async with remote(server.url, deadline=0.5) as vectors:
+        key = vectors.add(old, unit("x"))
+        await vectors.flush()
+        server.stop()
+        vectors.remove(old, key)
+        vectors.remove(new, vectors.add(new, unit("x")))
+        vectors.condemn([new])
+        with pytest.raises(StorageError):
+            await vectors.settle()
+        if again != "not asked again":
+            key = vectors.add(newer, unit("x"))
+        if again == "asked again and evicted":
+            vectors.remove(newer, key)
+        server.start()
+        await vectors.flush(30)
+        assert set(await rows_in(server.url)) == ({"newer"} if again == "asked again" else set())
 
 
 async def test_a_stalled_server_is_waited_for_until_the_deadline(server: PostgresServer) -> None:
