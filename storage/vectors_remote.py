@@ -44,6 +44,8 @@ COMPARE_EVERY_S = 3600.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds between failed attempts."""
 LONGEST_COMPARE_PAUSE = 60.0
+BUILD_AGAIN_S = 3600.0
+"""After a graph that could not be built, which takes the database its time."""
 SCANNED = 1_000
 """Vectors of a partition up to which reading all is as fast as a walk through the graph."""
 SPARE = 4
@@ -87,6 +89,9 @@ class RemoteVectors:
         self._failed_in_a_row = 0
         self._trouble = "not compared with the documents yet"
         """Why the database may lack vectors; "" when it does not."""
+        self._graph_trouble = ""
+        """Why there is no graph, after an attempt to build it."""
+        self._build_after = 0.0
         self._counts = dict.fromkeys(("written", "dropped", "search_failures", "write_failures"), 0)
         self._order = asyncio.Lock()
         """Deletions come after the batch that is being written."""
@@ -154,6 +159,7 @@ class RemoteVectors:
             "graph": self._table.graph,
             "current": not self._trouble,
             "trouble": self._trouble,
+            "graph_trouble": self._graph_trouble,
             **self._counts,
         }
 
@@ -308,7 +314,6 @@ class RemoteVectors:
             self._wanted.clear()
             try:
                 await self._compare()
-                await self._table.build_graph()
                 pause = FIRST_PAUSE
             except StorageError as error:
                 if pause == FIRST_PAUSE:
@@ -318,6 +323,20 @@ class RemoteVectors:
                 await asyncio.sleep(pause)
                 pause = min(LONGEST_COMPARE_PAUSE, 2 * pause)
                 self._wanted.set()
+            else:
+                await self._build_graph()
+
+    async def _build_graph(self) -> None:
+        """Whether it can be built says nothing about whether the vectors are there."""
+        if time.monotonic() < self._build_after:
+            return
+        try:
+            await self._table.build_graph()
+            self._graph_trouble = ""
+        except StorageError as error:
+            log.warning("large partitions are read whole, as their graph was not built: %s", error)
+            self._graph_trouble = str(error)
+            self._build_after = time.monotonic() + BUILD_AGAIN_S
 
     async def _compare(self) -> None:
         dropped = self._counts["dropped"]

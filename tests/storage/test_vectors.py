@@ -384,6 +384,36 @@ async def test_a_vector_that_the_database_refuses_does_not_hold_up_the_others(da
         assert vectors.stats()["dropped"] == 1
 
 
+async def test_a_graph_that_cannot_be_built_is_no_reason_to_compare_again(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with remote(database, await documents_of("a")) as vectors:
+        vectors.add(entry("a"), unit("a"), known=True)
+        await vectors._table.rows(b"", 1)
+        name = vectors._table._name
+        await vectors._table._fetch("stand in the way", f"CREATE TABLE {name} ()")
+        try:
+            vectors.loaded()
+            await until(lambda: bool(vectors.stats()["graph_trouble"]))
+            assert "exists" in vectors.stats()["graph_trouble"]
+            assert (vectors.stats()["current"], vectors.stats()["trouble"]) == (True, "")
+            compare, compared_again = vectors._compare, 0
+
+            async def count() -> None:
+                nonlocal compared_again
+                compared_again += 1
+                await compare()
+
+            monkeypatch.setattr(vectors, "_compare", count)
+            await asyncio.sleep(5 * vectors_remote.FIRST_PAUSE)
+            assert (compared_again, vectors.stats()["write_failures"]) == (0, 0)
+        finally:
+            await vectors._table._fetch("step aside", f"DROP TABLE {name}")
+        vectors._build_after = 0.0
+        await compared(vectors)
+        assert vectors.stats()["graph_trouble"] == ""
+
+
 async def test_the_graph_is_walked_only_where_it_meets_enough(database: str) -> None:
     async with remote(database) as vectors:
         vectors._table.graph, vectors._table.reach = True, 100
