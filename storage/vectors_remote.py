@@ -26,7 +26,7 @@ from storage.base import Entry, StorageError, Vector
 from storage.breaker import Breaker
 from storage.spread import Spread, slices
 from storage.vectors_memory import MemoryVectors
-from storage.vectors_pgvector import PgVectors, Refused
+from storage.vectors_pgvector import PgVectors, Refused, Slow
 
 log = logging.getLogger("nearhit.index")
 
@@ -168,6 +168,9 @@ class RemoteVectors:
         walk, before = self._walks(self._sizes[partition], count), self._breaker.state
         try:
             found = await self._table.nearest(partition, vector, count, walk, self._deadline)
+        except Slow:  # a partition may be too large, which says nothing about the others
+            self._counts["search_failures"] += 1
+            raise
         except StorageError as error:
             self._counts["search_failures"] += 1
             self._breaker.failed()

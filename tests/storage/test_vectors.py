@@ -444,6 +444,19 @@ async def locked(vectors: RemoteVectors, how: str = "LOCK TABLE nearhit_vectors"
         await connection.close()
 
 
+async def test_a_partition_that_takes_too_long_closes_no_other(database: str) -> None:
+    async with remote(database, deadline=0.1) as vectors:
+        vectors.add(entry("a"), unit("a"))
+        await vectors.flush()
+        async with locked(vectors):
+            for _ in range(breaker.BREAKER_FAILURES + 1):
+                with pytest.raises(StorageError, match="did not answer"):
+                    await vectors.nearest(ONE, unit("a"), 1)
+        assert vectors.stats()["search_failures"] == breaker.BREAKER_FAILURES + 1
+        assert vectors.stats()["breaker"] == "closed"
+        assert await ids(vectors, unit("a")) == ["a"]
+
+
 async def test_a_search_that_was_given_up_ends_in_the_server_too(database: str) -> None:
     async with remote(database, deadline=0.3) as vectors:
         vectors.add(entry("a"), unit("a"))
@@ -544,18 +557,23 @@ async def test_what_was_condemned_while_the_database_was_away_goes_whatever_its_
         assert set(await rows_in(server.url)) == ({"newer"} if again == "asked again" else set())
 
 
-async def test_a_stalled_server_is_waited_for_until_the_deadline(server: PostgresServer) -> None:
+async def test_a_stalled_server_is_waited_for_until_the_deadline(
+    server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "BREAKER_PAUSE", 0.2)
     async with remote(server.url, deadline=0.2) as vectors:
         vectors.add(entry("a"), unit("a"))
         await vectors.flush()
         loop = asyncio.get_running_loop()
         server.stall()
-        for _ in range(3):  # on an open connection, then on new ones
+        for _ in range(breaker.BREAKER_FAILURES):
             started = loop.time()
             with pytest.raises(StorageError, match=r"PostgreSQL did not answer in 0\.(2|18) s"):
                 await vectors.nearest(ONE, unit("a"), 1)
             assert loop.time() - started < 0.6
+        assert vectors.stats()["breaker"] == "open"
         server.resume()
+        await asyncio.sleep(0.3)
         assert await ids(vectors, unit("a")) == ["a"]
 
 
