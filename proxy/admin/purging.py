@@ -108,7 +108,8 @@ async def _in_memory(app: App, wanted: Wanted) -> dict[str, Entry]:
     if not app.cache.entries.vectors.complete:
         waiting = app.cache.documents.waiting()
         return {each.entry.id: each.entry for each in waiting if wanted.stored(each.entry, each.vector)}
-    nearest = walk.nearest(app.cache.entries, wanted.vector, LIKE_AT_MOST)
+    partitions = app.cache.entries.vectors.partitions()
+    nearest = walk.nearest(app.cache.entries, partitions, wanted.vector, LIKE_AT_MOST)
     return {
         entry.id: entry
         async for near in nearest

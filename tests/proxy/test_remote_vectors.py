@@ -117,6 +117,7 @@ async def test_with_the_database_stopped_calls_are_answered_and_later_hits_come_
 ) -> None:
     async with proxy(server, tmp_path, categories) as world:
         await stored(world)
+        await until(lambda: vectors(world).stats()["graph"])
         server.stop()
         assert (await world.ask(TEXT)).cache == "HIT exact"
         for number in range(breaker.BREAKER_FAILURES + 1):
@@ -137,6 +138,37 @@ async def test_with_the_database_stopped_calls_are_answered_and_later_hits_come_
         assert (await explain(world.app, Explained(text=ALIKE)))["outcome"] == "HIT"
     assert any(record.levelno == logging.WARNING for record in caplog.records)
     assert PASSWORD not in caplog.text
+
+
+async def test_an_explanation_looks_where_it_is_asked_to_and_not_for_ever(
+    server: PostgresServer, tmp_path: Path, categories: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with proxy(server, tmp_path, categories) as world:
+        await stored(world)
+        await world.ask(TEXT, key="another")
+        await world.settled()
+        one, _ = sorted({entry.tenant for entry in world.app.cache.entries.select(lambda entry: True)})
+        search, searched = vectors(world).nearest, 0
+
+        async def count(*given: Any) -> Any:
+            nonlocal searched
+            searched += 1
+            return await search(*given)
+
+        monkeypatch.setattr(vectors(world), "nearest", count)
+        for tenant, partitions in ((None, 2), (one, 1)):
+            searched = 0
+            found = await explain(world.app, Explained(text=ALIKE, tenant=tenant))
+            assert (len(found["nearest"]), searched) == (partitions, partitions)
+
+        async def hang(*_: Any) -> Any:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(vectors(world), "nearest", hang)
+        monkeypatch.setattr("proxy.admin.explaining.SEARCHED_S", 0.05, raising=False)
+        async with asyncio.timeout(3):
+            with pytest.raises(Unavailable, match="name a model or a tenant"):
+                await explain(world.app, Explained(text=ALIKE))
 
 
 async def test_a_stalled_database_costs_a_deadline(
