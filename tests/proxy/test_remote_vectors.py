@@ -124,6 +124,7 @@ async def test_with_the_database_stopped_calls_are_answered_and_later_hits_come_
             answer = await world.ask(f"{ALIKE} {number}")
             assert (answer.status, answer.cache) == (200, "MISS")
         assert world.app.ledger.recent[-1].degraded == "index-failed"
+        assert (world.app.ledger.recent[-1].lookup_ms or 0.0) > 0.0
         assert "database with the vectors fails" in await degraded(world)
         told = {each.name: each.samples[0].value for each in State(world.app).collect() if each.samples}
         assert told["nearhit_vectors_breaker_open"] == 1
