@@ -191,7 +191,7 @@ async def test_near_neighbours_are_found_whatever_was_removed(make: Make) -> Non
 async def test_memory_and_vectors_are_of_one_mind(make: Make) -> None:
     """As entries come, replace each other, are evicted and removed."""
     vectors, chance = await make(), random.Random(1)
-    entries = Entries(vectors, 12, worth=lambda entry, now: entry.created, guaranteed=dict, over=over)
+    entries = Entries(vectors, 12, worth=lambda entry, demand, now: entry.created, guaranteed=dict, over=over)
     for step in range(200):
         if chance.random() < 0.7:
             id, exact, where = str(chance.randrange(25)), chance.randrange(25), chance.choice((ONE, TWO))
