@@ -93,7 +93,7 @@ async def resident(stored: Rows, partitions: int) -> Figures:
 
 
 def filled(vectors: Vectors, stored: Rows, partitions: int) -> Entries:
-    entries = Entries(vectors, len(stored), worth=lambda entry, now: 0.0, guaranteed=dict, over=over)
+    entries = Entries(vectors, len(stored), worth=lambda entry, demand, now: 0.0, guaranteed=dict, over=over)
     for number, vector in enumerate(stored):
         entries.add(entry_of(number, partitions), vector, 0.0, known=True)
     return entries

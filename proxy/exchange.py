@@ -131,7 +131,7 @@ class Exchange:
         search = await self._cache.near(question, trip.now)
         if search.failed:
             trip.report.degraded = "index-failed"
-        elif question.vector is not None and search.refused != AUTO_OFF:
+        if question.vector is not None and search.refused != AUTO_OFF:
             trip.report.lookup_ms, trip.report.near = _since(started), search.fresh is not None
         trip.report.similarity, trip.report.threshold = search.nearest, question.policy.threshold
         trip.report.reason = search.refused

@@ -309,7 +309,7 @@ class Index(_Section):
         default="memory",
         description="Where vectors lie and are searched: `memory`, or, past one machine's memory, "
         "`postgresql+asyncpg://USER:PASSWORD@HOST/DATABASE` with pgvector (needs the driver asyncpg; "
-        "[scaling.md](scaling.md)).",
+        "[scaling.md](scaling.md)). A database for each document store: two must not share one.",
     )
     deadline: Duration = Field(
         default=0.25, description="Time to what a search in PostgreSQL finds; later is a miss."

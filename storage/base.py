@@ -113,9 +113,13 @@ class Vectors(Protocol):
     def loaded(self) -> None:
         """Is told that everything in the documents has been added."""
 
-    async def settle(self, gone: Iterable[Entry]) -> None:
-        """When it returns, the vectors of what was removed before are gone for ever, and those of `gone`,
-        which memory need not have known. Raises StorageError; then they are deleted later."""
+    def condemn(self, gone: Iterable[Entry]) -> None:
+        """Their vectors are to go for ever, wherever they lie; memory need not have known them, and what it
+        knows has been removed before."""
+
+    async def settle(self) -> None:
+        """When it returns, the vectors of what was removed or condemned before are gone for ever. Raises
+        StorageError; then they are deleted later, and the next call waits for them again."""
 
     async def tend(self) -> None:
         """For ever: what is to be done beside the calls."""

@@ -66,10 +66,6 @@ class Partitions:
         index = self._indexes.get(partition)
         return index.nearest(vector, count) if index is not None else []
 
-    def clear(self) -> None:
-        self._indexes.clear()
-        self._large.clear()
-
     async def tend(self) -> None:
         """Builds graphs where they are due, for ever: a background task of whoever owns the loop. Without
         it, or without hnswlib, every partition is scanned."""

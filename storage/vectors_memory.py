@@ -50,7 +50,10 @@ class MemoryVectors:
     def loaded(self) -> None:
         """Nothing has to be brought anywhere."""
 
-    async def settle(self, gone: Iterable[Entry]) -> None:
+    def condemn(self, gone: Iterable[Entry]) -> None:
+        """Nothing lies anywhere else."""
+
+    async def settle(self) -> None:
         """What was removed is gone."""
 
     async def tend(self) -> None:

@@ -12,11 +12,13 @@ the B-tree and compares exactly. Which is better only the caller knows, who know
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from hashlib import blake2b
+from math import ceil
 from struct import pack
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 from sqlalchemy import URL
@@ -55,12 +57,36 @@ _ERASE = "DELETE FROM nearhit_vectors WHERE exact = ANY($1::bytea[])"
 _ROWS = f"""SELECT exact, id FROM nearhit_vectors
             WHERE exact > $1 AND stored < now() - interval '{SETTLED_S} s' ORDER BY exact LIMIT $2"""
 
+
+class Limits(NamedTuple):
+    """Seconds of a statement."""
+
+    whole: float
+    """For all of it, as we count."""
+    reach: float
+    """To wait for a place and to connect."""
+    run: float
+    """In the server, from when the statement is there; 0: as long as it takes."""
+
+
+ORDERLY = Limits(PATIENCE_S, 0.4 * PATIENCE_S, 0.5 * PATIENCE_S)
+"""The server gives up before we do, however long it took to get there: what we gave up must not be done
+later."""
+
 Known = tuple[bytes, str]
 """Exact digest and id of an entry."""
 
 
 class Refused(StorageError):
     """It would fail at any other time as well."""
+
+
+class Unreached(StorageError):
+    """There was no connection in time."""
+
+
+class Slow(StorageError):
+    """The server was reached, or too much was going on here; the search took longer than it may."""
 
 
 class PgVectors:
@@ -80,7 +106,8 @@ class PgVectors:
         self._space = space = blake2b(fingerprint.encode(), digest_size=8).hexdigest()
         self._name = f"nearhit_vectors_{space}"
         self._schema = ""
-        self._idle: list[Any] = []
+        self._idle = defaultdict[float, list[Any]](list)
+        """By the time that a statement may run."""
         self._places = asyncio.Semaphore(CONNECTIONS)
         column = f"(vector::vector({dimensions}))"
         where = f"FROM nearhit_vectors WHERE partition = $2 AND space = '{space}'"
@@ -103,9 +130,14 @@ class PgVectors:
         self, partition: bytes, vector: Vector, count: int, walk: bool, seconds: float
     ) -> list[tuple[float, bytes]]:
         """At most `count` (cosine, exact digest) of the partition, best first, within `seconds`. `walk`: the
-        graph, which may give fewer than there are."""
-        query = self._walk if walk else self._scan
-        rows = await self._fetch("search", query, _packed(vector), partition, count, seconds=seconds)
+        graph, which may give fewer than there are. Raises `Slow` when only time was lacking."""
+        query, limits = self._walk if walk else self._scan, Limits(seconds, 0.9 * seconds, seconds)
+        try:
+            rows = await self._fetch("search", query, _packed(vector), partition, count, limits=limits)
+        except StorageError as error:
+            if isinstance(error.__cause__, TimeoutError | asyncpg.QueryCanceledError):
+                raise Slow(str(error)) from error
+            raise
         return [(row[0], row[1]) for row in rows]
 
     async def put(self, rows: Sequence[tuple[Entry, Vector]]) -> None:
@@ -136,9 +168,8 @@ class PgVectors:
         if self._dimensions > MOST_DIMENSIONS:
             return
         async with self._within("build", BUILD_S):
-            connection = await self._connect()
+            connection = await self._connect(0)
             try:
-                await connection.execute("SET statement_timeout = 0")
                 while not await connection.fetchval(_TRY, BUILDING):  # noqa: ASYNC110
                     await asyncio.sleep(BUILDING_ELSEWHERE_S)
                 await self._build_with(connection)
@@ -156,37 +187,48 @@ class PgVectors:
         await connection.execute("ANALYZE nearhit_vectors")
 
     async def close(self) -> None:
-        while self._idle:
-            self._idle.pop().terminate()
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().terminate()
 
-    async def _fetch(self, what: str, query: str, *arguments: Any, seconds: float = PATIENCE_S) -> Any:
-        async with self._within(what, seconds), self._connection() as connection:
+    async def _fetch(self, what: str, query: str, *arguments: Any, limits: Limits = ORDERLY) -> Any:
+        async with self._within(what, limits.whole), self._connection(limits) as connection:
             try:
                 return await connection.fetch(query, *arguments)
             except asyncpg.DataError as error:
                 raise Refused(f"{what}: {first_line(error)}") from error
 
     @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Any]:
+    async def _connection(self, limits: Limits) -> AsyncIterator[Any]:
         """One of a few. After any trouble it is given up at once: to be polite to a server that stalls would
         take longer than anybody waits."""
+        until = asyncio.get_running_loop().time() + limits.reach
         async with self._places:
-            connection = self._open_one() or await self._connect()
+            if asyncio.get_running_loop().time() > until:
+                raise TimeoutError
+            connection = self._open_one(limits.run) or await self._connect_until(until, limits)
             try:
                 yield connection
             except BaseException:
                 connection.terminate()
                 raise
-            self._idle.append(connection)
+            self._idle[limits.run].append(connection)
 
-    def _open_one(self) -> Any:
-        while self._idle:
-            connection = self._idle.pop()
+    def _open_one(self, run: float) -> Any:
+        while idle := self._idle[run]:
+            connection = idle.pop()
             if not connection.is_closed():
                 return connection
         return None
 
-    async def _connect(self) -> Any:
+    async def _connect_until(self, until: float, limits: Limits) -> Any:
+        try:
+            async with asyncio.timeout_at(until):
+                return await self._connect(limits.run)
+        except TimeoutError:
+            raise Unreached(f"connect: PostgreSQL did not answer in {limits.reach:g} s") from None
+
+    async def _connect(self, run: float) -> Any:
         connection = await asyncpg.connect(**self._options)
         try:
             if not self._schema:
@@ -195,9 +237,8 @@ class PgVectors:
             await connection.set_type_codec(
                 "vector", schema=self._schema, encoder=bytes, decoder=bytes, format="binary"
             )
-            # The server gives up before we do: what we gave up must not be done later.
             await connection.execute(
-                f"SET statement_timeout = '{PATIENCE_S * 0.9} s'; SET hnsw.ef_search = {WIDTH}"
+                f"SET statement_timeout = {ceil(1000 * run)}; SET hnsw.ef_search = {WIDTH}"
             )
             if self.reach == ITERATED:
                 await connection.execute(

@@ -26,7 +26,7 @@ from storage.base import Entry, StorageError, Vector
 from storage.breaker import Breaker
 from storage.spread import Spread, slices
 from storage.vectors_memory import MemoryVectors
-from storage.vectors_pgvector import PgVectors, Refused
+from storage.vectors_pgvector import PgVectors, Refused, Slow
 
 log = logging.getLogger("nearhit.index")
 
@@ -44,6 +44,8 @@ COMPARE_EVERY_S = 3600.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds between failed attempts."""
 LONGEST_COMPARE_PAUSE = 60.0
+BUILD_AGAIN_S = 3600.0
+"""After a graph that could not be built, which takes the database its time."""
 SCANNED = 1_000
 """Vectors of a partition up to which reading all is as fast as a walk through the graph."""
 SPARE = 4
@@ -79,12 +81,17 @@ class RemoteVectors:
         self._pending: dict[bytes, _Pending] = {}
         self._doomed: dict[bytes, str] = {}
         """With the id that is to go."""
+        self._condemned = set[bytes]()
+        """Whose rows go whatever their id is, before anything else is written there."""
         self._left_out = False
         self._breaker = Breaker("search: the database with the vectors", time.monotonic)
         self._batch = BATCH
         self._failed_in_a_row = 0
         self._trouble = "not compared with the documents yet"
         """Why the database may lack vectors; "" when it does not."""
+        self._graph_trouble = ""
+        """Why there is no graph, after an attempt to build it."""
+        self._build_after = 0.0
         self._counts = dict.fromkeys(("written", "dropped", "search_failures", "write_failures"), 0)
         self._order = asyncio.Lock()
         """Deletions come after the batch that is being written."""
@@ -98,7 +105,7 @@ class RemoteVectors:
         self._entries[entry.exact] = entry
         self._sizes[entry.partition] += 1
         self._doomed.pop(entry.exact, None)
-        if not known:
+        if not known or entry.exact in self._condemned:
             self._put(entry, vector)
         return 0
 
@@ -131,26 +138,28 @@ class RemoteVectors:
     def loaded(self) -> None:
         self._wanted.set()
 
-    async def settle(self, gone: Iterable[Entry]) -> None:
+    def condemn(self, gone: Iterable[Entry]) -> None:
         """Also the row of another entry with the same digest, which an answer before may have left."""
-        wanted = {entry.exact: entry.id for entry in gone} | self._doomed
-        self._doomed |= {exact: id for exact, id in wanted.items() if exact not in self._entries}
-        for some in slices(wanted, DELETED_AT_ONCE):
-            async with self._order:
-                erased = [exact for exact in some if exact not in self._entries]
-                await self._table.erase(erased)
-                self._done_away(erased)
+        self._condemned |= {entry.exact for entry in gone if entry.exact not in self._entries}
+        self._wake()
+
+    async def settle(self) -> None:
+        self._condemned |= self._doomed.keys()
+        async with self._order:
+            while self._condemned:
+                await self._erase_some()
 
     def stats(self) -> dict[str, Any]:
         return {
             "kind": "postgresql",
             "partitions": len(self._sizes),
             "bytes": self._here.index.nbytes,
-            "pending": len(self._pending) + len(self._doomed),
+            "pending": len(self._pending) + len(self._doomed.keys() | self._condemned),
             "breaker": self._breaker.state,
             "graph": self._table.graph,
             "current": not self._trouble,
             "trouble": self._trouble,
+            "graph_trouble": self._graph_trouble,
             **self._counts,
         }
 
@@ -159,6 +168,9 @@ class RemoteVectors:
         walk, before = self._walks(self._sizes[partition], count), self._breaker.state
         try:
             found = await self._table.nearest(partition, vector, count, walk, self._deadline)
+        except Slow:  # a partition may be too large, which says nothing about the others
+            self._counts["search_failures"] += 1
+            raise
         except StorageError as error:
             self._counts["search_failures"] += 1
             self._breaker.failed()
@@ -207,12 +219,26 @@ class RemoteVectors:
 
     async def _delete_some(self) -> None:
         async with self._order:
+            await self._erase_some()
             doomed = list(islice(self._doomed.items(), DELETED_AT_ONCE))
             if doomed:
                 await self._table.delete(doomed)
                 self._done_away([exact for exact, _ in doomed])
 
-    def _done_away(self, exact: Sequence[bytes]) -> None:
+    async def _erase_some(self) -> None:
+        """Taken out before, so that what is condemned meanwhile is erased once more."""
+        some = set(islice(self._condemned, DELETED_AT_ONCE))
+        if not some:
+            return
+        self._condemned -= some
+        try:
+            await self._table.erase(list(some))
+        except BaseException:
+            self._condemned |= some
+            raise
+        self._done_away(some)
+
+    def _done_away(self, exact: Iterable[bytes]) -> None:
         """Whoever was added and removed meanwhile has not been written."""
         for each in exact:
             self._doomed.pop(each, None)
@@ -227,6 +253,7 @@ class RemoteVectors:
             except Refused as error:
                 self._narrow_down(batch, error)
                 return
+            self._condemned -= {each.entry.exact for each in batch if self._is_pending(each)}
             self._done(batch)
             self._counts["written"] += len(batch)
             self._batch = BATCH
@@ -259,7 +286,7 @@ class RemoteVectors:
         if self._left_out and len(self._pending) < BATCH:
             self._left_out = False
             self._wanted.set()
-        if not self._pending and not self._doomed:
+        if not self._pending and not self._doomed and not self._condemned:
             self._work.clear()
             self._idle.set()
 
@@ -290,7 +317,6 @@ class RemoteVectors:
             self._wanted.clear()
             try:
                 await self._compare()
-                await self._table.build_graph()
                 pause = FIRST_PAUSE
             except StorageError as error:
                 if pause == FIRST_PAUSE:
@@ -300,6 +326,20 @@ class RemoteVectors:
                 await asyncio.sleep(pause)
                 pause = min(LONGEST_COMPARE_PAUSE, 2 * pause)
                 self._wanted.set()
+            else:
+                await self._build_graph()
+
+    async def _build_graph(self) -> None:
+        """Whether it can be built says nothing about whether the vectors are there."""
+        if time.monotonic() < self._build_after:
+            return
+        try:
+            await self._table.build_graph()
+            self._graph_trouble = ""
+        except StorageError as error:
+            log.warning("large partitions are read whole, as their graph was not built: %s", error)
+            self._graph_trouble = str(error)
+            self._build_after = time.monotonic() + BUILD_AGAIN_S
 
     async def _compare(self) -> None:
         dropped = self._counts["dropped"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from heapq import nlargest
 from operator import itemgetter
 
@@ -17,6 +19,8 @@ from proxy.app import App
 from proxy.cache import CANDIDATES, Cache
 from storage.base import Entry, StorageError
 
+SEARCHED_S = 10.0
+"""For all partitions, which is a round trip for each where vectors lie elsewhere."""
 _SERVED = ("fresh", "revalidate")
 
 
@@ -31,7 +35,12 @@ async def explain(app: App, asked: Explained) -> Json:
     )
     policy = cache.policy(kind.category, cache.pressure(asked.model or ""))
     try:
-        candidates = await _candidates(app, asked, vector, policy)
+        async with asyncio.timeout(SEARCHED_S):
+            candidates = await _candidates(app, asked, vector, policy)
+    except TimeoutError as error:
+        raise Unavailable(
+            f"not everything was looked through within {SEARCHED_S:g} s: name a model or a tenant"
+        ) from error
     except StorageError as error:
         raise Unavailable(f"what is near cannot be looked for now: {error}") from error
     outcome, because = _outcome(policy, cache.mode(kind.category), candidates, problem)
@@ -73,7 +82,11 @@ async def _candidates(app: App, asked: Explained, vector: Vector | None, policy:
     if vector is None:
         return []
     best: list[tuple[float, Entry]] = []
-    async for near in walk.nearest(app.cache.entries, vector, CANDIDATES):
+    partitions: Iterable[bytes] = app.cache.entries.vectors.partitions()
+    if (asked.tenant, asked.model) != (None, None):
+        walked = walk.matching(app.cache.entries, comparable)
+        partitions = {entry.partition async for some in walked for entry in some}
+    async for near in walk.nearest(app.cache.entries, partitions, vector, CANDIDATES):
         best += [(cosine, entry) for cosine, entry in near if comparable(entry)]
         best = nlargest(CANDIDATES, best, key=itemgetter(0))
     now = app.clock()

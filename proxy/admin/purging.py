@@ -108,7 +108,8 @@ async def _in_memory(app: App, wanted: Wanted) -> dict[str, Entry]:
     if not app.cache.entries.vectors.complete:
         waiting = app.cache.documents.waiting()
         return {each.entry.id: each.entry for each in waiting if wanted.stored(each.entry, each.vector)}
-    nearest = walk.nearest(app.cache.entries, wanted.vector, LIKE_AT_MOST)
+    partitions = app.cache.entries.vectors.partitions()
+    nearest = walk.nearest(app.cache.entries, partitions, wanted.vector, LIKE_AT_MOST)
     return {
         entry.id: entry
         async for near in nearest
@@ -152,6 +153,7 @@ async def _hide_all(app: App, found: dict[str, Entry]) -> None:
     breath = walk.Breath()
     for some in slices(found.values()):  # taking them out of the index takes its time
         app.cache.purge([entry.id for entry in some])
+        app.cache.entries.vectors.condemn(some)
         await breath.take()
     gone = found.keys()
     app.ledger.forget(lambda report: report.entry_id in gone)
@@ -173,7 +175,7 @@ async def _settled(app: App, purged: dict[str, Entry], untold: str) -> Json:
     try:
         async with asyncio.timeout(DURABLE_S):
             await app.cache.documents.settle_deletions()
-            await app.cache.entries.vectors.settle(purged.values())
+            await app.cache.entries.vectors.settle()
             if untold:
                 raise StorageError(untold)
             if app.replication is not None:

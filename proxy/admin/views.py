@@ -62,6 +62,9 @@ def _degraded(app: App, documents: Json) -> list[str]:
         " exact hits only": bool(app.progress.to_embed),
         "index: the database with the vectors fails, exact hits only": vectors.get("breaker") == "open",
         f"index: the database may lack vectors: {vectors.get('trouble')}": not vectors.get("current", True),
+        f"index: large partitions are read whole, no graph was built: {vectors.get('graph_trouble')}": bool(
+            vectors.get("graph_trouble")
+        ),
         "documents: the store fails, stored answers are misses": documents["breaker"] == "open",
         "replication: no contact with the other replicas, this one works alone": app.replication is not None
         and not app.replication.current,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from time import perf_counter
 
 from storage.base import Entry, Vector
@@ -34,10 +34,12 @@ async def matching(entries: Entries, predicate: Callable[[Entry], bool]) -> Asyn
         await breath.take()
 
 
-async def nearest(entries: Entries, vector: Vector, count: int) -> AsyncIterator[list[tuple[float, Entry]]]:
+async def nearest(
+    entries: Entries, partitions: Iterable[bytes], vector: Vector, count: int
+) -> AsyncIterator[list[tuple[float, Entry]]]:
     """At most `count` (cosine, entry) of one partition after the other, best first in each. Raises
     StorageError."""
     breath = Breath()
-    for partition in entries.vectors.partitions():
+    for partition in partitions:
         yield await entries.nearest(partition, vector, count)
         await breath.take()

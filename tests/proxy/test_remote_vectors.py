@@ -27,6 +27,7 @@ from proxy.demo_upstream import Behaviour
 from proxy.metrics import State
 from proxy.settings import Settings
 from storage import breaker
+from storage.base import StorageError
 
 TEXT = "how does one tie a bow tie before the party begins"
 ALIKE = "how does one tie a bow tie before the show begins"
@@ -116,12 +117,14 @@ async def test_with_the_database_stopped_calls_are_answered_and_later_hits_come_
 ) -> None:
     async with proxy(server, tmp_path, categories) as world:
         await stored(world)
+        await until(lambda: vectors(world).stats()["graph"])
         server.stop()
         assert (await world.ask(TEXT)).cache == "HIT exact"
         for number in range(breaker.BREAKER_FAILURES + 1):
             answer = await world.ask(f"{ALIKE} {number}")
             assert (answer.status, answer.cache) == (200, "MISS")
         assert world.app.ledger.recent[-1].degraded == "index-failed"
+        assert (world.app.ledger.recent[-1].lookup_ms or 0.0) > 0.0
         assert "database with the vectors fails" in await degraded(world)
         told = {each.name: each.samples[0].value for each in State(world.app).collect() if each.samples}
         assert told["nearhit_vectors_breaker_open"] == 1
@@ -136,6 +139,37 @@ async def test_with_the_database_stopped_calls_are_answered_and_later_hits_come_
         assert (await explain(world.app, Explained(text=ALIKE)))["outcome"] == "HIT"
     assert any(record.levelno == logging.WARNING for record in caplog.records)
     assert PASSWORD not in caplog.text
+
+
+async def test_an_explanation_looks_where_it_is_asked_to_and_not_for_ever(
+    server: PostgresServer, tmp_path: Path, categories: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with proxy(server, tmp_path, categories) as world:
+        await stored(world)
+        await world.ask(TEXT, key="another")
+        await world.settled()
+        one, _ = sorted({entry.tenant for entry in world.app.cache.entries.select(lambda entry: True)})
+        search, searched = vectors(world).nearest, 0
+
+        async def count(*given: Any) -> Any:
+            nonlocal searched
+            searched += 1
+            return await search(*given)
+
+        monkeypatch.setattr(vectors(world), "nearest", count)
+        for tenant, partitions in ((None, 2), (one, 1)):
+            searched = 0
+            found = await explain(world.app, Explained(text=ALIKE, tenant=tenant))
+            assert (len(found["nearest"]), searched) == (partitions, partitions)
+
+        async def hang(*_: Any) -> Any:
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(vectors(world), "nearest", hang)
+        monkeypatch.setattr("proxy.admin.explaining.SEARCHED_S", 0.05, raising=False)
+        async with asyncio.timeout(3):
+            with pytest.raises(Unavailable, match="name a model or a tenant"):
+                await explain(world.app, Explained(text=ALIKE))
 
 
 async def test_a_stalled_database_costs_a_deadline(
@@ -210,6 +244,30 @@ async def test_a_purge_is_not_acknowledged_while_the_database_is_away(
             await purge(world.app, PurgeOrder(like=TEXT))
         assert (await world.ask(TEXT, headers={"Cache-Control": "only-if-cached"})).status == 504
         server.start()
+        assert (await purge(world.app, PurgeOrder(like=TEXT)))["durable"]
+        assert rows(server) == 0
+
+
+async def test_a_purge_that_failed_at_the_documents_is_worked_off_at_the_vectors(
+    server: PostgresServer, tmp_path: Path, categories: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of what only the store knew."""
+    async with proxy(server, tmp_path, categories) as world:
+        await stored(world)
+        await world.app.cache.documents.flush()
+        (entry,) = world.app.cache.entries.select(lambda entry: True)
+        world.app.cache.entries.remove(entry.id)
+        vectors(world)._doomed.clear()
+        world.app.progress.done = False
+
+        async def fail() -> None:
+            raise StorageError("the store is away")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(world.app.cache.documents, "settle_deletions", fail)
+            with pytest.raises(Unavailable, match="away"):
+                await purge(world.app, PurgeOrder(like=TEXT))
+        await world.app.cache.documents.flush()
         assert (await purge(world.app, PurgeOrder(like=TEXT)))["durable"]
         assert rows(server) == 0
 

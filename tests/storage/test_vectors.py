@@ -21,7 +21,7 @@ from storage.base import Document, Entry, StorageError, Vector
 from storage.documents_memory import MemoryDocuments
 from storage.entries import Entries
 from storage.vectors_memory import MemoryVectors
-from storage.vectors_pgvector import PgVectors
+from storage.vectors_pgvector import Limits, PgVectors
 from storage.vectors_remote import RemoteVectors
 
 ONE, TWO = digest("one"), digest("two")
@@ -191,7 +191,7 @@ async def test_near_neighbours_are_found_whatever_was_removed(make: Make) -> Non
 async def test_memory_and_vectors_are_of_one_mind(make: Make) -> None:
     """As entries come, replace each other, are evicted and removed."""
     vectors, chance = await make(), random.Random(1)
-    entries = Entries(vectors, 12, worth=lambda entry, now: entry.created, guaranteed=dict, over=over)
+    entries = Entries(vectors, 12, worth=lambda entry, demand, now: entry.created, guaranteed=dict, over=over)
     for step in range(200):
         if chance.random() < 0.7:
             id, exact, where = str(chance.randrange(25)), chance.randrange(25), chance.choice((ONE, TWO))
@@ -216,7 +216,8 @@ async def test_what_is_gone_for_good_is_not_found(make: Make) -> None:
     vectors.add(entry("b"), unit("b"))
     await settled(vectors)
     vectors.remove(a, key)
-    await vectors.settle([a, entry("unknown")])
+    vectors.condemn([a, entry("unknown")])
+    await vectors.settle()
     assert await ids(vectors, unit("a")) == ["b"]
 
 
@@ -341,7 +342,7 @@ async def test_an_answer_that_replaces_another_keeps_its_vector(database: str) -
         there.add(new, unit("x"), known=True)
         assert await ids(there, unit("x")) == ["new"]
         there.remove(new, key)
-        await there.settle([])
+        await there.settle()
         assert await rows_in(database) == {}
 
 
@@ -383,6 +384,36 @@ async def test_a_vector_that_the_database_refuses_does_not_hold_up_the_others(da
         assert vectors.stats()["dropped"] == 1
 
 
+async def test_a_graph_that_cannot_be_built_is_no_reason_to_compare_again(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with remote(database, await documents_of("a")) as vectors:
+        vectors.add(entry("a"), unit("a"), known=True)
+        await vectors._table.rows(b"", 1)
+        name = vectors._table._name
+        await vectors._table._fetch("stand in the way", f"CREATE TABLE {name} ()")
+        try:
+            vectors.loaded()
+            await until(lambda: bool(vectors.stats()["graph_trouble"]))
+            assert "exists" in vectors.stats()["graph_trouble"]
+            assert (vectors.stats()["current"], vectors.stats()["trouble"]) == (True, "")
+            compare, compared_again = vectors._compare, 0
+
+            async def count() -> None:
+                nonlocal compared_again
+                compared_again += 1
+                await compare()
+
+            monkeypatch.setattr(vectors, "_compare", count)
+            await asyncio.sleep(5 * vectors_remote.FIRST_PAUSE)
+            assert (compared_again, vectors.stats()["write_failures"]) == (0, 0)
+        finally:
+            await vectors._table._fetch("step aside", f"DROP TABLE {name}")
+        vectors._build_after = 0.0
+        await compared(vectors)
+        assert vectors.stats()["graph_trouble"] == ""
+
+
 async def test_the_graph_is_walked_only_where_it_meets_enough(database: str) -> None:
     async with remote(database) as vectors:
         vectors._table.graph, vectors._table.reach = True, 100
@@ -397,6 +428,71 @@ async def test_the_graph_is_walked_only_where_it_meets_enough(database: str) -> 
 
 
 # In trouble
+
+
+@asynccontextmanager
+async def locked(vectors: RemoteVectors, how: str = "LOCK TABLE nearhit_vectors") -> AsyncIterator[Any]:
+    """Others wait for what this does and takes back. Gives the connection."""
+    connection = await vectors._table._connect(0)
+    transaction = connection.transaction()
+    try:
+        await transaction.start()
+        await connection.execute(how)
+        yield connection
+        await transaction.rollback()
+    finally:
+        await connection.close()
+
+
+async def test_a_partition_that_takes_too_long_closes_no_other(database: str) -> None:
+    async with remote(database, deadline=0.1) as vectors:
+        vectors.add(entry("a"), unit("a"))
+        await vectors.flush()
+        async with locked(vectors):
+            for _ in range(breaker.BREAKER_FAILURES + 1):
+                with pytest.raises(StorageError, match="did not answer"):
+                    await vectors.nearest(ONE, unit("a"), 1)
+        assert vectors.stats()["search_failures"] == breaker.BREAKER_FAILURES + 1
+        assert vectors.stats()["breaker"] == "closed"
+        assert await ids(vectors, unit("a")) == ["a"]
+
+
+async def test_a_search_that_was_given_up_ends_in_the_server_too(database: str) -> None:
+    async with remote(database, deadline=0.3) as vectors:
+        vectors.add(entry("a"), unit("a"))
+        await vectors.flush()
+        async with locked(vectors) as connection:
+            with pytest.raises(StorageError, match="did not answer"):
+                await vectors.nearest(ONE, unit("a"), 1)
+            await asyncio.sleep(0.6)
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            assert await connection.fetchval(waiting) == 0
+
+
+@pytest.mark.parametrize("connecting", [0.3, 0.8])
+async def test_a_write_that_was_given_up_is_not_done_later(
+    database: str, monkeypatch: pytest.MonkeyPatch, connecting: float
+) -> None:
+    """However long it took to reach the server."""
+    monkeypatch.setitem(PgVectors._fetch.__kwdefaults__, "limits", Limits(1.0, 0.4, 0.5))
+    table, connect = PgVectors(make_url(database), DIMENSIONS, "test"), PgVectors._connect
+
+    async def slowly(self: PgVectors, run: float) -> Any:
+        await asyncio.sleep(connecting)
+        return await connect(self, run)
+
+    async with remote(database) as vectors:
+        a = entry("a")
+        same = f"INSERT INTO nearhit_vectors VALUES ('\\x{a.exact.hex()}', 'b', '', '', now(), '[1]')"
+        async with locked(vectors, same):
+            monkeypatch.setattr(PgVectors, "_connect", slowly)
+            with pytest.raises(StorageError):
+                await table.put([(a, unit("a"))])
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(0.3)
+        monkeypatch.setattr(PgVectors, "_connect", connect)
+        assert await rows_in(database) == {}
+    await table.close()
 
 
 @pytest.fixture
@@ -426,8 +522,9 @@ async def test_stopped_and_started_again(server: PostgresServer, monkeypatch: py
         with pytest.raises(StorageError, match="repeatedly"):
             await vectors.nearest(ONE, unit("a"), 1)
         vectors.add(entry("b"), unit("b"))
+        vectors.condemn([entry("unknown")])
         with pytest.raises(StorageError):
-            await vectors.settle([entry("unknown")])
+            await vectors.settle()
         await until(lambda: vectors.stats()["write_failures"] > 0)
         server.start()
         await vectors.flush(30)
@@ -436,18 +533,47 @@ async def test_stopped_and_started_again(server: PostgresServer, monkeypatch: py
         assert vectors.stats()["breaker"] == "closed"
 
 
-async def test_a_stalled_server_is_waited_for_until_the_deadline(server: PostgresServer) -> None:
+@pytest.mark.parametrize("again", ["not asked again", "asked again", "asked again and evicted"])
+async def test_what_was_condemned_while_the_database_was_away_goes_whatever_its_id_is(
+    server: PostgresServer, again: str
+) -> None:
+    """What lies there is of an entry before, whose successor had not been written yet."""
+    old, new, newer = (entry(id, exact=digest("x")) for id in ("old", "new", "newer"))
+    async with remote(server.url, deadline=0.5) as vectors:
+        key = vectors.add(old, unit("x"))
+        await vectors.flush()
+        server.stop()
+        vectors.remove(old, key)
+        vectors.remove(new, vectors.add(new, unit("x")))
+        vectors.condemn([new])
+        with pytest.raises(StorageError):
+            await vectors.settle()
+        if again != "not asked again":
+            key = vectors.add(newer, unit("x"))
+        if again == "asked again and evicted":
+            vectors.remove(newer, key)
+        server.start()
+        await vectors.flush(30)
+        assert set(await rows_in(server.url)) == ({"newer"} if again == "asked again" else set())
+
+
+async def test_a_stalled_server_is_waited_for_until_the_deadline(
+    server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breaker, "BREAKER_PAUSE", 0.2)
     async with remote(server.url, deadline=0.2) as vectors:
         vectors.add(entry("a"), unit("a"))
         await vectors.flush()
         loop = asyncio.get_running_loop()
         server.stall()
-        for _ in range(3):  # on an open connection, then on new ones
+        for _ in range(breaker.BREAKER_FAILURES):
             started = loop.time()
-            with pytest.raises(StorageError, match=r"PostgreSQL did not answer in 0\.2 s"):
+            with pytest.raises(StorageError, match=r"PostgreSQL did not answer in 0\.(2|18) s"):
                 await vectors.nearest(ONE, unit("a"), 1)
             assert loop.time() - started < 0.6
+        assert vectors.stats()["breaker"] == "open"
         server.resume()
+        await asyncio.sleep(0.3)
         assert await ids(vectors, unit("a")) == ["a"]
 
 
