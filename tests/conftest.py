@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from doubles import Clock, WordEmbedder
@@ -15,6 +16,10 @@ from world import CATEGORIES, MakeWorld, World, open_world
 from embeddings.base import Embedder
 from proxy.demo_upstream import Behaviour
 from proxy.settings import Settings
+
+# How long an example takes says something of the machine only.
+hypothesis.settings.register_profile("nearhit", deadline=None)
+hypothesis.settings.load_profile("nearhit")
 
 
 @pytest.fixture(autouse=True)

@@ -445,7 +445,7 @@ async def locked(vectors: RemoteVectors, how: str = "LOCK TABLE nearhit_vectors"
 
 
 async def test_a_partition_that_takes_too_long_closes_no_other(database: str) -> None:
-    async with remote(database, deadline=0.1) as vectors:
+    async with remote(database, deadline=0.5) as vectors:
         vectors.add(entry("a"), unit("a"))
         await vectors.flush()
         async with locked(vectors):
