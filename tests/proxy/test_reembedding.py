@@ -111,7 +111,7 @@ async def test_a_purge_by_likeness_waits_for_the_new_vectors(tmp_path: Path, cat
     await filled(tmp_path, categories)
     embedder = Reversed()
     async with proxy(tmp_path / "data", categories, embedder) as world, admin(world) as url:
-        await until(lambda: world.app.progress.done)
+        await until(lambda: world.app.progress.done and not world.app.progress.to_embed)
         world.app.progress.to_embed = 1
         (entry,) = world.app.cache.entries.select(lambda entry: entry.text == TEXT)
         await world.app.cache.documents.revector("older", {entry.id: None})
