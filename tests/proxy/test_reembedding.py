@@ -108,16 +108,21 @@ async def test_what_the_new_model_cannot_read_stays_exact(tmp_path: Path, catego
 
 
 async def test_a_purge_by_likeness_waits_for_the_new_vectors(tmp_path: Path, categories: Path) -> None:
+    class Held(Reversed):
+        async def embed(self, text: str) -> Vector:
+            if self.stored(text):
+                await may_go_on.wait()
+            return await super().embed(text)
+
+    may_go_on = asyncio.Event()
     await filled(tmp_path, categories)
-    embedder = Reversed()
-    async with proxy(tmp_path / "data", categories, embedder) as world, admin(world) as url:
-        await until(lambda: world.app.progress.done and not world.app.progress.to_embed)
-        world.app.progress.to_embed = 1
-        (entry,) = world.app.cache.entries.select(lambda entry: entry.text == TEXT)
-        await world.app.cache.documents.revector("older", {entry.id: None})
-        order = {"like": TEXT}
+    async with proxy(tmp_path / "data", categories, Held()) as world, admin(world) as url:
+        await until(lambda: world.app.progress.done)
+        order = {"like": ALIKE, "threshold": 0.8}
         async with world.session.post(f"{url}/purge", json=order) as answer:
             assert answer.status == 503
-        world.app.progress.to_embed = 0
+        may_go_on.set()
+        await ready(world)
         async with world.session.post(f"{url}/purge", json=order) as answer:
             assert answer.status == 200
+        assert world.app.cache.entries.select(lambda entry: entry.text == TEXT) == []
