@@ -23,12 +23,13 @@ from policies.book import Book
 from policies.classifier import Classifier
 from policies.errors import ConfigError
 from policies.prices import Prices
+from proxy.answers import Manner
 from proxy.auditing import Auditor
 from proxy.batches import Batches
 from proxy.cache import Cache, Rules
 from proxy.controls import Permits
 from proxy.economy import Economy
-from proxy.exchange import Exchange, Manner
+from proxy.exchange import Exchange
 from proxy.fleet import Backend, Fleet
 from proxy.forwarding import Forwarder
 from proxy.history import History, HistoryFile

@@ -15,7 +15,6 @@ from time import perf_counter
 from typing import Any
 
 from aiohttp import web
-from multidict import CIMultiDict
 
 from proxy import report as reports
 from proxy.cache import Cache, Found
@@ -23,11 +22,11 @@ from proxy.dialects import openai_embeddings as dialect
 from proxy.dialects.base import Usage, dump
 from proxy.dialects.openai_embeddings import Part
 from proxy.errors import NotCached
-from proxy.exchange import Reply, Trip
 from proxy.forwarding import SLICE, Forwarder, decoded
 from proxy.messages import Call, shown
-from proxy.relay import relay
+from proxy.relay import Ready, relay
 from proxy.tasks import Tasks
+from proxy.trip import Reply, Trip
 from proxy.upstream import Answer, Head, Read
 
 
@@ -90,9 +89,9 @@ class Batches:
         report.saved_ms = sum(entry.cost_ms for entry in entries)
         report.tokens_in = sum(entry.tokens_in for entry in entries)
         told = self._told(trip, len(known), len(known))
-        told["Content-Type"] = "application/json"
-        told.update(reports.for_browsers(trip.request, self._forwarder.fleet))
-        return web.Response(body=dialect.joined([part for _, part in known]), headers=told)
+        for_browsers = reports.for_browsers(trip.request, self._forwarder.fleet)
+        body = dialect.joined([part for _, part in known])
+        return Ready(body, {**told, "Content-Type": "application/json", **for_browsers})
 
     # The way up
 
@@ -197,7 +196,7 @@ class Batches:
             if number % SLICE == SLICE - 1:
                 await asyncio.sleep(0)
 
-    def _told(self, trip: Trip, known: int, items: int) -> CIMultiDict[str]:
+    def _told(self, trip: Trip, known: int, items: int) -> dict[str, str]:
         told = reports.headers(trip.report, trip.call.controls.debug or self._expose_scores)
         told["X-Cache-Items"] = f"{known}/{items}"
         return told
@@ -208,7 +207,7 @@ def _asking_for(call: Call, item: Any) -> Call:
     return replace(call, reading=replace(call.reading, text=dump(item).decode()))
 
 
-def _telling(head: Head, told: CIMultiDict[str]) -> Head:
+def _telling(head: Head, told: dict[str, str]) -> Head:
     headers = head.headers.copy()
     reports.add(headers, told)
     return Head(head.status, head.reason, headers)

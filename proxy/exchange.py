@@ -7,39 +7,27 @@ Whatever fails on the way (embedder, index, store) is a miss and is reported, ne
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from time import perf_counter
-
-from aiohttp import web
-from multidict import CIMultiDict
 
 from embeddings.base import EmbeddingError, TextTooLong, Vector
 from policies.decision import Controls
 from policies.model import InForce
-from proxy import report as reports
+from proxy.answers import Answers, Manner
 from proxy.auditing import Auditor, Hit
 from proxy.cache import AUTO_OFF, Cache, Found, Search
-from proxy.dialects.base import EVENTS
 from proxy.errors import CallError, Crowded, NotCached, UpstreamSlow
-from proxy.flights import Flight, Question, Rider
+from proxy.flights import Flight, Question
 from proxy.forwarding import Forwarder
 from proxy.limits import OVERLOADED
-from proxy.load import BYTES_PER_TOKEN
-from proxy.messages import Call, shown
-from proxy.relay import paced, relay
+from proxy.messages import shown
 from proxy.renewals import Renewals
-from proxy.report import Report
 from proxy.sharing import Sharing
-from proxy.sse import failure
-from proxy.upstream import Head
+from proxy.trip import Reply, Trip
 
 ATTEMPTS = 3
 """Flights of others that a call may board before it goes up alone."""
-
-Reply = web.StreamResponse
 
 
 class _Stranded(Exception):
@@ -48,33 +36,6 @@ class _Stranded(Exception):
     def __init__(self, status: int) -> None:
         super().__init__(status)
         self.status = status
-
-
-@dataclass(slots=True)
-class Trip:
-    """A call under way through the exchange."""
-
-    call: Call
-    request: web.BaseRequest
-    report: Report
-    now: float
-    stale: Found | None = None
-    """What may stand in for the upstream's answer."""
-    failed: CallError | None = None
-    """Why the upstream is not to be asked: somebody else's call has waited in vain, and this one with it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """How answers are given."""
-
-    expose_scores: bool = False
-    stale_after_s: float = 10.0
-    """How long a caller for whom there is a stale answer waits for another."""
-    tokens_per_second: float | None = None
-    """Of replayed streams. None: all at once."""
-    keep_alive_s: float | None = None
-    """Between comments to callers of event streams who wait for a place. None: they hear nothing."""
 
 
 class Exchange:
@@ -93,6 +54,7 @@ class Exchange:
         self._auditor = auditor
         self._renewals = renewals
         self._manner = manner
+        self._answers = Answers(forwarder.fleet, manner)
         self._sharing = sharing
 
     async def answer(self, trip: Trip) -> Reply:
@@ -282,18 +244,18 @@ class Exchange:
                 chunks = await _begun(rider.chunks()) if streams else None
                 body = await asyncio.shield(flight.answer) if not streams else None
             if chunks is not None:
-                return await self._relay(trip, _anybodys(head, self._for_browsers(trip)), rider, chunks)
+                return await self._answers.ridden(trip, head, rider, chunks)
         if body is None:
             raise _Stranded(head.status)
-        return await self._whole(trip, body)
+        return await self._answers.stored(trip, body)
 
     async def _lead(self, trip: Trip, flight: Flight) -> Reply:
         """This caller's own way up, on which others may ride along."""
         report, started = trip.report, perf_counter()
         report.forwarded = True
         with flight.board() as rider:
-            if await self._waits_long(trip, flight):
-                return await self._relay_comments(trip, flight, rider)
+            if await self._answers.waits_long(trip, flight):
+                return await self._answers.commented(trip, flight, rider)
             try:
                 async with self._patience(trip, flight):
                     head = await asyncio.shield(flight.head)
@@ -307,45 +269,9 @@ class Exchange:
             report.upstream = flight.sent_to.name if flight.sent_to else ""
             if report.outcome != "SHADOW":
                 report.entry_id = flight.entry_id if report.stored else ""
-            reply = await self._relay(trip, head, rider, chunks)
+            reply = await self._answers.led(trip, head, rider, chunks)
             report.answer_ms = _since(started) if head.status == 200 else None
             return reply
-
-    async def _waits_long(self, trip: Trip, flight: Flight) -> bool:
-        """For a place, with nothing else to offer, so that the caller is to hear of it."""
-        every, events = self._manner.keep_alive_s, trip.call.dialect.framing is EVENTS
-        if every is None or not events or not trip.call.reading.stream or trip.stale is not None:
-            return False
-        await asyncio.wait([flight.head], timeout=every)
-        return not flight.head.done() and flight.sent_to is None
-
-    async def _relay_comments(self, trip: Trip, flight: Flight, rider: Rider) -> Reply:
-        """The status is told before there is one: an error comes as an event."""
-        trip.report.status = 200
-        headers = self._headers(trip, EVENTS.content_type)
-        return await relay(trip.request, Head(200, "OK", headers), self._commented(trip, flight, rider))
-
-    async def _commented(self, trip: Trip, flight: Flight, rider: Rider) -> AsyncIterator[bytes]:
-        while not flight.head.done():
-            yield b": keep-alive\n\n"
-            await asyncio.wait([flight.head], timeout=self._manner.keep_alive_s)
-        report = trip.report
-        try:
-            head = flight.head.result()
-        except CallError as error:
-            report.error = error.code
-            yield failure(trip.call.dialect.error(error.status, error.code, error.message))
-            return
-        if head.status != 200:
-            report.upstream_status = head.status
-            yield failure(b"".join([chunk async for chunk in rider.chunks()]))
-            return
-        report.stored = flight.keeps
-        chunks = rider.chunks()
-        if self._must_filter(trip.call, flight, head):
-            chunks = _filtered(chunks, trip.call)
-        async for chunk in chunks:
-            yield chunk
 
     @asynccontextmanager
     async def _patience(self, trip: Trip, flight: Flight) -> AsyncIterator[None]:
@@ -391,66 +317,9 @@ class Exchange:
             self._auditor.shadowed(hit, flight)
         return await self._lead(trip, flight)
 
-    # Answers
-
     async def _replay(self, trip: Trip, found: Found, body: bytes) -> Reply:
         trip.report.found(found, trip.now)
-        return await self._whole(trip, body)
-
-    async def _whole(self, trip: Trip, body: bytes) -> Reply:
-        """A stored answer in the form that this caller asked for."""
-        trip.report.status = 200
-        if not trip.call.reading.stream:
-            return web.Response(body=body, headers=self._headers(trip, "application/json"))
-        dialect, answer = trip.call.dialect, json.loads(body)
-        events = dialect.scatter(answer, trip.call.fields)
-        headers = self._headers(trip, dialect.framing.content_type)
-        if self._manner.tokens_per_second is None:
-            return web.Response(body=b"".join(events), headers=headers)
-        tokens = dialect.usage(answer).tokens_out or len(body) / BYTES_PER_TOKEN
-        seconds = tokens / self._manner.tokens_per_second
-        trip.report.paced_ms = seconds * 1000
-        return await relay(trip.request, Head(200, "OK", headers), paced(list(events), seconds))
-
-    def _headers(self, trip: Trip, content_type: str) -> CIMultiDict[str]:
-        told = self._told(trip)
-        told["Content-Type"] = content_type
-        told.update(self._for_browsers(trip))
-        return told
-
-    def _for_browsers(self, trip: Trip) -> dict[str, str]:
-        return reports.for_browsers(trip.request, self._forwarder.fleet)
-
-    async def _relay(self, trip: Trip, head: Head, rider: Rider, chunks: AsyncIterator[bytes]) -> Reply:
-        trip.report.status = head.status
-        headers = head.headers.copy()
-        if self._must_filter(trip.call, rider.flight, head):
-            headers.popall("Content-Length", None)
-            chunks = _filtered(chunks, trip.call)
-        reports.add(headers, self._told(trip))
-        return await relay(trip.request, Head(head.status, head.reason, headers), chunks)
-
-    @staticmethod
-    def _must_filter(call: Call, flight: Flight, head: Head) -> bool:
-        """The stream carries what this caller did not ask for."""
-        return (
-            call.reading.stream
-            and flight.has_usage
-            and head.status == 200
-            and "Content-Encoding" not in head.headers
-            and head.headers.get("Content-Type", "").startswith("text/event-stream")
-            and call.dialect.enrich(call.fields) is not None
-        )
-
-    def _told(self, trip: Trip) -> CIMultiDict[str]:
-        return reports.headers(trip.report, trip.call.controls.debug or self._manner.expose_scores)
-
-
-def _anybodys(head: Head, more: dict[str, str]) -> Head:
-    """With `more`, and without what the upstream told the first caller alone: cookies, its request's id, its
-    rate limits."""
-    kept = {k: head.headers[k] for k in ("Content-Type", "Content-Encoding") if k in head.headers}
-    return Head(head.status, head.reason, CIMultiDict({**kept, **more}))
+        return await self._answers.stored(trip, body)
 
 
 async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -463,15 +332,6 @@ async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             yield chunk
 
     return all_of_them()
-
-
-async def _filtered(chunks: AsyncIterator[bytes], call: Call) -> AsyncIterator[bytes]:
-    unenriched = call.dialect.unenriched()
-    async for chunk in chunks:
-        if kept := unenriched.feed(chunk):
-            yield kept
-    if rest := unenriched.rest():
-        yield rest
 
 
 def _demand_upstream(controls: Controls) -> None:

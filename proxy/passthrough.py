@@ -30,7 +30,7 @@ async def pass_through(
     identified: bool,
     json_bytes: int,
     body: bytes | None = None,
-    extra: CIMultiDict[str] | None = None,
+    extra: dict[str, str] | None = None,
 ) -> web.StreamResponse:
     """`identified`: the caller brings credentials. `json_bytes`: of JSON, the most that is read to see which
     model it asks. `body` where it was read already; `extra` are headers to add to the answer."""

@@ -1,11 +1,15 @@
-"""Writing an upstream's answer to a caller as it arrives."""
+"""Writing answers to callers: an upstream's as it arrives, and one that is there whole."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from email.utils import formatdate
+from functools import lru_cache
+from time import time
 
-from aiohttp import web
+from aiohttp import HttpVersion10, web
+from aiohttp.abc import AbstractStreamWriter
 
 from proxy.errors import CallerGone, CallError
 from proxy.upstream import Head
@@ -31,6 +35,57 @@ async def relay(request: web.BaseRequest, head: Head, chunks: AsyncIterator[byte
         _break_off(request)
         raise CallerGone("the caller did not read its answer") from error
     return response
+
+
+class Ready(web.StreamResponse):
+    """An answer with status 200 that is there whole. Head and body go out in one write, and without what
+    `web.Response` has for cookies, ranges and compression: that takes five times as long."""
+
+    def __init__(self, body: bytes, headers: dict[str, str]) -> None:
+        """`headers`: without line breaks, as nothing looks for them any more."""
+        super().__init__()
+        self._bytes = body
+        self._told = headers
+        self._stays = False
+
+    @property
+    def keep_alive(self) -> bool:
+        return self._stays
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter:
+        transport = request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the caller has gone")
+        self._stays = request.keep_alive
+        transport.write(self._head(request.version == HttpVersion10) + self._bytes)
+        if transport.get_write_buffer_size():
+            await self._taken(request)
+        return request.writer
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        """All is written."""
+
+    def _head(self, old: bool) -> bytes:
+        lines = [f"{name}: {value}\r\n" for name, value in self._told.items()]
+        if self._stays is old:  # what the version does not take for granted (RFC 9112, section 9.3)
+            lines.append(f"Connection: {'keep-alive' if old else 'close'}\r\n")
+        length, date = len(self._bytes), _date(int(time()))
+        head = f"HTTP/1.1 200 OK\r\n{''.join(lines)}Content-Length: {length}\r\nDate: {date}\r\n\r\n"
+        return head.encode("utf-8", "surrogateescape")
+
+    @staticmethod
+    async def _taken(request: web.BaseRequest) -> None:
+        try:
+            async with asyncio.timeout(WRITE_S):
+                await request.writer.drain()
+        except TimeoutError as error:
+            _break_off(request)
+            raise ConnectionResetError("the caller did not read its answer") from error
+
+
+@lru_cache(1)
+def _date(at: int) -> str:
+    return formatdate(at, usegmt=True)
 
 
 async def paced(events: Sequence[bytes], seconds: float) -> AsyncIterator[bytes]:

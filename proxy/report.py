@@ -98,17 +98,17 @@ class Report:
         self.outcome, self.reason = "BYPASS", reason
 
 
-def add(headers: CIMultiDict[str], told: CIMultiDict[str]) -> None:
+def add(headers: CIMultiDict[str], told: dict[str, str]) -> None:
     """Puts what we tell among an upstream's headers; `Cache-Status` lists every cache on the way, ours
     last."""
-    status = [*headers.getall("Cache-Status", ()), *told.getall("Cache-Status")]
+    status = [*headers.getall("Cache-Status", ()), told["Cache-Status"]]
     headers.update(told)
     headers["Cache-Status"] = ", ".join(status)
 
 
-def headers(report: Report, debug: bool) -> CIMultiDict[str]:
+def headers(report: Report, debug: bool) -> dict[str, str]:
     """What the caller is told. Scores only with `debug`, as they can be probed."""
-    told = CIMultiDict({"Cache-Status": _cache_status(report), "X-Cache": report.outcome})
+    told = {"Cache-Status": _cache_status(report), "X-Cache": str(report.outcome)}
     if report.tier is not None:
         told["X-Cache-Tier"] = report.tier
     if report.category:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 from aiohttp import web
-from multidict import CIMultiDict, istr
+from multidict import istr
 
 from proxy import controls as request_controls
 from proxy import dialects, websockets
@@ -20,12 +20,13 @@ from proxy.controls import EVERYTHING, Permits
 from proxy.dialects import Dialect
 from proxy.dialects.gemini import CREDENTIALS_IN_QUERY
 from proxy.errors import BadRequest, Busy, CallError, NotAllowed, NotCached
-from proxy.exchange import Exchange, Trip
+from proxy.exchange import Exchange
 from proxy.fleet import CREDENTIALS, Fleet
 from proxy.messages import Ambiguous, Call, read_call, shown, tenant_digest
 from proxy.passthrough import pass_through, read_body
 from proxy.report import Report
 from proxy.targets import given, target_of
+from proxy.trip import Trip
 
 log = logging.getLogger("nearhit.server")
 
@@ -190,7 +191,7 @@ class DataPlane:
         return await self._pass_through(request, body, reports.headers(report, debug=False))
 
     async def _pass_through(
-        self, request: web.BaseRequest, body: bytes | None = None, extra: CIMultiDict[str] | None = None
+        self, request: web.BaseRequest, body: bytes | None = None, extra: dict[str, str] | None = None
     ) -> web.StreamResponse:
         identified, longest = self._identified(request), self._limits.body_bytes
         return await pass_through(request, self._fleet, identified, longest, body, extra)

@@ -157,7 +157,7 @@ async def test_nobody_boards_a_flight_from_before_a_purge(make_world: MakeWorld)
 
 async def test_a_slow_call_does_not_overwrite_a_newer_answer(make_world: MakeWorld) -> None:
     world = await make_world(clock=time.time)
-    slow = asyncio.ensure_future(world.ask(ASKED, headers={"X-Demo-Latency": "0.4"}))
+    slow = asyncio.ensure_future(world.ask(ASKED, headers={"X-Demo-Latency": "1.5"}))
     await asyncio.sleep(0.1)
     newer = await world.ask(ASKED, headers={"Cache-Control": "no-cache"})
     await slow

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -273,3 +276,68 @@ async def test_http_1_0_gets_its_answer_and_its_end(world: World) -> None:
     head, _, body = whole.partition(b"\r\n\r\n")
     assert b"chunked" not in head.lower()
     assert body.rstrip().endswith(b"data: [DONE]")
+
+
+@pytest.mark.parametrize(
+    ("version", "asked", "told", "stays"),
+    [
+        (b"HTTP/1.1", None, None, True),
+        (b"HTTP/1.1", "Connection: close", "close", False),
+        (b"HTTP/1.0", None, None, False),
+        (b"HTTP/1.0", "Connection: keep-alive", "keep-alive", True),
+    ],
+)
+async def test_a_hit_leaves_the_connection_as_its_caller_wants_it(
+    world: World, version: bytes, asked: str | None, told: str | None, stays: bool
+) -> None:
+    await world.ask("how are you")
+    await world.settled()
+    again = asking("how are you", *([asked] if asked else [])).replace(b"HTTP/1.1", version, 1)
+    async with connected(world) as (reader, writer):
+        writer.write(again)
+        status, headers, body = await answer(reader)
+        assert (status, headers["x-cache"], headers.get("connection")) == (200, "HIT", told)
+        assert json.loads(body)["choices"]
+        assert abs(parsedate_to_datetime(headers["date"]).timestamp() - time.time()) < 60
+        if stays:
+            writer.write(again)
+            assert (await answer(reader))[2] == body
+        else:
+            assert await reader.read() == b""
+
+
+@pytest.fixture
+async def long_answer(make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Has a stored answer that is longer than what the kernel takes for a caller who does not read."""
+    monkeypatch.setattr("proxy.demo_answers.answer_text", lambda *_: "long " * 1_500_000)
+    world = await make_world()
+    assert (await world.ask("how are you")).cache == "MISS"
+    await world.settled()
+    return world
+
+
+def sleeper(world: World) -> socket.socket:
+    caller = socket.socket()
+    caller.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    caller.connect(("127.0.0.1", int(world.url.rsplit(":", 1)[1])))
+    return caller
+
+
+async def test_a_long_hit_comes_as_fast_as_its_caller_reads(long_answer: World) -> None:
+    reader, writer = await asyncio.open_connection(sock=sleeper(long_answer))
+    with closing(writer):
+        writer.write(asking("how are you"))
+        await asyncio.sleep(0.3)
+        status, headers, body = await answer(reader)
+    assert (status, headers["x-cache"]) == (200, "HIT")
+    assert json.loads(body)["choices"][0]["message"]["content"] == "long " * 1_500_000
+
+
+async def test_who_does_not_read_its_hit_is_gone(long_answer: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.relay.WRITE_S", 0.2)
+    reader, writer = await asyncio.open_connection(sock=sleeper(long_answer))
+    with closing(writer):
+        writer.write(asking("how are you"))
+        await asyncio.sleep(1.0)
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+            await answer(reader)

@@ -1,0 +1,148 @@
+"""In which form a caller gets an answer, be it a stored one or the upstream's as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from multidict import CIMultiDict
+
+from proxy import report as reports
+from proxy.dialects.base import EVENTS
+from proxy.errors import CallError
+from proxy.fleet import Fleet
+from proxy.flights import Flight, Rider
+from proxy.load import BYTES_PER_TOKEN
+from proxy.messages import Call
+from proxy.relay import Ready, paced, relay
+from proxy.sse import failure
+from proxy.trip import Reply, Trip
+from proxy.upstream import Head
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How answers are given."""
+
+    expose_scores: bool = False
+    stale_after_s: float = 10.0
+    """How long a caller for whom there is a stale answer waits for another."""
+    tokens_per_second: float | None = None
+    """Of replayed streams. None: all at once."""
+    keep_alive_s: float | None = None
+    """Between comments to callers of event streams who wait for a place. None: they hear nothing."""
+
+
+class Answers:
+    def __init__(self, fleet: Fleet, manner: Manner) -> None:
+        self._fleet = fleet
+        self._manner = manner
+
+    async def stored(self, trip: Trip, body: bytes) -> Reply:
+        """One from memory, in the form that this caller asked for."""
+        trip.report.status = 200
+        if not trip.call.reading.stream:
+            return Ready(body, self._headers(trip, "application/json"))
+        dialect, answer = trip.call.dialect, json.loads(body)
+        events = dialect.scatter(answer, trip.call.fields)
+        headers = self._headers(trip, dialect.framing.content_type)
+        if self._manner.tokens_per_second is None:
+            return Ready(b"".join(events), headers)
+        tokens = dialect.usage(answer).tokens_out or len(body) / BYTES_PER_TOKEN
+        seconds = tokens / self._manner.tokens_per_second
+        trip.report.paced_ms = seconds * 1000
+        return await relay(trip.request, Head(200, "OK", CIMultiDict(headers)), paced(list(events), seconds))
+
+    async def led(self, trip: Trip, head: Head, rider: Rider, chunks: AsyncIterator[bytes]) -> Reply:
+        """The upstream's, as it comes, to the caller who is asked for."""
+        return await self._relayed(trip, head, head.headers.copy(), rider, chunks)
+
+    async def ridden(self, trip: Trip, head: Head, rider: Rider, chunks: AsyncIterator[bytes]) -> Reply:
+        """The same to another caller, without what the upstream told the first one alone: cookies, its
+        request's id, its rate limits."""
+        kept = {k: head.headers[k] for k in ("Content-Type", "Content-Encoding") if k in head.headers}
+        headers = CIMultiDict({**kept, **self._for_browsers(trip)})
+        return await self._relayed(trip, head, headers, rider, chunks)
+
+    async def _relayed(
+        self, trip: Trip, head: Head, headers: CIMultiDict[str], rider: Rider, chunks: AsyncIterator[bytes]
+    ) -> Reply:
+        trip.report.status = head.status
+        if _must_filter(trip.call, rider.flight, head):
+            headers.popall("Content-Length", None)
+            chunks = _filtered(chunks, trip.call)
+        reports.add(headers, self._told(trip))
+        return await relay(trip.request, Head(head.status, head.reason, headers), chunks)
+
+    # Comments to who waits
+
+    async def waits_long(self, trip: Trip, flight: Flight) -> bool:
+        """For a place, with nothing else to offer, so that the caller is to hear of it."""
+        every, events = self._manner.keep_alive_s, trip.call.dialect.framing is EVENTS
+        if every is None or not events or not trip.call.reading.stream or trip.stale is not None:
+            return False
+        await asyncio.wait([flight.head], timeout=every)
+        return not flight.head.done() and flight.sent_to is None
+
+    async def commented(self, trip: Trip, flight: Flight, rider: Rider) -> Reply:
+        """The status is told before there is one: an error comes as an event."""
+        trip.report.status = 200
+        headers = CIMultiDict(self._headers(trip, EVENTS.content_type))
+        return await relay(trip.request, Head(200, "OK", headers), self._comments(trip, flight, rider))
+
+    async def _comments(self, trip: Trip, flight: Flight, rider: Rider) -> AsyncIterator[bytes]:
+        """And then the answer."""
+        while not flight.head.done():
+            yield b": keep-alive\n\n"
+            await asyncio.wait([flight.head], timeout=self._manner.keep_alive_s)
+        report = trip.report
+        try:
+            head = flight.head.result()
+        except CallError as error:
+            report.error = error.code
+            yield failure(trip.call.dialect.error(error.status, error.code, error.message))
+            return
+        if head.status != 200:
+            report.upstream_status = head.status
+            yield failure(b"".join([chunk async for chunk in rider.chunks()]))
+            return
+        report.stored = flight.keeps
+        chunks = rider.chunks()
+        if _must_filter(trip.call, flight, head):
+            chunks = _filtered(chunks, trip.call)
+        async for chunk in chunks:
+            yield chunk
+
+    # Headers
+
+    def _headers(self, trip: Trip, content_type: str) -> dict[str, str]:
+        return {**self._told(trip), "Content-Type": content_type, **self._for_browsers(trip)}
+
+    def _for_browsers(self, trip: Trip) -> dict[str, str]:
+        return reports.for_browsers(trip.request, self._fleet)
+
+    def _told(self, trip: Trip) -> dict[str, str]:
+        return reports.headers(trip.report, trip.call.controls.debug or self._manner.expose_scores)
+
+
+def _must_filter(call: Call, flight: Flight, head: Head) -> bool:
+    """The stream carries what this caller did not ask for."""
+    return (
+        call.reading.stream
+        and flight.has_usage
+        and head.status == 200
+        and "Content-Encoding" not in head.headers
+        and head.headers.get("Content-Type", "").startswith("text/event-stream")
+        and call.dialect.enrich(call.fields) is not None
+    )
+
+
+async def _filtered(chunks: AsyncIterator[bytes], call: Call) -> AsyncIterator[bytes]:
+    unenriched = call.dialect.unenriched()
+    async for chunk in chunks:
+        if kept := unenriched.feed(chunk):
+            yield kept
+    if rest := unenriched.rest():
+        yield rest
