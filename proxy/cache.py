@@ -228,6 +228,7 @@ class Cache:
         except StorageError:
             found.failed = True
             return found
+        await in_step()
         for similarity, entry in nearest:
             if not self._open_to(question.call, question.scope, entry.category):
                 continue  # since closed, or withdrawn from other tenants
@@ -359,6 +360,13 @@ class Cache:
         for id in ids:
             self.entries.remove(id)
         self.documents.forget(ids)
+
+
+async def in_step() -> None:
+    """Lets other calls come as far. Those whose vectors come out of one batch go on together; step by step each
+    finds the code and the data of its step in the core's caches, where the whole way of one call would push
+    out what the next one needs (docs/performance.md)."""
+    await asyncio.sleep(0)
 
 
 async def _nothing() -> None:

@@ -16,7 +16,7 @@ from policies.decision import Controls
 from policies.model import InForce
 from proxy.answers import Answers, Manner
 from proxy.auditing import Auditor, Hit
-from proxy.cache import AUTO_OFF, Cache, Found, Search
+from proxy.cache import AUTO_OFF, Cache, Found, Search, in_step
 from proxy.errors import CallError, Crowded, NotCached, UpstreamSlow
 from proxy.flights import Flight, Question
 from proxy.forwarding import Forwarder
@@ -97,6 +97,7 @@ class Exchange:
             trip.report.lookup_ms, trip.report.near = _since(started), search.fresh is not None
         trip.report.similarity, trip.report.threshold = search.nearest, question.policy.threshold
         trip.report.reason = search.refused
+        await in_step()
         return await self._from(trip, search)
 
     async def _from(self, trip: Trip, search: Search) -> Reply | None:
@@ -131,6 +132,7 @@ class Exchange:
         vector = None if unsought else await self._embed(trip)
         classification = unsought or self._cache.classify(trip.call, vector)
         trip.report.classified(classification)
+        await in_step()
         return self._cache.question(trip.call, classification.category, vector)
 
     async def _embed(self, trip: Trip) -> Vector | None:
