@@ -141,7 +141,7 @@ class Solved:
         """p; shape (vectors, categories)."""
         scores = self.scores(vectors) / self.temperature
         prior = np.exp(scores - scores.max(axis=1, keepdims=True))
-        # Not `@`: with several threads BLAS wakes them for this, which costs milliseconds on a busy machine, and
+        # Not `@`: with several threads BLAS wakes them for this, which costs milliseconds on a busy machine;
         # with one it is no faster.
         near = nearness(np.vecdot(vectors[:, None], self.centres)) * self.voices
         votes = np.add.reduceat(near, self.starts, axis=1)

@@ -363,9 +363,9 @@ class Cache:
 
 
 async def in_step() -> None:
-    """Lets other calls come as far. Those whose vectors come out of one batch go on together; step by step each
-    finds the code and the data of its step in the core's caches, where the whole way of one call would push
-    out what the next one needs (docs/performance.md)."""
+    """Lets other calls come as far. Those whose vectors come out of one batch go on together; step by step
+    each finds the code and the data of its step in the core's caches, where the whole way of one call would
+    push out what the next one needs (docs/performance.md)."""
     await asyncio.sleep(0)
 
 
