@@ -103,8 +103,8 @@ class Flat:
             matrix[at] = self._blocks[row // BLOCK_ROWS].vectors[row % BLOCK_ROWS]
         return matrix
 
-    def keys(self) -> list[int]:
-        return list(self._rows)
+    def keys(self) -> NDArray[np.int64]:
+        return np.concatenate([block.keys for block in self._blocks])[: len(self._rows)]
 
     def nearest(self, vector: Vector, count: int) -> list[tuple[float, int]]:
         size = len(self._rows)

@@ -52,6 +52,7 @@ class Graph:
         self._bytes_each = 4 * dimensions + BESIDE
         self._keys: NDArray[np.int64] = np.empty(0, np.int64)
         """Ascending, those included that were removed."""
+        self._first = self._last = -1
         self._filled: list[NDArray[np.int64]] = []
         self._gone: set[int] = set()
 
@@ -64,11 +65,14 @@ class Graph:
         if self._filled:
             self._keys = np.sort(np.concatenate(self._filled))
             self._filled.clear()
+            self._first, self._last = int(self._keys[0]), int(self._keys[-1])
 
     def __len__(self) -> int:
         return len(self._keys) - len(self._gone)
 
     def __contains__(self, key: int) -> bool:
+        if not self._first <= key <= self._last:  # of most graphs, as keys are given out in order
+            return False
         at = int(self._keys.searchsorted(key))
         return at < len(self._keys) and self._keys[at] == key and key not in self._gone
 
@@ -88,8 +92,9 @@ class Graph:
         self._gone.add(key)
         self._graph.mark_deleted(key)
 
-    def keys(self) -> list[int]:
-        return [key for key in self._keys.tolist() if key not in self._gone]
+    def keys(self) -> NDArray[np.int64]:
+        gone = np.fromiter(self._gone, np.int64, len(self._gone))
+        return self._keys[~np.isin(self._keys, gone, assume_unique=True)]
 
     def vectors(self, keys: Sequence[int]) -> Matrix:
         """Copies, in the order of the keys. A slow way out: 64 take a millisecond."""

@@ -149,7 +149,7 @@ async def copies(segment: Segment) -> AsyncIterator[tuple[list[int], Matrix]]:
     """Keys and vectors that are there, in batches, between which others run."""
     keys = segment.keys()
     for start in range(0, len(keys), COPIED_AT_ONCE):
-        still = [key for key in keys[start : start + COPIED_AT_ONCE] if key in segment]
+        still = [key for key in keys[start : start + COPIED_AT_ONCE].tolist() if key in segment]
         if still:
             yield still, segment.vectors(still)
         await asyncio.sleep(0)
