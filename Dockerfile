@@ -23,6 +23,7 @@ RUN groupadd --system --gid 10001 nearhit \
 COPY --from=build /opt/nearhit /opt/nearhit
 ENV PATH=/opt/nearhit/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    GLIBC_TUNABLES=glibc.malloc.hugetlb=1 \
     NEARHIT_LISTEN__HOST=0.0.0.0
 # The admin plane stays on loopback until it is given a token: see docker-compose.yml.
 USER 10001:10001

@@ -25,13 +25,25 @@ IS_NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 PYTHON = $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c '$(IS_NEW_ENOUGH)' 2>/dev/null && { echo $$p; break; }; done)
 
+# Huge pages for what is allocated in one piece (glibc 2.35 and newer; others do not look): docs/storage.md.
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
+
 .PHONY: run test check bench bench-encoder bench-search bench-storage bench-million bench-remote bench-kill bench-replicas bench-overload soak eval clients newcomer lock clean
 
 run: $(RUN)
 	@exec $(BIN)/nearhit serve $(ARGS)
 
+# All of them beside each other, by file; what fails for want of a core, as a deadline of a server may, alone once more.
+# With ARGS one after the other, as a debugger wants it.
+BESIDE := --numprocesses=auto --maxprocesses=4 --dist=loadfile
+ALONE := --last-failed --last-failed-no-failures=none
+
 test: $(DEV)
+ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
+else
+	@$(BIN)/python -m pytest $(BESIDE) || { test $$? -eq 1 && $(BIN)/python -m pytest $(ALONE); }
+endif
 
 check: $(DEV)
 	$(BIN)/ruff check .

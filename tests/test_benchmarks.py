@@ -95,6 +95,7 @@ def test_what_readers_add_is_told_by_cpu_time() -> None:
     assert (round(everybody.figure, 3), everybody.met) == (0.275, False)
 
 
+@pytest.mark.timeout(400)
 def test_one_short_run_gives_every_case_beside_its_floors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
