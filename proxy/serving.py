@@ -101,7 +101,8 @@ def _data_plane(app: App) -> web.BaseRunner:
         max_line_size=HEADER_BYTES,
         max_field_size=HEADER_BYTES,
     )
-    return web.ServerRunner(server, shutdown_timeout=GRACE_S)
+    # aiohttp waits for so long twice: the second time without what callers still send.
+    return web.ServerRunner(server, shutdown_timeout=GRACE_S / 2)
 
 
 def _admin_plane(app: App) -> web.BaseRunner:
