@@ -178,6 +178,17 @@ async def test_expect_continue_is_told_before_the_body_is_sent(world: World, pat
         assert (await answer(reader))[0] == 200
 
 
+@pytest.mark.parametrize("path", [CHAT, "/echo"])
+async def test_a_caller_of_http_1_0_is_told_nothing_before_its_answer(world: World, path: str) -> None:
+    body = asking("how are you").partition(b"\r\n\r\n")[2]
+    head = request(f"POST {path}", body, "Authorization: Bearer one", "Expect: 100-continue")
+    async with connected(world) as (reader, writer):
+        writer.write(head.removesuffix(body).replace(b"HTTP/1.1", b"HTTP/1.0", 1))
+        await asyncio.sleep(0.1)
+        writer.write(body)
+        assert (await answer(reader))[0] == 200
+
+
 async def test_a_refused_body_is_not_asked_for(make_world: MakeWorld) -> None:
     world = await make_world(limits={"body_bytes": 1000})
     head = f"POST {CHAT} HTTP/1.1\r\nHost: n\r\nAuthorization: Bearer one\r\nContent-Length: 5000\r\n"
