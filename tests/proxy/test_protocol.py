@@ -189,6 +189,15 @@ async def test_a_caller_of_http_1_0_is_told_nothing_before_its_answer(world: Wor
         assert (await answer(reader))[0] == 200
 
 
+async def test_no_request_for_the_server_as_a_whole_goes_up(world: World) -> None:
+    """The asterisk would become a part of the upstream's address."""
+    async with connected(world) as (reader, writer):
+        writer.write(request("OPTIONS *") + request("GET /echo"))
+        status, _, body = await answer(reader)
+        assert (status, "path" in json.loads(body)["error"]["message"]) == (400, True)
+        assert (await answer(reader))[0] == 200
+
+
 async def test_a_refused_body_is_not_asked_for(make_world: MakeWorld) -> None:
     world = await make_world(limits={"body_bytes": 1000})
     head = f"POST {CHAT} HTTP/1.1\r\nHost: n\r\nAuthorization: Bearer one\r\nContent-Length: 5000\r\n"
