@@ -198,6 +198,14 @@ async def test_no_request_for_the_server_as_a_whole_goes_up(world: World) -> Non
         assert (await answer(reader))[0] == 200
 
 
+async def test_headers_go_up_as_often_as_they_came_however_they_are_spelled(world: World) -> None:
+    async with connected(world) as (reader, writer):
+        writer.write(request("GET /echo", b"", "X-Feature: one", "x-feature: two", "X-FEATURE: three"))
+        _, _, body = await answer(reader)
+    sent = [value for name, value in json.loads(body)["headers"] if name.lower() == "x-feature"]
+    assert sent == ["one", "two", "three"]
+
+
 async def test_a_refused_body_is_not_asked_for(make_world: MakeWorld) -> None:
     world = await make_world(limits={"body_bytes": 1000})
     head = f"POST {CHAT} HTTP/1.1\r\nHost: n\r\nAuthorization: Bearer one\r\nContent-Length: 5000\r\n"
