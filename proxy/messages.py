@@ -168,9 +168,10 @@ def shown(text: str) -> str:
 def _parse(body: bytes) -> Any:
     try:
         return _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
+    except (json.JSONDecodeError, UnicodeDecodeError, _NotJson) as error:
+        raise BadRequest(f"The body of this request is not valid JSON: {error}") from error
     except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise BadRequest(f"The body of this request is not valid JSON: {reason}") from error
+        raise Ambiguous("a number too long, or nested too deeply, for us to read") from error
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> JsonObject:
@@ -180,8 +181,12 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> JsonObject:
     return members
 
 
+class _NotJson(ValueError):
+    """A constant that Python writes and JSON does not have."""
+
+
 def _not_json(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
+    raise _NotJson(f"{constant} is not JSON")
 
 
 # Made once: the functions of the json module make one for every call that has options.
