@@ -12,6 +12,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
+from math import isinf
 from typing import Any
 
 from multidict import CIMultiDictProxy, istr
@@ -189,8 +190,15 @@ def _not_json(constant: str) -> None:
     raise _NotJson(f"{constant} is not JSON")
 
 
+def _finite(text: str) -> float:
+    """What is too large for a float would go up as `Infinity`, which is not JSON."""
+    if isinf(value := float(text)):
+        raise Ambiguous("a number too large for us to keep")
+    return value
+
+
 # Made once: the functions of the json module make one for every call that has options.
-_DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_not_json)
+_DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_not_json, parse_float=_finite)
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False)
 
 
