@@ -12,6 +12,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
+from math import isinf
 from typing import Any
 
 from multidict import CIMultiDictProxy, istr
@@ -168,9 +169,10 @@ def shown(text: str) -> str:
 def _parse(body: bytes) -> Any:
     try:
         return _DECODER.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
+    except (json.JSONDecodeError, UnicodeDecodeError, _NotJson) as error:
+        raise BadRequest(f"The body of this request is not valid JSON: {error}") from error
     except (ValueError, RecursionError) as error:
-        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise BadRequest(f"The body of this request is not valid JSON: {reason}") from error
+        raise Ambiguous("a number too long, or nested too deeply, for us to read") from error
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> JsonObject:
@@ -180,12 +182,23 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> JsonObject:
     return members
 
 
+class _NotJson(ValueError):
+    """A constant that Python writes and JSON does not have."""
+
+
 def _not_json(constant: str) -> None:
-    raise ValueError(f"{constant} is not JSON")
+    raise _NotJson(f"{constant} is not JSON")
+
+
+def _finite(text: str) -> float:
+    """What is too large for a float would go up as `Infinity`, which is not JSON."""
+    if isinf(value := float(text)):
+        raise Ambiguous("a number too large for us to keep")
+    return value
 
 
 # Made once: the functions of the json module make one for every call that has options.
-_DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_not_json)
+_DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_not_json, parse_float=_finite)
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False)
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from multidict import CIMultiDict
 
 from proxy import report as reports
@@ -124,6 +124,8 @@ async def _incoming(request: web.BaseRequest) -> AsyncIterator[bytes]:
 
 
 def _go_on(request: web.BaseRequest) -> None:
-    """RFC 9110, section 10.1.1: the caller waits to be told that its body is welcome."""
-    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+    """RFC 9110, section 10.1.1: the caller waits to be told that its body is welcome; one of HTTP/1.0 would
+    take that for the answer."""
+    waits = request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11
+    if waits and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -93,6 +93,8 @@ class DataPlane:
         dialect = dialects.of(request.method, target_of(request))
         if request.method == "CONNECT":
             raise NotAllowed("nearhit is no tunnel; send the request to it as to the API itself")
+        if request.raw_path == "*":
+            raise BadRequest("nearhit passes on what is asked of a path; name one instead of *")
         if websockets.wanted(request):
             return await websockets.pass_on(request, self._fleet, self._identified(request))
         if dialect is None:

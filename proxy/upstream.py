@@ -321,10 +321,11 @@ def end_to_end(
     """Without hop-by-hop headers, those that `Connection` names included, and without what `drop` says."""
     named = {name.strip().lower() for value in headers.getall("Connection", ()) for name in value.split(",")}
     kept: CIMultiDict[str] = CIMultiDict()
+    spelled: dict[str, str] = {}  # aiohttp's client sends one only of what is spelled in two ways
     for name, value in headers.items():
         lower = name.lower()
         if lower not in HOP_BY_HOP and lower not in named and not drop(lower):
-            kept.add(name, value)
+            kept.add(spelled.setdefault(lower, name), value)
     return kept
 
 

@@ -87,6 +87,15 @@ async def test_another_sites_page_may_not_change_anything(plane: Plane) -> None:
     assert (await plane.post("/purge", {"everything": True, "confirm": True}, headers=own))["purged"] == 1
 
 
+@pytest.mark.parametrize(
+    "path", ["/healthz", "/readyz", "/metrics", "/", f"{API}/stats", f"{API}/recent?limit=1"]
+)
+async def test_whoever_wants_the_head_alone_gets_it(plane: Plane, path: str) -> None:
+    """As monitors do; RFC 9110, section 9.1, wants it of every server."""
+    answer = await plane.call("HEAD", path)
+    assert (answer.status, answer.body) == (200, b"")
+
+
 # Errors
 
 

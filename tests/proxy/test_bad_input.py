@@ -7,9 +7,10 @@ import json
 from typing import Any
 
 import pytest
+from aiohttp import web
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from world import MakeWorld, World
+from world import MakeWorld, World, upstream
 
 KEY = {"Authorization": "Bearer one", "Content-Type": "application/json"}
 PATH = "/v1/chat/completions"
@@ -125,6 +126,25 @@ async def test_json_nested_deeper_than_we_compare_is_the_upstreams_to_judge(worl
         answer = await world.post(PATH, data=body, headers=KEY)
         assert answer.status == direct.status
         await direct.release()
+
+
+async def test_a_number_beyond_what_we_read_is_the_upstreams_to_judge(make_world: MakeWorld) -> None:
+    """JSON bounds no number (RFC 8259, section 6)."""
+    came = []
+
+    async def fine(request: web.BaseRequest) -> web.Response:
+        came.append(await request.read())
+        return web.json_response({"is": "fine"})
+
+    async with upstream(fine) as url:
+        world = await make_world(upstream_url=url)
+        for odd in (b"9" * 5000, b"-1e999", b"[" * 100_000 + b"]" * 100_000):
+            body = (
+                json.dumps(chat("how long is it") | {"stream": True}).encode()[:-1] + b', "x": ' + odd + b"}"
+            )
+            answer = await world.post(PATH, data=body, headers=KEY)
+            assert (answer.status, answer.headers["X-Cache-Bypass-Reason"]) == (200, "ambiguous-json")
+            assert came.pop() == body
 
 
 @pytest.mark.parametrize("nobody", ["", "Bearer", "Bearer ", "basic"])

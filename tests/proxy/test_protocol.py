@@ -178,6 +178,34 @@ async def test_expect_continue_is_told_before_the_body_is_sent(world: World, pat
         assert (await answer(reader))[0] == 200
 
 
+@pytest.mark.parametrize("path", [CHAT, "/echo"])
+async def test_a_caller_of_http_1_0_is_told_nothing_before_its_answer(world: World, path: str) -> None:
+    body = asking("how are you").partition(b"\r\n\r\n")[2]
+    head = request(f"POST {path}", body, "Authorization: Bearer one", "Expect: 100-continue")
+    async with connected(world) as (reader, writer):
+        writer.write(head.removesuffix(body).replace(b"HTTP/1.1", b"HTTP/1.0", 1))
+        await asyncio.sleep(0.1)
+        writer.write(body)
+        assert (await answer(reader))[0] == 200
+
+
+async def test_no_request_for_the_server_as_a_whole_goes_up(world: World) -> None:
+    """The asterisk would become a part of the upstream's address."""
+    async with connected(world) as (reader, writer):
+        writer.write(request("OPTIONS *") + request("GET /echo"))
+        status, _, body = await answer(reader)
+        assert (status, "path" in json.loads(body)["error"]["message"]) == (400, True)
+        assert (await answer(reader))[0] == 200
+
+
+async def test_headers_go_up_as_often_as_they_came_however_they_are_spelled(world: World) -> None:
+    async with connected(world) as (reader, writer):
+        writer.write(request("GET /echo", b"", "X-Feature: one", "x-feature: two", "X-FEATURE: three"))
+        _, _, body = await answer(reader)
+    sent = [value for name, value in json.loads(body)["headers"] if name.lower() == "x-feature"]
+    assert sent == ["one", "two", "three"]
+
+
 async def test_a_refused_body_is_not_asked_for(make_world: MakeWorld) -> None:
     world = await make_world(limits={"body_bytes": 1000})
     head = f"POST {CHAT} HTTP/1.1\r\nHost: n\r\nAuthorization: Bearer one\r\nContent-Length: 5000\r\n"
