@@ -228,7 +228,8 @@ class Cache:
         except StorageError:
             found.failed = True
             return found
-        await in_step()
+        if nearest and nearest[0][0] >= question.policy.threshold:
+            await in_step()  # not before a miss: a call that it could join may end meanwhile
         for similarity, entry in nearest:
             if not self._open_to(question.call, question.scope, entry.category):
                 continue  # since closed, or withdrawn from other tenants

@@ -85,3 +85,4 @@ class CallerGone(CallError):
 class NotCached(CallError):
     status = 504
     code = "not_cached"
+    headers = MappingProxyType({"X-Should-Retry": "false"})  # OpenAI's and Anthropic's SDKs try a 504 again

@@ -97,7 +97,8 @@ class Exchange:
             trip.report.lookup_ms, trip.report.near = _since(started), search.fresh is not None
         trip.report.similarity, trip.report.threshold = search.nearest, question.policy.threshold
         trip.report.reason = search.refused
-        await in_step()
+        if search.fresh is not None:
+            await in_step()
         return await self._from(trip, search)
 
     async def _from(self, trip: Trip, search: Search) -> Reply | None:

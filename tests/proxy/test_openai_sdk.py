@@ -242,3 +242,12 @@ async def test_a_deployment_counts_whatever_the_body_says(world: World) -> None:
     assert [await sent(name) for name in ("demo-chat", "demo-chat-large")] == [
         ("HIT exact", "demo-chat"), ("HIT exact", "demo-chat-large"),
     ]  # fmt: skip
+
+
+async def test_what_is_not_cached_is_asked_for_once(sdk: openai.AsyncOpenAI, world: World) -> None:
+    """And not again, as the SDK does after a 504 of others."""
+    asking = sdk.with_options(max_retries=2, default_headers={"Cache-Control": "only-if-cached"})
+    with pytest.raises(openai.InternalServerError) as refused:
+        await complete(asking, "what nobody has asked before")
+    assert refused.value.status_code == 504
+    assert world.app.ledger.published == 1
