@@ -14,6 +14,25 @@ from policies.guards_asked import _KINDS, kind_asked
 from policies.guards_facts import LONGEST
 
 DIFFERENT = [
+    ("exchange", "is there a moth in the jar", "is there a wasp in a jar"),
+    ("exchange", "list shops that lease tents", "list the shops that stock tents"),
+    ("additions", "ferry times to Malta", "ferry times and fares to Malta"),
+    ("additions", "codes of the airports", "runways and codes of the airports"),
+    ("identifiers", "the fare with code Q", "the fare with code B"),
+    ("identifiers", "the size of dir1", "the size of dir2"),
+    (
+        "question",
+        "Ada has 9 figs and eats 3. How many figs does she keep?",
+        "Ada has 9 figs and eats 3. How many figs did she eat?",
+    ),
+    ("conditions", "list the authors", "list the distinct authors"),
+    ("conditions", "the average age", "the average age for each class"),
+    ("conditions", "a remedy for warts", "a natural remedy for warts"),
+    ("negation", "find the author's first name", "find the author's last name"),
+    ("negation", "find the author's full name", "find the author's last name"),
+    ("negation", "files modified today", "files accessed today"),
+    ("negation", "delete all files", "delete all directories"),
+    ("negation", "liquids in checked bags", "liquids in carry-on bags"),
     ("question", "where to see whales in Iceland", "when to see whales in Iceland"),
     ("question", "where can I get a flu shot for free", "can I get a flu shot for free"),
     ("conditions", "first class flights to Denver", "the earliest first class flights to Denver"),
@@ -164,6 +183,27 @@ DIFFERENT = [
 ]
 
 SAME = [
+    ("exchange", "how do I purchase a car", "how do I buy a car"),
+    ("exchange", "how do I lease a big tent", "how do I hire a large tent"),
+    ("exchange", "sum up the plot", "sum up this plot"),
+    ("additions", "rain and hail in Oslo", "rain and sleet in Oslo"),
+    ("additions", "flights and fares to Malta", "fares and flights to Malta"),
+    ("additions", "rain and wind in Oslo", "wind in Oslo, and is there rain"),
+    ("identifiers", "how do I do it", "how do u do it"),
+    ("identifiers", "the size of dir1", "the size of a folder"),
+    (
+        "question",
+        "Ada has 9 figs. She eats 3. How many figs are left?",
+        "Ada has 9 figs and eats 3. How many figs remain?",
+    ),
+    ("question", "I lost my key. What should I do?", "I lost my key. What do I do now?"),
+    ("conditions", "list the different authors", "list the distinct authors"),
+    ("conditions", "the average age per class", "the average age for each class"),
+    ("conditions", "earn money online", "earn money on the internet"),
+    ("negation", "the first and last name of Ada", "the full name of Ada"),
+    ("negation", "files and directories modified today", "directories and files modified today"),
+    ("wording", "files that were modified", "files that somebody changed"),
+    ("numbers", "when did the Second World War end", "when did World War 2 end"),
     ("swaps", "the best phones", "the 5 best phones"),
     ("swaps", "who is the mayor", "who is the mayor of Lisbon"),
     ("numbers", "1,000 people", "1000 people"),
