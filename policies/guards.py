@@ -14,7 +14,7 @@ from functools import lru_cache
 from policies.guards_asked import same_kind
 from policies.guards_direction import direction
 from policies.guards_facts import Facts, facts, flat
-from policies.guards_opposites import ENDINGS, EXCHANGED, NEGATING
+from policies.guards_opposites import ENDINGS, EXCHANGED, KINDS, NEGATING, OPPOSITES
 from policies.guards_wording import additions, alike, exchange, wording
 from policies.guards_words import stem
 
@@ -136,8 +136,11 @@ def dates(a: Facts, b: Facts) -> str | None:
 
 def negation(a: Facts, b: Facts) -> str | None:
     """A "not" without a counterpart in the other text, or opposite terms (before/after, visible/invisible);
-    both cancel out, unless the "not" is itself one of the terms (with/without, always/never)."""
-    terms = _opposites(a, b) or _affixed(a, b)
+    both cancel out, unless the "not" is itself one of the terms (with/without, always/never). Terms of one
+    kind (file/folder) are never cancelled by a "not"."""
+    if other := _opposites(a, b, range(len(OPPOSITES), len(OPPOSITES) + len(KINDS))):
+        return other
+    terms = _opposites(a, b, range(len(OPPOSITES))) or _affixed(a, b)
     if terms and bool(_further(a)) != bool(_further(b)):
         return None
     one_side = any(x.negators and not (y.negators or y.doubtful - x.doubtful) for x, y in ((a, b), (b, a)))
@@ -149,11 +152,11 @@ def _further(a: Facts) -> Set[str]:
     return a.negators - {word for *_, word in a.poles}
 
 
-def _opposites(a: Facts, b: Facts) -> str | None:
+def _opposites(a: Facts, b: Facts, families: range) -> str | None:
     """Words that both texts have say nothing: the "on" of "enable it on my phone" opposes no "disable"."""
     mine, theirs = _by_pole(a.poles - b.poles), _by_pole(b.poles - a.poles)
     left, right = mine.keys() - theirs.keys(), theirs.keys() - mine.keys()
-    for family in sorted({family for family, _ in left} & {family for family, _ in right}):
+    for family in sorted({family for family, _ in left} & {family for family, _ in right} & set(families)):
         words = (
             min(side[pole] for pole in poles if pole[0] == family)
             for side, poles in ((mine, left), (theirs, right))

@@ -15,7 +15,7 @@ from itertools import pairwise, product
 from policies import guards_lexicon as lexicon
 from policies.guards_asked import kind, order, phrases, roles, spans, story_and_question, wanted
 from policies.guards_numbers import quantities
-from policies.guards_opposites import OPPOSITES
+from policies.guards_opposites import KINDS, OPPOSITES
 from policies.guards_words import bare, stem
 
 
@@ -50,7 +50,7 @@ class Facts:
     doubtful: frozenset[str]
     """Stems of words that may stand for a negation ("unable", "without", "stop")."""
     poles: frozenset[tuple[int, int, str]]
-    """Terms that have opposites, as (family, pole, word)."""
+    """Terms that have opposites, as (family, pole, word); those of `KINDS` behind `OPPOSITES`."""
     qualifiers: frozenset[str]
     """Terms that narrow what is asked for, each by the first of its family."""
     implied: frozenset[str]
@@ -209,7 +209,7 @@ _of_short = lru_cache(maxsize=4096)(_read)
 _of_long = lru_cache(maxsize=512)(_read)
 
 _POLES: dict[str, list[tuple[int, int]]] = {}
-for _number, _line in enumerate(OPPOSITES):
+for _number, _line in enumerate((*OPPOSITES, *KINDS)):
     for _side, _pole in enumerate(_line):
         for _root in set(map(bare, _pole)):
             _POLES.setdefault(_root, []).append((_number, _side))

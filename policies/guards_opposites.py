@@ -7,9 +7,15 @@ General vocabulary only, in lower case. Inflected forms are found by their stem;
 
 from __future__ import annotations
 
-OPPOSITES = tuple(
-    tuple(frozenset(pole.split(",")) for pole in line.split())
-    for line in """
+
+def _families(text: str) -> tuple[tuple[frozenset[str], ...], ...]:
+    """One line is one family of terms that exclude each other; terms of one pole are joined by commas."""
+    return tuple(
+        tuple(frozenset(pole.split(",")) for pole in line.split()) for line in text.strip().splitlines()
+    )
+
+
+OPPOSITES = _families("""
 before,prior,earlier,until after,later,since
 first,earliest,initial,oldest last,latest,final,newest,recent
 first second third fourth fifth sixth
@@ -240,6 +246,18 @@ sweet sour bitter
 asleep,sleep awake,wake
 introduction,beginning ending,conclusion
 senate,senator house,congressman,congresswoman
+major minor
+verbal,oral written
+support,supporter oppose,opposed,opponent
+build,built destroy,destroyed
+smart,intelligent stupid,dumb
+beautiful,pretty ugly
+discrete continuous
+lost found
+""")
+"""Of these a "not" makes the other: "is it legal", "is it not illegal"."""
+
+KINDS = _families("""
 file directory,folder
 line word character,char byte
 access,accessed modify,modified,modification
@@ -262,13 +280,12 @@ header footer body
 username password
 cookie session token
 development,dev staging production,prod
-major minor
 primary foreign
 container image volume
 pod deployment statefulset daemonset cronjob configmap
 liveness readiness startup
 table column,field row,record database index trigger
-name id,identifier date age address phone,telephone price,cost salary description
+name id,ids,identifier date age address phone,telephone price,cost salary description
 forename surname fullname
 weight height length width depth
 sum,total average,avg,mean
@@ -314,11 +331,9 @@ contagious hereditary curable,treatable preventable fatal,deadly
 prevent,prevention treat,treatment,cure diagnose,diagnosed,diagnosis
 burn bite sting bruise fracture sprain
 trademark patent copyright
-verbal,oral written
 murder manslaughter theft robbery burglary
 evasion avoidance
 arrest,arrested acquit,acquitted convict,convicted
-support,supporter oppose,opposed,opponent
 governor mayor senator president
 coach owner captain
 earthquake flood wildfire hurricane strike
@@ -326,7 +341,6 @@ economy,economic climate immigration healthcare
 business sport politics,political entertainment technology science
 flower animal bird anthem flag
 capital population currency language religion
-build,built destroy,destroyed
 mars venus jupiter saturn neptune uranus pluto
 sun moon
 mammal reptile bird fish amphibian insect
@@ -347,8 +361,6 @@ happy,glad sad,unhappy angry tired hungry thirsty bored lonely scared,afraid
 sing dance draw cook
 cat dog horse
 story joke poem secret riddle
-smart,intelligent stupid,dumb
-beautiful,pretty ugly
 eat drink sleep
 solve factor simplify expand
 sum difference product quotient
@@ -357,12 +369,9 @@ mean variance deviation
 union intersection
 permutation combination
 arithmetic geometric
-discrete continuous
-lost found
 sell,sale rent,rental
-""".strip().splitlines()
-)
-"""One line is one family of terms that exclude each other; terms of one pole are joined by commas."""
+""")
+"""Of one kind, but no "not" makes one of the other: a file is not all that is no folder."""
 
 NEGATING = ("un", "in", "im", "il", "ir", "dis", "non", "de", "mis", "anti")
 """Prefixes that turn a word into its opposite: invisible, disconnect."""

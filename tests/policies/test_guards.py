@@ -30,6 +30,8 @@ DIFFERENT = [
     ("conditions", "a remedy for warts", "a natural remedy for warts"),
     ("negation", "find the author's first name", "find the author's last name"),
     ("negation", "find the author's full name", "find the author's last name"),
+    ("negation", "the names of users without a card", "the ids of users with a card"),
+    ("negation", "the names of users who paid", "the ids of users who have not paid"),
     ("negation", "files modified today", "files accessed today"),
     ("negation", "delete all files", "delete all directories"),
     ("negation", "liquids in checked bags", "liquids in carry-on bags"),
