@@ -7,15 +7,15 @@ thing in both texts and names what it found. They compare `Facts`, extracted onc
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from functools import lru_cache
-from itertools import islice
 
 from policies.guards_asked import same_kind
 from policies.guards_direction import direction
 from policies.guards_facts import Facts, facts, flat
-from policies.guards_opposites import ENDINGS, EXCHANGED, NEGATING
+from policies.guards_opposites import ENDINGS, EXCHANGED, KINDS, NEGATING, OPPOSITES
+from policies.guards_wording import additions, alike, exchange, wording
 from policies.guards_words import stem
 
 _SHOWN = 3
@@ -136,8 +136,11 @@ def dates(a: Facts, b: Facts) -> str | None:
 
 def negation(a: Facts, b: Facts) -> str | None:
     """A "not" without a counterpart in the other text, or opposite terms (before/after, visible/invisible);
-    both cancel out, unless the "not" is itself one of the terms (with/without, always/never)."""
-    terms = _opposites(a, b) or _affixed(a, b)
+    both cancel out, unless the "not" is itself one of the terms (with/without, always/never). Terms of one
+    kind (file/folder) are never cancelled by a "not"."""
+    if other := _opposites(a, b, range(len(OPPOSITES), len(OPPOSITES) + len(KINDS))):
+        return other
+    terms = _opposites(a, b, range(len(OPPOSITES))) or _affixed(a, b)
     if terms and bool(_further(a)) != bool(_further(b)):
         return None
     one_side = any(x.negators and not (y.negators or y.doubtful - x.doubtful) for x, y in ((a, b), (b, a)))
@@ -149,11 +152,11 @@ def _further(a: Facts) -> Set[str]:
     return a.negators - {word for *_, word in a.poles}
 
 
-def _opposites(a: Facts, b: Facts) -> str | None:
+def _opposites(a: Facts, b: Facts, families: range) -> str | None:
     """Words that both texts have say nothing: the "on" of "enable it on my phone" opposes no "disable"."""
     mine, theirs = _by_pole(a.poles - b.poles), _by_pole(b.poles - a.poles)
     left, right = mine.keys() - theirs.keys(), theirs.keys() - mine.keys()
-    for family in sorted({family for family, _ in left} & {family for family, _ in right}):
+    for family in sorted({family for family, _ in left} & {family for family, _ in right} & set(families)):
         words = (
             min(side[pole] for pole in poles if pole[0] == family)
             for side, poles in ((mine, left), (theirs, right))
@@ -193,8 +196,9 @@ def _by_pole(terms: Iterable[tuple[int, int, str]]) -> dict[tuple[int, int], str
 
 
 def identifiers(a: Facts, b: Facts) -> str | None:
-    """A quoted string, path, file name, flag, identifier or named tool that the other text does not have."""
-    return _differ(*_identifiers(a, b))
+    """A quoted string, path, file name, flag, identifier or named tool that the other text does not have, or
+    a letter or a mark such as "dir1" in the place of another."""
+    return _differ(*_identifiers(a, b)) or _swapped(*_marks(a, b))
 
 
 def entities(a: Facts, b: Facts) -> str | None:
@@ -202,18 +206,14 @@ def entities(a: Facts, b: Facts) -> str | None:
     return _differ(*_names(a, b), a.soft | b.soft)
 
 
-def wording(a: Facts, b: Facts) -> str | None:
-    """Content words on both sides that have no counterpart (stem, synonym, spelling) on the other."""
-    mine = list(islice(unmatched(a, b), _SHOWN))
-    theirs = list(islice(unmatched(b, a), _SHOWN)) if mine else []
-    return _versus(mine, theirs) if theirs else None
-
-
 def question(a: Facts, b: Facts) -> str | None:
-    """Another kind of answer is asked for: why / when, how many courses / which courses, minutes / hours."""
+    """Another kind of answer is asked for: why / when, how many courses / which courses, minutes / hours; or
+    something else about the same story, word for word."""
     if not same_kind(a.kind, b.kind) or _place_or_leave(a, b) or _place_or_leave(b, a):
         return f"{a.kind or '-'} / {b.kind or '-'}"
-    return f"{a.wanted} / {b.wanted}" if a.wanted and b.wanted and a.wanted != b.wanted else None
+    if a.wanted and b.wanted and a.wanted != b.wanted:
+        return f"{a.wanted} / {b.wanted}"
+    return _swapped(a.asked - b.asked, b.asked - a.asked) if a.story == b.story else None
 
 
 _WHETHER = re.compile(
@@ -252,6 +252,10 @@ def _identifiers(a: Facts, b: Facts) -> Sides:
     return {i for i in a.identifiers if i not in b.flat}, {i for i in b.identifiers if i not in a.flat}
 
 
+def _marks(a: Facts, b: Facts) -> Sides:
+    return a.marks - b.marks, b.marks - a.marks
+
+
 def _names(a: Facts, b: Facts) -> Sides:
     return {name for name in a.names if not _named(name, b)}, {
         name for name in b.names if not _named(name, a)
@@ -281,43 +285,7 @@ def _named(name: str, other: Facts) -> bool:
         return True
     if name.isalpha() and 2 <= len(name) <= 5 and name in other.initials:
         return True
-    return any(word[0] == name[0] and _alike(name, word) for word in other.flat.split())
-
-
-def unmatched(a: Facts, b: Facts) -> Iterator[str]:
-    """Stems of the content words of `a` that have no counterpart in `b`, in order."""
-    return (word for word in a.words if word not in b.stems and not _counterpart(word, b))
-
-
-def _counterpart(word: str, other: Facts) -> bool:
-    if word in other.flat.replace(" ", "") and len(word) >= 4:
-        return True
-    return any(each[0] == word[0] and _related(word, each) for each in other.stems)
-
-
-@lru_cache(maxsize=16_384)
-def _related(word: str, other: str) -> bool:
-    """Same root by a long common beginning, or one slip of the pen apart."""
-    short, long = sorted((word, other), key=len)
-    if len(short) >= 4 and len(long) >= 6:
-        common = next((i for i, (x, y) in enumerate(zip(short, long, strict=False)) if x != y), len(short))
-        if common >= 4 and common >= 0.7 * len(long):
-            return True
-    return _alike(word, other)
-
-
-@lru_cache(maxsize=16_384)
-def _alike(word: str, other: str) -> bool:
-    """One letter added, dropped or replaced, or two neighbours swapped, in words of six letters or more."""
-    short, long = sorted((word, other), key=len)
-    if len(short) < 5 or len(long) < 6 or len(long) - len(short) > 1 or short[0] != long[0]:
-        return False
-    at = next((i for i, (x, y) in enumerate(zip(short, long, strict=False)) if x != y), len(short))
-    if len(short) < len(long):
-        return short[at:] == long[at + 1 :]
-    return short[at + 1 :] == long[at + 1 :] or (
-        short[at : at + 2] == long[at : at + 2][::-1] and short[at + 2 :] == long[at + 2 :]
-    )
+    return any(word[0] == name[0] and alike(name, word) for word in other.flat.split())
 
 
 GUARDS: dict[str, Guard] = {
@@ -333,6 +301,8 @@ GUARDS: dict[str, Guard] = {
         direction,
         conditions,
         question,
+        additions,
+        exchange,
         wording,
     )
 }

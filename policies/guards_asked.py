@@ -74,6 +74,13 @@ def kind(lower: str) -> str:
     return kind_asked(lower) or (measure and measure.lastgroup) or ""
 
 
+def story_and_question(lower: str) -> tuple[str, str]:
+    """The sentences before the last question, and that question; "" and the text where there are none."""
+    body, mark, _ = lower.rpartition("?")
+    ends = [end.end() for end in _SENTENCE_END.finditer(body)] if mark else []
+    return (body[: ends[-1]], body[ends[-1] :]) if ends else ("", lower)
+
+
 def kind_asked(question: str) -> str:
     """That which begins first, as one of `_KINDS`, or ""."""
     found = _KIND.search(question)

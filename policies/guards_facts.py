@@ -13,9 +13,9 @@ from functools import lru_cache
 from itertools import pairwise, product
 
 from policies import guards_lexicon as lexicon
-from policies.guards_asked import kind, order, phrases, roles, spans, wanted
+from policies.guards_asked import kind, order, phrases, roles, spans, story_and_question, wanted
 from policies.guards_numbers import quantities
-from policies.guards_opposites import OPPOSITES
+from policies.guards_opposites import KINDS, OPPOSITES
 from policies.guards_words import bare, stem
 
 
@@ -50,7 +50,7 @@ class Facts:
     doubtful: frozenset[str]
     """Stems of words that may stand for a negation ("unable", "without", "stop")."""
     poles: frozenset[tuple[int, int, str]]
-    """Terms that have opposites, as (family, pole, word)."""
+    """Terms that have opposites, as (family, pole, word); those of `KINDS` behind `OPPOSITES`."""
     qualifiers: frozenset[str]
     """Terms that narrow what is asked for, each by the first of its family."""
     implied: frozenset[str]
@@ -59,11 +59,17 @@ class Facts:
     """Two neighbours, in either order, to what stands between them: "and", "or"."""
     identifiers: frozenset[str]
     """Quoted strings, paths, file names, flags, code, named tools: their words between spaces."""
+    marks: frozenset[str]
+    """Letters that stand alone, and words with digits in them: "fare code Q", "dir1"."""
     names: frozenset[str]
     kind: str
     """What is asked for: "why", "when", "how-many" ..., "measure" where that may be any amount, or ""."""
     wanted: str
     """Unit in which the answer is asked for, or ""."""
+    story: str
+    """What stands before the last question, as `flat`."""
+    asked: frozenset[str]
+    """Stems of that question's words, the function words apart; empty where no story goes before."""
     order: tuple[str, ...]
     """Stems of all but the function words, in order; persons count: who does what to whom."""
     phrases: frozenset[tuple[str, str]]
@@ -125,6 +131,8 @@ _CODE = re.compile(
 )
 _CODE_SIGN = re.compile(r"-[-a-z]|[/$*_\\<>|=@(]|\.[a-z]|[a-z][A-Z]")
 """Without one of these there is no code."""
+_MARK = re.compile(r"[bcefghjlopqvwxyz]|[a-z]+\d[a-z\d]*")
+"""Not the letters that stand for a word or its end: "I", "u", "r", "'s", "n't"."""
 _HOME = re.compile(r"\b(home) (?:director|folder|dir\b)")
 _NAME = re.compile(r"(?<![\w.*/\\_-])[A-Z][\w&'’-]*(?:\.[A-Z])*")
 
@@ -155,6 +163,8 @@ def _read(text: str) -> Facts:
     stems = [stem(word) for word in words]
     amounts = tuple(quantities(tokens))
     names, soft_names = _names(text)
+    story, asked = _story(lower)
+    qualifiers = _qualifiers(words)
     bag = frozenset(words) | {word.removesuffix("'s") for word in words}
     return Facts(
         flat=f" {' '.join(words)} ",
@@ -176,14 +186,18 @@ def _read(text: str) -> Facts:
         doubtful=frozenset(
             bare(word) for word in bag if word in lexicon.SOFT_NEGATORS or _UNDONE.match(word)
         ),
-        qualifiers=frozenset(_QUALIFIERS[word] for word in bag if word in _QUALIFIERS),
-        implied=frozenset(lexicon.IMPLYING[word] for word in bag & lexicon.IMPLYING.keys()),
+        qualifiers=qualifiers,
+        implied=frozenset(lexicon.IMPLYING[word] for word in bag & lexicon.IMPLYING.keys())
+        - (qualifiers & {_EACH}),
         joined=_joined(words),
         poles=frozenset((*pole, word) for word in bag for pole in _POLES.get(bare(word), ())),
         identifiers=_identifiers(text) | {f" {tool} " for tool in bag & lexicon.TOOLS},
+        marks=frozenset(filter(_MARK.fullmatch, words)),
         names=names | bag & lexicon.PLACES,
         kind=kind(lower),
         wanted=wanted(lower),
+        story=story,
+        asked=asked,
         order=order(words),
         phrases=phrases(words),
         roles=roles(words),
@@ -195,7 +209,7 @@ _of_short = lru_cache(maxsize=4096)(_read)
 _of_long = lru_cache(maxsize=512)(_read)
 
 _POLES: dict[str, list[tuple[int, int]]] = {}
-for _number, _line in enumerate(OPPOSITES):
+for _number, _line in enumerate((*OPPOSITES, *KINDS)):
     for _side, _pole in enumerate(_line):
         for _root in set(map(bare, _pole)):
             _POLES.setdefault(_root, []).append((_number, _side))
@@ -231,6 +245,22 @@ def _joined(words: Sequence[str]) -> dict[str, frozenset[str]]:
         for a, between, b in threes
         if between in ("and", "or")
     )
+
+
+_GROUPED = re.compile(r" (?:for|in|at|by) each | for every ")
+_EACH = "each"
+"""Stands for groups, one answer for each: "the average age", "the average age for each class"."""
+
+
+def _qualifiers(words: Sequence[str]) -> frozenset[str]:
+    found = {_QUALIFIERS[word] for word in words if word in _QUALIFIERS}
+    return frozenset(found | ({_EACH} if _GROUPED.search(f" {' '.join(words)} ") else set()))
+
+
+def _story(lower: str) -> tuple[str, frozenset[str]]:
+    story, question = story_and_question(lower)
+    words = flat(question).split() if story else []
+    return flat(story), frozenset(stem(word) for word in words if word not in lexicon.FUNCTION)
 
 
 _SEASON_BEFORE = frozenset(

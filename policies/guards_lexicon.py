@@ -230,6 +230,10 @@ recover restore retrieve
 verify confirm validate
 stock share
 value worth
+hard tough difficult
+hardest toughest
+cheap inexpensive
+effect affect
 password passcode pin
 account profile
 send transfer
@@ -323,10 +327,14 @@ ALIASES = {
     "last year": "lastyear", "round trip": "roundtrip", "round-trip": "roundtrip", "one way": "oneway",
     "one-way": "oneway", "non-stop": "nonstop", "non stop": "nonstop", "o'clock": "", "per cent": "percent",
     "e-mail": "email", "can not": "cannot", "a.m.": "am", "p.m.": "pm", "a.m": "am", "p.m": "pm",
+    "first world war": "world war 1", "second world war": "world war 2", "close to": "near",
     "ww1": "world war 1", "ww2": "world war 2", "wwi": "world war 1", "wwii": "world war 2", "ww3": "world war 3",
     "covid-19": "covid", "covid 19": "covid", "covid19": "covid", "sars-cov-2": "covid", "coronavirus": "covid",
     "corona virus": "covid", "first name": "forename", "first names": "forenames", "given name": "forename",
-    "last name": "surname", "last names": "surnames", "family name": "surname", "directory tree": "directory",
+    "last name": "surname", "last names": "surnames", "family name": "surname", "family names": "surnames",
+    "full name": "fullname", "full names": "fullname", "first and last name": "fullname", "first and last names": "fullname",
+    "first name and last name": "fullname", "first names and last names": "fullname", "forename and surname": "fullname",
+    "forenames and surnames": "fullname", "directory tree": "directory",
     "order by": "sorted", "ordered by": "sorted", "ordering by": "sorted", "sort by": "sorted", "sorting by": "sorted",
     "in order of": "sorted", "in the order of": "sorted",
     "largest number of": "most", "highest number of": "most", "greatest number of": "most",
@@ -337,7 +345,8 @@ ALIASES = {
     "signed in": "login", "signed up": "signup", "log out": "logout", "sign out": "logout", "check in": "checkin", "check-in": "checkin",
     "check out": "checkout", "check-out": "checkout", "turn on": "enable", "turned on": "enabled", "switch on": "enable",
     "turn off": "disable", "turned off": "disabled", "switch off": "disable", "sun rise": "sunrise", "sun set": "sunset",
-    "or more": "atleast", "or fewer": "atmost", "or less": "atmost", "w/o": "without", "postgresql": "postgres",
+    "or more": "atleast", "or fewer": "atmost", "or less": "atmost", "w/o": "without", "carry-on": "carryon", "hand luggage": "carryon luggage",
+    "front-end": "frontend", "front end": "frontend", "back-end": "backend", "back end": "backend", "postgresql": "postgres",
     "sign up": "signup", "the us": "the USA", "boy friend": "boyfriend", "girl friend": "girlfriend", "wi-fi": "wifi", "wi fi": "wifi",
 }  # fmt: skip
 
@@ -390,9 +399,17 @@ free
 roundtrip
 oneway
 nonstop direct
+distinct unique
+natural naturally organic herbal homeopathic
+professional professionally
+commercial
+online internet
 sorted ascending descending alphabetical alphabetically chronological chronologically
 """)
 
-IMPLYING = {"last": "latest", "first": "earliest"}
+IMPLYING = {
+    "last": "latest", "first": "earliest", "different": "distinct",
+    **dict.fromkeys(("each", "every", "per", "by"), "each"),
+}  # fmt: skip
 """Words that may stand for a term that narrows: where only the other text has the term, and this word only this one,
 nothing is added."""

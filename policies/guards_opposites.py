@@ -7,9 +7,15 @@ General vocabulary only, in lower case. Inflected forms are found by their stem;
 
 from __future__ import annotations
 
-OPPOSITES = tuple(
-    tuple(frozenset(pole.split(",")) for pole in line.split())
-    for line in """
+
+def _families(text: str) -> tuple[tuple[frozenset[str], ...], ...]:
+    """One line is one family of terms that exclude each other; terms of one pole are joined by commas."""
+    return tuple(
+        tuple(frozenset(pole.split(",")) for pole in line.split()) for line in text.strip().splitlines()
+    )
+
+
+OPPOSITES = _families("""
 before,prior,earlier,until after,later,since
 first,earliest,initial,oldest last,latest,final,newest,recent
 first second third fourth fifth sixth
@@ -52,7 +58,7 @@ all,every,everyone,everybody none,nobody,nothing
 safe,legal,possible unsafe,illegal,impossible,dangerous
 cheap,cheaper,cheapest expensive,costly,priciest
 hot,hotter,hottest,warm,warmer cold,colder,coldest,cool,chilly
-rain,rainy snow,snowy sunny,sun wind,windy cloudy,cloud fog,foggy storm,stormy humid,humidity
+rain,rainy snow,snowy sunny,sun wind,windy cloudy,cloud fog,foggy storm,stormy,thunderstorm humid,humidity hail frost flood,flooding drought tornado hurricane temperature,temp
 fast,faster,fastest,quick slow,slower,slowest
 easy,easier,easiest hard,harder,hardest,difficult
 rich,richest poor,poorest
@@ -76,7 +82,7 @@ left right
 top,up,upper bottom,down
 inside,indoor,indoors,internal,interior,inner outside,outdoor,outdoors,external,exterior,outer
 front back,rear
-single married divorced
+single married divorced widowed
 debit credit
 fixed variable,floating,adjustable
 long-term short-term
@@ -87,12 +93,12 @@ positive negative
 lowercase uppercase
 horizontal,row vertical,column
 average,avg sum max,maximum,highest,largest min,minimum,lowest,smallest
-mean median mode
+mean median mode range
 read write
 push pull
 forward backward,backwards
 parent child,children
-adult,grown-up child,children,kid,toddler infant,baby,newborn
+adult child,children,kid,toddler infant,baby,newborn
 early late,later
 even odd
 singular plural
@@ -116,7 +122,7 @@ expand collapse,contract,shrink
 serial,sequential parallel
 request response
 client server
-frontend,front-end backend,back-end
+frontend backend
 stdin stdout stderr
 input output
 load save,store
@@ -135,7 +141,7 @@ partial,partially,partly full,fully,complete,completely,entirely
 minimize,minimise maximize,maximise
 closest,nearest,near,close farthest,furthest,far
 near,nearby far
-gold silver bronze
+gold silver bronze platinum copper
 standard express,expedited,overnight
 breakfast lunch dinner,supper
 sunrise,dawn sunset,dusk
@@ -150,7 +156,7 @@ radius diameter
 derivative,differentiate,differentiation integral,integrate,integration
 sine,sin cosine,cos tangent,tan
 numerator denominator
-squareroot,square-root square,squared cube,cubed
+squareroot square,squared cube,cubed
 lcm,multiple gcd,gcf,hcf,divisor
 prime composite
 quotient remainder
@@ -179,11 +185,11 @@ civil criminal
 guilty innocent
 felony misdemeanor,misdemeanour
 plaintiff defendant
-landlord,lessor tenant,lessee
+landlord,lessor tenant,lessee,renter
 creditor debtor
 donor recipient
 employer employee
-teacher,professor,instructor student,pupil
+teacher,professor,instructor,lecturer,faculty student,pupil
 doctor,physician patient
 host guest
 driver passenger
@@ -191,14 +197,15 @@ asset liability
 profit,gain loss,deficit
 surplus deficit,shortage
 income,revenue expense,cost
-gross net
+gross net operating
 saving checking
 traditional roth
+ira pension annuity
 principal interest
 bullish bearish
 supply demand
 inflation deflation
-billing shipping
+billing shipping,delivery
 refund exchange
 activate,activation cancel,cancellation
 prepaid postpaid
@@ -213,11 +220,11 @@ government opposition
 nominee,nomination winner
 right duty,obligation,responsibility
 salaried hourly
-checked carry-on,cabin
+checked carryon,cabin
 tighten loosen
 tight loose
 day week month year
-daily weekly monthly yearly,annual,annually
+hourly daily weekly monthly quarterly yearly,annual,annually
 checkin checkout
 login logout
 login signup
@@ -239,9 +246,132 @@ sweet sour bitter
 asleep,sleep awake,wake
 introduction,beginning ending,conclusion
 senate,senator house,congressman,congresswoman
-""".strip().splitlines()
-)
-"""One line is one family of terms that exclude each other; terms of one pole are joined by commas."""
+major minor
+verbal,oral written
+support,supporter oppose,opposed,opponent
+build,built destroy,destroyed
+smart,intelligent stupid,dumb
+beautiful,pretty ugly
+discrete continuous
+lost found
+""")
+"""Of these a "not" makes the other: "is it legal", "is it not illegal"."""
+
+KINDS = _families("""
+file directory,folder
+line word character,char byte
+access,accessed modify,modified,modification
+copy move rename delete,remove
+install update,upgrade
+start stop restart
+merge rebase squash
+awk sed cut jq perl
+rsync scp cp
+tar zip gzip bzip2 xz
+wget curl
+apt yum dnf brew
+npm yarn pip conda
+ls cp mv rm
+tcp udp
+ipv4 ipv6
+cpu,processor memory,ram disk
+int,integer float,double string boolean,bool
+header footer body
+username password
+cookie session token
+development,dev staging production,prod
+primary foreign
+container image volume
+pod deployment statefulset daemonset cronjob configmap
+liveness readiness startup
+table column,field row,record database index trigger
+name id,ids,identifier date age address phone,telephone price,cost salary description
+forename surname fullname
+weight height length width depth
+sum,total average,avg,mean
+customer,client supplier,vendor employee,staff
+invoice receipt refund
+author publisher editor translator
+actor,actress director producer writer,screenwriter composer
+song,track album
+conference journal
+city,town country,nation province continent county
+origin,source destination
+revenue profit,earnings debt cash
+dividend buyback
+stock,share bond
+ceo cfo cto coo chairman founder
+interest exchange inflation unemployment
+deductible premium copay
+single,sole joint
+activate freeze
+late damaged missing
+decline,declined pending revert,reverted
+email postal,postcode
+restaurant hotel,hostel museum pharmacy
+aisle window
+economy business
+train bus taxi,cab ferry flight,plane car
+pool gym parking wifi
+vegetarian vegan seafood halal kosher
+visa passport
+umbrella jacket,coat sunscreen
+watch warning
+sail hike swim ski fish
+air water
+kidney,renal liver,hepatic lung,pulmonary heart,cardiac bladder brain stomach skin colon breast prostate thyroid pancreas,pancreatic
+knee elbow ankle hip shoulder wrist neck
+arm leg
+hand foot,feet
+bacterial viral fungal
+virus bacteria,bacterium fungus
+protein carbohydrate,carb fat fiber,fibre
+aspirin ibuprofen paracetamol,acetaminophen naproxen
+contagious hereditary curable,treatable preventable fatal,deadly
+prevent,prevention treat,treatment,cure diagnose,diagnosed,diagnosis
+burn bite sting bruise fracture sprain
+trademark patent copyright
+murder manslaughter theft robbery burglary
+evasion avoidance
+arrest,arrested acquit,acquitted convict,convicted
+governor mayor senator president
+coach owner captain
+earthquake flood wildfire hurricane strike
+economy,economic climate immigration healthcare
+business sport politics,political entertainment technology science
+flower animal bird anthem flag
+capital population currency language religion
+mars venus jupiter saturn neptune uranus pluto
+sun moon
+mammal reptile bird fish amphibian insect
+atom molecule
+mitosis meiosis
+dna rna
+comet asteroid
+kinetic potential
+velocity,speed acceleration
+mass volume density
+ionic covalent
+evaporation condensation
+communism capitalism socialism
+democrat republican
+christian muslim jewish hindu buddhist
+music movie,film book food color,colour sport animal
+happy,glad sad,unhappy angry tired hungry thirsty bored lonely scared,afraid
+sing dance draw cook
+cat dog horse
+story joke poem secret riddle
+eat drink sleep
+solve factor simplify expand
+sum difference product quotient
+triangle circle rectangle cube sphere cone cylinder pyramid
+mean variance deviation
+union intersection
+permutation combination
+arithmetic geometric
+sell,sale rent,rental
+""")
+"""Of one kind, but no "not" makes one of the other: a file is not all that is no folder."""
 
 NEGATING = ("un", "in", "im", "il", "ir", "dis", "non", "de", "mis", "anti")
 """Prefixes that turn a word into its opposite: invisible, disconnect."""

@@ -30,8 +30,8 @@ def bare(word: str) -> str:
 
 
 _SUFFIXES = {
-    "ies": "y", "sses": "ss", "ings": "", "ing": "", "edly": "", "ed": "", "ss": "ss", "us": "us", "is": "is",
-    "es": "e", "s": "", "ly": "",
+    "ies": "y", "ied": "y", "sses": "ss", "ings": "", "ing": "", "edly": "", "ed": "", "ss": "ss", "us": "us",
+    "is": "is", "es": "e", "s": "", "ly": "",
 }  # fmt: skip
 _SYNONYMS: dict[str, str] = {}
 for _family in lexicon.SYNONYMS:

@@ -39,6 +39,7 @@ from study_guards import (
 from policies import guards
 from policies.book import Book
 from policies.guards_facts import Facts, facts
+from policies.guards_wording import unmatched
 
 NEAR = 0.75
 """Cosine from which on a pair is worth learning from."""
@@ -64,7 +65,7 @@ Texts = tuple[str, str]
 
 def evidence(a: Facts, b: Facts, cosine: float) -> dict[str, tuple[float, int]]:
     """Value, and the sign that its weight may have in a model with reasonable signs (0: either)."""
-    mine, theirs = (sum(1 for _ in guards.unmatched(x, y)) for x, y in ((a, b), (b, a)))
+    mine, theirs = (sum(1 for _ in unmatched(x, y)) for x, y in ((a, b), (b, a)))
     short, long = sorted((len(a.flat.split()), len(b.flat.split())))
     return _details(a, b) | {
         "cosine": (cosine, 1),

@@ -1,0 +1,101 @@
+"""The guards of content words: what one text says that the other does not say in any form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import islice
+
+from policies import guards_lexicon as lexicon
+from policies.guards_facts import Facts
+from policies.guards_words import stem
+
+_SHOWN = 3
+"""Words of each side in an objection's detail, at most."""
+
+
+def wording(a: Facts, b: Facts) -> str | None:
+    """Content words on both sides that have no counterpart (stem, synonym, spelling) on the other."""
+    mine = list(islice(unmatched(a, b), _SHOWN))
+    theirs = list(islice(unmatched(b, a), _SHOWN)) if mine else []
+    return f"{', '.join(sorted(mine))} / {', '.join(sorted(theirs))}" if theirs else None
+
+
+def exchange(a: Facts, b: Facts) -> str | None:
+    """One content word in the place of another, all else word for word the same.
+
+    Whoever says the same in other words rarely exchanges just one of them.
+    """
+    mine, theirs = _apart(_plain(a), _plain(b))
+    if len(mine) != 1 or len(theirs) != 1:
+        return None
+    one, other = stem(mine[0]), stem(theirs[0])
+    return f"{one} / {other}" if one in unmatched(a, b) and other in unmatched(b, a) else None
+
+
+def _plain(a: Facts) -> list[str]:
+    return [word for word in a.flat.split() if word not in lexicon.DETERMINERS]
+
+
+def _apart(mine: Sequence[str], theirs: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """What is left of both without the words that they begin and end with in common."""
+    begin = _common(mine, theirs)
+    mine, theirs = mine[begin:], theirs[begin:]
+    end = _common(mine[::-1], theirs[::-1])
+    return mine[: len(mine) - end], theirs[: len(theirs) - end]
+
+
+def _common(mine: Sequence[str], theirs: Sequence[str]) -> int:
+    return next(
+        (i for i, (x, y) in enumerate(zip(mine, theirs, strict=False)) if x != y), min(len(mine), len(theirs))
+    )
+
+
+def additions(a: Facts, b: Facts) -> str | None:
+    """One more thing, joined to the others by "and": "flight times", "flight times and fares"."""
+    return _added(a, b) or _added(b, a)
+
+
+def _added(a: Facts, b: Facts) -> str | None:
+    words = _plain(a)
+    if words.count("and") <= b.flat.split().count("and"):
+        return None
+    threes = zip(("", *words), words, (*words[1:], ""), strict=False)
+    joined = {stem(each) for before, word, after in threes if word == "and" for each in (before, after)}
+    return next((f"and {word}" for word in unmatched(a, b) if word in joined), None)
+
+
+def unmatched(a: Facts, b: Facts) -> Iterator[str]:
+    """Stems of the content words of `a` that have no counterpart in `b`, in order."""
+    return (word for word in a.words if word not in b.stems and not _counterpart(word, b))
+
+
+def _counterpart(word: str, other: Facts) -> bool:
+    if word in other.flat.replace(" ", "") and len(word) >= 4:
+        return True
+    return any(each[0] == word[0] and _related(word, each) for each in other.stems)
+
+
+@lru_cache(maxsize=16_384)
+def _related(word: str, other: str) -> bool:
+    """Same root by a long common beginning, or one slip of the pen apart."""
+    short, long = sorted((word, other), key=len)
+    if len(short) >= 4 and len(long) >= 6:
+        common = next((i for i, (x, y) in enumerate(zip(short, long, strict=False)) if x != y), len(short))
+        if common >= 4 and common >= 0.7 * len(long):
+            return True
+    return alike(word, other)
+
+
+@lru_cache(maxsize=16_384)
+def alike(word: str, other: str) -> bool:
+    """One letter added, dropped or replaced, or two neighbours swapped, in words of six letters or more."""
+    short, long = sorted((word, other), key=len)
+    if len(short) < 5 or len(long) < 6 or len(long) - len(short) > 1 or short[0] != long[0]:
+        return False
+    at = next((i for i, (x, y) in enumerate(zip(short, long, strict=False)) if x != y), len(short))
+    if len(short) < len(long):
+        return short[at:] == long[at + 1 :]
+    return short[at + 1 :] == long[at + 1 :] or (
+        short[at : at + 2] == long[at : at + 2][::-1] and short[at + 2 :] == long[at + 2 :]
+    )
