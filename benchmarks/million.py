@@ -227,7 +227,7 @@ class Bench:
     async def _thin_out(self) -> Figures:
         """Removes a part at random; what is left is found, and graphs are built anew."""
         chance = Random(1)
-        for number, id in enumerate(list(self._entries.ids())):
+        for number, id in enumerate(self._entries.ids()):
             if chance.random() < PURGED:
                 self._entries.remove(id)
             if number % 64 == 0:
