@@ -16,10 +16,7 @@ from policies.guards_direction import direction
 from policies.guards_facts import Facts, facts, flat
 from policies.guards_opposites import ENDINGS, EXCHANGED, KINDS, NEGATING, OPPOSITES
 from policies.guards_wording import additions, alike, exchange, wording
-from policies.guards_words import stem
-
-_SHOWN = 3
-"""Words of each side in an objection's detail, at most."""
+from policies.guards_words import stem, versus
 
 _LEAST_ROOT = 3
 """Letters of what remains without an affix."""
@@ -101,7 +98,7 @@ def _clash(a: Mapping[str, Set[str]], b: Mapping[str, Set[str]]) -> str | None:
     for key in a.keys() & b.keys():
         mine, theirs = a[key], b[key]
         if mine and theirs and mine.isdisjoint(theirs):
-            return _versus(mine, theirs)
+            return versus(mine, theirs)
     return None
 
 
@@ -126,7 +123,7 @@ def quantities(a: Facts, b: Facts) -> str | None:
     mine, theirs = (
         [f"{count} x {value}" for value, count in side] for side in (a.tally - b.tally, b.tally - a.tally)
     )
-    return _versus(mine, theirs) if mine or theirs else None
+    return versus(mine, theirs) if mine or theirs else None
 
 
 def dates(a: Facts, b: Facts) -> str | None:
@@ -156,7 +153,8 @@ def _opposites(a: Facts, b: Facts, families: range) -> str | None:
     """Words that both texts have say nothing: the "on" of "enable it on my phone" opposes no "disable"."""
     mine, theirs = _by_pole(a.poles - b.poles), _by_pole(b.poles - a.poles)
     left, right = mine.keys() - theirs.keys(), theirs.keys() - mine.keys()
-    for family in sorted({family for family, _ in left} & {family for family, _ in right} & set(families)):
+    common = {family for family, _ in left} & {family for family, _ in right}
+    for family in sorted(each for each in common if each in families):
         words = (
             min(side[pole] for pole in poles if pole[0] == family)
             for side, poles in ((mine, left), (theirs, right))
@@ -268,16 +266,11 @@ _LOOKS = (_numbers, _dates, _identifiers, _names)
 def _differ(mine: Set[str], theirs: Set[str], soft: Set[str] = frozenset()) -> str | None:
     """What only one side has. Soft items count only where both sides have something of their own."""
     hard = (mine and theirs) or (mine | theirs) - soft
-    return _versus(mine, theirs) if hard else None
+    return versus(mine, theirs) if hard else None
 
 
 def _swapped(mine: Set[str], theirs: Set[str]) -> str | None:
-    return _versus(mine, theirs) if mine and theirs else None
-
-
-def _versus(mine: Iterable[str], theirs: Iterable[str]) -> str:
-    left, right = (", ".join(sorted(side)[:_SHOWN]).strip() for side in (mine, theirs))
-    return f"{left or '-'} / {right or '-'}"
+    return versus(mine, theirs) if mine and theirs else None
 
 
 def _named(name: str, other: Facts) -> bool:

@@ -6,9 +6,7 @@ import re
 from collections.abc import Iterator, Set
 
 from policies.guards_facts import Facts
-
-_SHOWN = 3
-"""Words of each side in an objection's detail, at most."""
+from policies.guards_words import SHOWN
 
 
 def direction(a: Facts, b: Facts) -> str | None:
@@ -48,7 +46,7 @@ def _elsewhere(a: Facts, b: Facts) -> str | None:
     directed = loose | _kept(a.roles & b.roles, a, b)
     if _without(directed, a) == _without(directed, b) or not _reordered(mine, theirs):
         return None
-    return f"{' '.join(mine[:_SHOWN])} / {' '.join(theirs[:_SHOWN])}"
+    return f"{' '.join(mine[:SHOWN])} / {' '.join(theirs[:SHOWN])}"
 
 
 def _loose(a: Facts, b: Facts) -> Set[str]:

@@ -8,17 +8,14 @@ from itertools import islice
 
 from policies import guards_lexicon as lexicon
 from policies.guards_facts import Facts
-from policies.guards_words import stem
-
-_SHOWN = 3
-"""Words of each side in an objection's detail, at most."""
+from policies.guards_words import SHOWN, stem, versus
 
 
 def wording(a: Facts, b: Facts) -> str | None:
     """Content words on both sides that have no counterpart (stem, synonym, spelling) on the other."""
-    mine = list(islice(unmatched(a, b), _SHOWN))
-    theirs = list(islice(unmatched(b, a), _SHOWN)) if mine else []
-    return f"{', '.join(sorted(mine))} / {', '.join(sorted(theirs))}" if theirs else None
+    mine = list(islice(unmatched(a, b), SHOWN))
+    theirs = list(islice(unmatched(b, a), SHOWN)) if mine else []
+    return versus(mine, theirs) if theirs else None
 
 
 def exchange(a: Facts, b: Facts) -> str | None:
@@ -46,6 +43,7 @@ def _apart(mine: Sequence[str], theirs: Sequence[str]) -> tuple[Sequence[str], S
 
 
 def _common(mine: Sequence[str], theirs: Sequence[str]) -> int:
+    """Words or letters that both begin with."""
     return next(
         (i for i, (x, y) in enumerate(zip(mine, theirs, strict=False)) if x != y), min(len(mine), len(theirs))
     )
@@ -81,7 +79,7 @@ def _related(word: str, other: str) -> bool:
     """Same root by a long common beginning, or one slip of the pen apart."""
     short, long = sorted((word, other), key=len)
     if len(short) >= 4 and len(long) >= 6:
-        common = next((i for i, (x, y) in enumerate(zip(short, long, strict=False)) if x != y), len(short))
+        common = _common(short, long)
         if common >= 4 and common >= 0.7 * len(long):
             return True
     return alike(word, other)
@@ -93,7 +91,7 @@ def alike(word: str, other: str) -> bool:
     short, long = sorted((word, other), key=len)
     if len(short) < 5 or len(long) < 6 or len(long) - len(short) > 1 or short[0] != long[0]:
         return False
-    at = next((i for i, (x, y) in enumerate(zip(short, long, strict=False)) if x != y), len(short))
+    at = _common(short, long)
     if len(short) < len(long):
         return short[at:] == long[at + 1 :]
     return short[at + 1 :] == long[at + 1 :] or (

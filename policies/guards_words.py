@@ -1,7 +1,8 @@
-"""Stems of English words, and their synonyms folded into one."""
+"""Stems of English words, and their synonyms folded into one; and how an objection shows words."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 
 from policies import guards_lexicon as lexicon
@@ -37,3 +38,13 @@ _SYNONYMS: dict[str, str] = {}
 for _family in lexicon.SYNONYMS:
     for _word in _family:
         _SYNONYMS.setdefault(bare(_word), bare(_family[0]))
+
+
+SHOWN = 3
+"""Words of each side in an objection's detail, at most."""
+
+
+def versus(mine: Iterable[str], theirs: Iterable[str]) -> str:
+    """What an objection says of two sides."""
+    left, right = (", ".join(sorted(side)[:SHOWN]).strip() for side in (mine, theirs))
+    return f"{left or '-'} / {right or '-'}"

@@ -228,14 +228,15 @@ class Cache:
         except StorageError:
             found.failed = True
             return found
-        if nearest and nearest[0][0] >= question.policy.threshold:
+        required = required_similarity(question.policy, question.policy, question.call.controls)
+        if nearest and nearest[0][0] >= required:
             await in_step()  # not before a miss: a call that it could join may end meanwhile
         for similarity, entry in nearest:
             if not self._open_to(question.call, question.scope, entry.category):
                 continue  # since closed, or withdrawn from other tenants
             if found.nearest is None:
                 found.nearest = similarity
-            if similarity < required_similarity(question.policy, question.policy, question.call.controls):
+            if similarity < required:
                 break
             text = question.call.text or ""
             self._consider(found, entry, similarity, text, question.policy, question.call.controls, now)

@@ -108,7 +108,7 @@ def add(headers: CIMultiDict[str], told: dict[str, str]) -> None:
 
 def headers(report: Report, debug: bool) -> dict[str, str]:
     """What the caller is told. Scores only with `debug`, as they can be probed."""
-    told = {"Cache-Status": _cache_status(report), "X-Cache": str(report.outcome)}
+    told: dict[str, str] = {"Cache-Status": _cache_status(report), "X-Cache": report.outcome}
     if report.tier is not None:
         told["X-Cache-Tier"] = report.tier
     if report.category:

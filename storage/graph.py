@@ -52,7 +52,7 @@ class Graph:
         self._bytes_each = 4 * dimensions + BESIDE
         self._keys: NDArray[np.int64] = np.empty(0, np.int64)
         """Ascending, those included that were removed."""
-        self._first = self._last = -1
+        self._first, self._last = 0, -1
         self._filled: list[NDArray[np.int64]] = []
         self._gone: set[int] = set()
 
@@ -74,7 +74,7 @@ class Graph:
         if not self._first <= key <= self._last:  # of most graphs, as keys are given out in order
             return False
         at = int(self._keys.searchsorted(key))
-        return at < len(self._keys) and self._keys[at] == key and key not in self._gone
+        return self._keys[at] == key and key not in self._gone
 
     @property
     def worn(self) -> bool:
