@@ -133,11 +133,12 @@ def dates(a: Facts, b: Facts) -> str | None:
 
 def negation(a: Facts, b: Facts) -> str | None:
     """A "not" without a counterpart in the other text, or opposite terms (before/after, visible/invisible);
-    both cancel out, unless the "not" is itself one of the terms (with/without, always/never). Terms of one
-    kind (file/folder) are never cancelled by a "not"."""
-    if other := _opposites(a, b, range(len(OPPOSITES), len(OPPOSITES) + len(KINDS))):
-        return other
-    terms = _opposites(a, b, range(len(OPPOSITES))) or _affixed(a, b)
+    both cancel out, unless the "not" is itself one of the terms (with/without, always/never). What has more
+    than one opposite (gold/silver/bronze), and terms of one kind (file/folder), no "not" cancels."""
+    opposites = _opposites(a, b)
+    if firm := [words for family, words in opposites if family in _FIRM]:
+        return firm[0]
+    terms = opposites[0][1] if opposites else _affixed(a, b)
     if terms and bool(_further(a)) != bool(_further(b)):
         return None
     one_side = any(x.negators and not (y.negators or y.doubtful - x.doubtful) for x, y in ((a, b), (b, a)))
@@ -149,18 +150,28 @@ def _further(a: Facts) -> Set[str]:
     return a.negators - {word for *_, word in a.poles}
 
 
-def _opposites(a: Facts, b: Facts, families: range) -> str | None:
-    """Words that both texts have say nothing: the "on" of "enable it on my phone" opposes no "disable"."""
+_FIRM = frozenset(
+    number
+    for number, family in enumerate((*OPPOSITES, *KINDS))
+    if number >= len(OPPOSITES) or len(family) > 2
+)
+"""Families in which "not the one" does not mean the other."""
+
+
+def _opposites(a: Facts, b: Facts) -> list[tuple[int, str]]:
+    """Family and words. Those that both texts have say nothing: the "on" of "enable it on my phone" opposes
+    no "disable"."""
     mine, theirs = _by_pole(a.poles - b.poles), _by_pole(b.poles - a.poles)
     left, right = mine.keys() - theirs.keys(), theirs.keys() - mine.keys()
     common = {family for family, _ in left} & {family for family, _ in right}
-    for family in sorted(each for each in common if each in families):
-        words = (
-            min(side[pole] for pole in poles if pole[0] == family)
-            for side, poles in ((mine, left), (theirs, right))
-        )
-        return " / ".join(words)
-    return None
+    return [
+        (family, f"{_least(family, left, mine)} / {_least(family, right, theirs)}")
+        for family in sorted(common)
+    ]
+
+
+def _least(family: int, poles: Set[tuple[int, int]], words: Mapping[tuple[int, int], str]) -> str:
+    return min(words[pole] for pole in poles if pole[0] == family)
 
 
 def _affixed(a: Facts, b: Facts) -> str:

@@ -122,6 +122,7 @@ DIFFERENT = [
     ("negation", "what is hyperthyroidism", "what is hypothyroidism"),
     ("negation", "is it a useful habit", "is it a useless habit"),
     ("negation", "can the lessor cancel", "can the lessee cancel"),
+    ("negation", "which medals are not gold", "which medals are silver"),
     ("negation", "accepting the offer", "declining the offer"),
     ("negation", "an even number", "an odd number"),
     ("negation", "the first man on the moon", "the second man on the moon"),

@@ -193,6 +193,20 @@ async def test_a_graph_that_finds_too_little_is_mended(
     assert len(index) == 649
 
 
+@needs_graph
+async def test_what_is_removed_while_a_graph_is_judged_does_not_count_against_it(tended: Partitions) -> None:
+    for key, row in enumerate(clustered(650, DIMENSIONS)):
+        tended.add(ONE, key, row)
+    [graph] = (await until_built(tended)).graphs
+    judging = asyncio.get_running_loop().create_task(segments.recall(graph, 1), name="judge")
+    for _ in range(len(graph) // segments.COPIED_AT_ONCE):
+        await asyncio.sleep(0)
+    assert not judging.done()
+    for key in range(0, 600, 3):
+        tended.remove(ONE, key)
+    assert await judging >= 0.95
+
+
 async def test_without_hnswlib_everything_is_scanned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(partitions, "graph_available", lambda: False)
     kept, rows = Partitions(DIMENSIONS), clustered(1_000, DIMENSIONS)
