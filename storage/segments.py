@@ -26,7 +26,7 @@ SEALED_AT = 65_536
 LARGEST = 196_608
 """Vectors of a graph. A search takes little longer in a large one, so few are better; giving one back to the
 machine takes a millisecond for some thousands, and nobody else runs meanwhile."""
-COPIED_AT_ONCE = 64
+COPIED_AT_ONCE = 16
 REMOVED_AT_ONCE = 256
 SAMPLE = 128
 """Vectors whose neighbours are looked for to judge a graph; of a quarter as many, one graph in a hundred that

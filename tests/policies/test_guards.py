@@ -57,6 +57,7 @@ DIFFERENT = [
     ("numbers", "files larger than 10 MB", "files larger than 20 MB"),
     ("numbers", "how far is 3.5 miles", "how far is 35 miles"),
     ("numbers", "split it among four friends", "split it among six friends"),
+    ("numbers", "dating in your forties", "dating in your fifties"),
     ("numbers", "upgrade from version 3.2.1", "upgrade from version 3.2.5"),
     ("numbers", "phones under 20k", "phones under 30,000"),
     ("numbers", "who won the cup in 1998", "who won the cup"),
