@@ -14,7 +14,7 @@ from functools import lru_cache
 from policies.guards_asked import same_kind
 from policies.guards_direction import direction
 from policies.guards_facts import Facts, facts, flat
-from policies.guards_opposites import ENDINGS, EXCHANGED, KINDS, NEGATING, OPPOSITES
+from policies.guards_opposites import ENDINGS, EXCHANGED, NEGATING, OPPOSITES
 from policies.guards_wording import additions, alike, exchange, wording
 from policies.guards_words import stem, versus
 
@@ -133,11 +133,11 @@ def dates(a: Facts, b: Facts) -> str | None:
 
 def negation(a: Facts, b: Facts) -> str | None:
     """A "not" without a counterpart in the other text, or opposite terms (before/after, visible/invisible);
-    both cancel out, unless the "not" is itself one of the terms (with/without, always/never). What has more
-    than one opposite (gold/silver/bronze), and terms of one kind (file/folder), no "not" cancels."""
+    both cancel out, unless the "not" is itself one of the terms (with/without, always/never). Terms of one
+    kind (file/folder, gold/silver/bronze) are never cancelled by a "not"."""
     opposites = _opposites(a, b)
-    if firm := [words for family, words in opposites if family in _FIRM]:
-        return firm[0]
+    if of_a_kind := [words for family, words in opposites if family >= len(OPPOSITES)]:
+        return of_a_kind[0]
     terms = opposites[0][1] if opposites else _affixed(a, b)
     if terms and bool(_further(a)) != bool(_further(b)):
         return None
@@ -148,14 +148,6 @@ def negation(a: Facts, b: Facts) -> str | None:
 def _further(a: Facts) -> Set[str]:
     """Negators that have no opposite of their own."""
     return a.negators - {word for *_, word in a.poles}
-
-
-_FIRM = frozenset(
-    number
-    for number, family in enumerate((*OPPOSITES, *KINDS))
-    if number >= len(OPPOSITES) or len(family) > 2
-)
-"""Families in which "not the one" does not mean the other."""
 
 
 def _opposites(a: Facts, b: Facts) -> list[tuple[int, str]]:

@@ -18,7 +18,6 @@ def _families(text: str) -> tuple[tuple[frozenset[str], ...], ...]:
 OPPOSITES = _families("""
 before,prior,earlier,until after,later,since
 first,earliest,initial,oldest last,latest,final,newest,recent
-first second third fourth fifth sixth
 old,older new,newer
 max,maximum,highest,largest,biggest,greatest,longest,tallest,high,higher,large,larger,big,bigger,long,longer,tall min,minimum,lowest,smallest,shortest,low,lower,small,smaller,short,shorter,little
 most,more,atleast,above,exceed,over least,less,atmost,fewer,fewest,below,under
@@ -30,7 +29,6 @@ increase,raise,rise,grow,gain,boost decrease,reduce,lower,fall,drop,shrink,lose,
 enable,activate,on,unlock,unblock,allow,show disable,deactivate,off,lock,block,prevent,forbid,hide
 include,with exclude,without,except
 add,create,insert,install,make,join,register,subscribe remove,delete,drop,uninstall,erase,leave,unsubscribe
-create,insert update,edit,modify,alter delete,remove,drop
 open,start,begin close,stop,end,quit,finish
 buy,bought,purchase,buyer sell,sold,seller
 deposit withdraw,withdrawal,withdrawn
@@ -58,7 +56,6 @@ all,every,everyone,everybody none,nobody,nothing
 safe,legal,possible unsafe,illegal,impossible,dangerous
 cheap,cheaper,cheapest expensive,costly,priciest
 hot,hotter,hottest,warm,warmer cold,colder,coldest,cool,chilly
-rain,rainy snow,snowy sunny,sun wind,windy cloudy,cloud fog,foggy storm,stormy,thunderstorm humid,humidity hail frost flood,flooding drought tornado hurricane temperature,temp
 fast,faster,fastest,quick slow,slower,slowest
 easy,easier,easiest hard,harder,hardest,difficult
 rich,richest poor,poorest
@@ -77,7 +74,6 @@ husband,wife,spouse boyfriend,girlfriend
 father,dad,mother,mom,mum,parent son,daughter,child,children,kid
 brother,sister,sibling son,daughter,child,children,kid,father,mother,dad,mom,mum,parent
 husband,wife,spouse son,daughter,child,children,kid,baby
-north,northern south,southern east,eastern west,western
 left right
 top,up,upper bottom,down
 inside,indoor,indoors,internal,interior,inner outside,outdoor,outdoors,external,exterior,outer
@@ -92,22 +88,17 @@ day night
 positive negative
 lowercase uppercase
 horizontal,row vertical,column
-average,avg sum max,maximum,highest,largest min,minimum,lowest,smallest
-mean median mode range
 read write
 push pull
 forward backward,backwards
 parent child,children
-adult child,children,kid,toddler infant,baby,newborn
 early late,later
 even odd
 singular plural
 synonym antonym,opposite
 active passive
-noun verb adjective
 synchronous,synchronously,sync asynchronous,asynchronously,async
 static dynamic
-local,locally global,globally remote,remotely
 shallow deep
 stack queue
 key value
@@ -123,7 +114,6 @@ serial,sequential parallel
 request response
 client server
 frontend backend
-stdin stdout stderr
 input output
 load save,store
 backup restore
@@ -141,22 +131,16 @@ partial,partially,partly full,fully,complete,completely,entirely
 minimize,minimise maximize,maximise
 closest,nearest,near,close farthest,furthest,far
 near,nearby far
-gold silver bronze platinum copper
 standard express,expedited,overnight
-breakfast lunch dinner,supper
 sunrise,dawn sunset,dusk
 born,birth,birthplace died,die,death,dead
 alive,living dead
 marry,marriage,wedding divorce
 hire,hired fire,fired
 direct,director produce,producer
-plus,addition minus,subtract,subtraction multiply,multiplied,multiplication divide,divided,division
-area perimeter circumference volume
 radius diameter
 derivative,differentiate,differentiation integral,integrate,integration
-sine,sin cosine,cos tangent,tan
 numerator denominator
-squareroot square,squared cube,cubed
 lcm,multiple gcd,gcf,hcf,divisor
 prime composite
 quotient remainder
@@ -164,9 +148,6 @@ acute obtuse
 parallel perpendicular
 clockwise counterclockwise,anticlockwise
 acid,acidic base,basic,alkaline
-solid liquid gas
-boil,boiling freeze,freezing,frozen melt,melting
-proton electron neutron
 anode cathode
 vein artery
 systolic diastolic
@@ -174,7 +155,6 @@ acute chronic
 benign malignant
 dominant recessive
 predator prey
-carnivore herbivore omnivore
 latitude longitude
 ancestor descendant
 optimist pessimist
@@ -197,10 +177,8 @@ asset liability
 profit,gain loss,deficit
 surplus deficit,shortage
 income,revenue expense,cost
-gross net operating
 saving checking
 traditional roth
-ira pension annuity
 principal interest
 bullish bearish
 supply demand
@@ -224,15 +202,12 @@ checked carryon,cabin
 tighten loosen
 tight loose
 day week month year
-hourly daily weekly monthly quarterly yearly,annual,annually
 checkin checkout
 login logout
 login signup
 encourage,help discourage
 theoretical practical
-red blue green yellow black white orange purple pink brown
 celsius fahrenheit
-home,homeowner renter auto,car life health dental disability
 indoors outdoors
 former,ex,previous current,present,incumbent
 past future
@@ -242,7 +217,6 @@ wide narrow
 heavy light
 full empty
 clean dirty
-sweet sour bitter
 asleep,sleep awake,wake
 introduction,beginning ending,conclusion
 senate,senator house,congressman,congresswoman
@@ -258,6 +232,32 @@ lost found
 """Of these a "not" makes the other: "is it legal", "is it not illegal"."""
 
 KINDS = _families("""
+gross net operating
+ira pension annuity
+hourly daily weekly monthly quarterly yearly,annual,annually
+red blue green yellow black white orange purple pink brown
+home,homeowner renter auto,car life health dental disability
+sweet sour bitter
+first second third fourth fifth sixth
+create,insert update,edit,modify,alter delete,remove,drop
+rain,rainy snow,snowy sunny,sun wind,windy cloudy,cloud fog,foggy storm,stormy,thunderstorm humid,humidity hail frost flood,flooding drought tornado hurricane temperature,temp
+north,northern south,southern east,eastern west,western
+average,avg sum max,maximum,highest,largest min,minimum,lowest,smallest
+mean median mode range
+adult child,children,kid,toddler infant,baby,newborn
+noun verb adjective
+local,locally global,globally remote,remotely
+stdin stdout stderr
+gold silver bronze platinum copper
+breakfast lunch dinner,supper
+plus,addition minus,subtract,subtraction multiply,multiplied,multiplication divide,divided,division
+area perimeter circumference volume
+sine,sin cosine,cos tangent,tan
+squareroot square,squared cube,cubed
+solid liquid gas
+boil,boiling freeze,freezing,frozen melt,melting
+proton electron neutron
+carnivore herbivore omnivore
 file directory,folder
 line word character,char byte
 access,accessed modify,modified,modification

@@ -39,8 +39,9 @@ def admin_app(app: App) -> web.Application:
     plane = web.Application(middlewares=[_errors_as_json, _door(app.settings.admin), _settled(app.ledger)])
     app.metrics.registry.register(State(app))
     for route in ROUTES:
+        handler = _handler(route, app)
         for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):
-            plane.router.add_route(method, route.path, _handler(route, app))
+            plane.router.add_route(method, route.path, handler)
     plane.router.add_get(LIVE, Live(app).listen)
     plane.router.add_get("/metrics", _metrics(app))
     plane.router.add_get("/", dashboard.page)
