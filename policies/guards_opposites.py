@@ -201,7 +201,6 @@ salaried hourly
 checked carryon,cabin
 tighten loosen
 tight loose
-day week month year
 checkin checkout
 login logout
 login signup
@@ -229,9 +228,10 @@ beautiful,pretty ugly
 discrete continuous
 lost found
 """)
-"""Of these a "not" makes the other: "is it legal", "is it not illegal"."""
+"""Of these a "not" makes the other ("is it legal", "is it not illegal"), or nearly ("not at least 5", "less than 5")."""
 
 KINDS = _families("""
+day week month year
 gross net operating
 ira pension annuity
 hourly daily weekly monthly quarterly yearly,annual,annually
@@ -371,7 +371,8 @@ permutation combination
 arithmetic geometric
 sell,sale rent,rental
 """)
-"""Of one kind, but no "not" makes one of the other: a file is not all that is no folder."""
+"""Of one kind, but no "not" makes one of the other: a file is not all that is no folder. They are asked before
+`OPPOSITES`."""
 
 NEGATING = ("un", "in", "im", "il", "ir", "dis", "non", "de", "mis", "anti")
 """Prefixes that turn a word into its opposite: invisible, disconnect."""

@@ -141,7 +141,7 @@ class Flat:
         distances = self._distances(_signs(vector[None])[0])
         # The distance of the one behind the wanted. They are few numbers, so to count each is quicker than to
         # partition.
-        cut = np.bincount(distances).cumsum().searchsorted(wanted + 1)
+        cut = int(np.bincount(distances).cumsum().searchsorted(wanted + 1))
         rows = np.flatnonzero(distances <= cut)
         if len(rows) > 4 * wanted:  # many equal ones: any of them will do
             rows = rows[np.argsort(distances[rows], kind="stable")[: 4 * wanted]]

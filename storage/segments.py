@@ -2,9 +2,9 @@
 
 New vectors go into the youngest segment, the head, which is scanned. When it is full it is sealed and a new
 head begins, so nothing ever grows far. Beside the loop, sealed scans become graphs, several at a time where
-they wait, together with the graphs before them that are at most twice as large as what comes in: so there
-are few graphs, and a vector is copied a few times at the most. A graph of which a quarter was removed is
-built anew in the same way, from what is left.
+they wait, together with the graphs before them that are at most three times as large as what comes in: so
+there are few graphs, and a vector is copied a few times at the most. A graph of which a quarter was removed
+is built anew in the same way, from what is left.
 
 A search goes through all segments: six or seven at a million vectors.
 """
@@ -29,8 +29,8 @@ machine takes a millisecond for some thousands, and nobody else runs meanwhile."
 COPIED_AT_ONCE = 16
 REMOVED_AT_ONCE = 256
 SAMPLE = 128
-"""Vectors whose neighbours are looked for to judge a graph; of a quarter as many, one graph in a hundred that
-finds 99.5 % would be blamed by chance."""
+"""Vectors whose neighbours are looked for to judge a graph; with a quarter as many, one time in twenty-five
+chance would blame a graph that finds 99 %."""
 NOISE = 0.5
 """Length of what is added to them: a cosine of 0.89, as a paraphrase may have."""
 LEAST_RECALL = 0.95
@@ -106,7 +106,7 @@ class Segments:
 
     def _takes(self, before: Segment, chosen: Sequence[Segment]) -> bool:
         coming = sum(map(len, chosen))
-        return len(before) <= 2 * coming and coming + len(before) <= LARGEST
+        return len(before) <= 3 * coming and coming + len(before) <= LARGEST
 
     async def merge(self, chosen: Sequence[Segment]) -> None:
         """One graph in the place of these segments, which serve until it is ready."""
@@ -157,9 +157,11 @@ async def copies(segment: Segment) -> AsyncIterator[tuple[list[int], Matrix]]:
 
 
 async def recall(graph: Graph, seed: int) -> float:
-    """Share of sampled vectors, moved a little, whose nearest neighbour the graph finds."""
+    """Share of sampled vectors, moved a little, whose nearest neighbour the graph finds; 1 where too few of
+    these are left in the end to say."""
     random = np.random.default_rng(seed)
-    keys = graph.keys()
+    if not len(keys := graph.keys()):
+        return 1.0
     sample = random.choice(keys, min(SAMPLE, len(keys)), replace=False).tolist()
     queries = graph.vectors(sample)
     queries += random.normal(size=queries.shape).astype(np.float32) * (NOISE / queries.shape[1] ** 0.5)
@@ -176,4 +178,4 @@ async def recall(graph: Graph, seed: int) -> float:
             near = graph.nearest(query, 1)
             found.append(bool(near and near[0][0] >= cosine - 1e-4))
         await asyncio.sleep(0)
-    return sum(found) / len(found) if found else 1.0
+    return sum(found) / len(found) if 2 * len(found) > len(queries) else 1.0

@@ -194,6 +194,30 @@ async def test_a_graph_that_finds_too_little_is_mended(
 
 
 @needs_graph
+def test_a_graph_grows_to_its_largest_though_something_was_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "SEALED_AT", 300)
+    monkeypatch.setattr(segments, "LARGEST", 900)
+    index = Segments(DIMENSIONS, Flat(DIMENSIONS))
+    for key, row in enumerate(clustered(1_000, DIMENSIONS)):
+        index.add(key, row)
+        if key == 900:  # the third scan has just been sealed
+            index.remove(700)
+        while chosen := index.due():
+            asyncio.run(index.merge(chosen))
+    assert [len(graph) for graph in index.graphs] == [899]
+
+
+@needs_graph
+async def test_nothing_is_said_of_a_graph_without_vectors(tended: Partitions) -> None:
+    for key, row in enumerate(clustered(700, DIMENSIONS)):
+        tended.add(ONE, key, row)
+    [graph] = (await until_built(tended)).graphs
+    for key in graph.keys().tolist():
+        graph.remove(key)
+    assert await segments.recall(graph, 1) == 1.0
+
+
+@needs_graph
 async def test_what_is_removed_while_a_graph_is_judged_does_not_count_against_it(tended: Partitions) -> None:
     for key, row in enumerate(clustered(650, DIMENSIONS)):
         tended.add(ONE, key, row)
