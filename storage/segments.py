@@ -26,7 +26,9 @@ SEALED_AT = 65_536
 LARGEST = 196_608
 """Vectors of a graph. A search takes little longer in a large one, so few are better; giving one back to the
 machine takes a millisecond for some thousands, and nobody else runs meanwhile."""
-COPIED_AT_ONCE = 16
+COPIED_AT_ONCE = 64
+GIVEN_OUT_AT_ONCE = 16
+"""Vectors that a graph, which gives each number by itself, gives out in a millisecond or two."""
 REMOVED_AT_ONCE = 256
 SAMPLE = 128
 """Vectors whose neighbours are looked for to judge a graph; with a quarter as many, one time in twenty-five
@@ -149,8 +151,9 @@ class Segments:
 async def copies(segment: Segment) -> AsyncIterator[tuple[list[int], Matrix]]:
     """Keys and vectors that are there, in batches, between which others run."""
     keys = segment.keys()
-    for start in range(0, len(keys), COPIED_AT_ONCE):
-        still = [key for key in keys[start : start + COPIED_AT_ONCE].tolist() if key in segment]
+    some = COPIED_AT_ONCE if isinstance(segment, Flat) else GIVEN_OUT_AT_ONCE
+    for start in range(0, len(keys), some):
+        still = [key for key in keys[start : start + some].tolist() if key in segment]
         if still:
             yield still, segment.vectors(still)
         await asyncio.sleep(0)

@@ -26,6 +26,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segments, "SEALED_AT", 300)
     monkeypatch.setattr(segments, "LARGEST", 1_500)
     monkeypatch.setattr(segments, "COPIED_AT_ONCE", 32)
+    monkeypatch.setattr(segments, "GIVEN_OUT_AT_ONCE", 32)
     monkeypatch.setattr(partitions, "TEND_EVERY_S", 0.001)
 
 
@@ -223,7 +224,7 @@ async def test_what_is_removed_while_a_graph_is_judged_does_not_count_against_it
         tended.add(ONE, key, row)
     [graph] = (await until_built(tended)).graphs
     judging = asyncio.get_running_loop().create_task(segments.recall(graph, 1), name="judge")
-    for _ in range(len(graph) // segments.COPIED_AT_ONCE):
+    for _ in range(len(graph) // segments.GIVEN_OUT_AT_ONCE):
         await asyncio.sleep(0)
     assert not judging.done()
     for key in range(0, 600, 3):
