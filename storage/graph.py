@@ -100,8 +100,8 @@ class Graph:
         return self._keys[self._present]
 
     def vectors(self, keys: Sequence[int]) -> Matrix:
-        """Copies, in the order of the keys. A slow way out: 64 take a millisecond, beside a thread that builds
-        five to nine."""
+        """Copies, in the order of the keys. A slow way out: 64 take a millisecond, or five to nine while a
+        thread builds."""
         found: Matrix = np.asarray(self._graph.get_items(keys, return_type="numpy"), np.float32)
         return found
 
