@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 import pytest
 from stored import clustered, digest
 
 from storage import partitions, segments
-from storage.base import Vector
+from storage.base import Matrix, Vector
 from storage.flat import Flat
 from storage.graph import SEARCH_WIDTH, Graph, graph_available
 from storage.partitions import Partitions
@@ -192,6 +192,31 @@ async def test_a_graph_that_finds_too_little_is_mended(
     await tended._judge()
     assert index.graphs != [graph]
     assert len(index) == 649
+
+
+@needs_graph
+async def test_a_graph_that_could_not_be_built_is_built_later(
+    tended: Partitions, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Until then its vectors are scanned."""
+    fill, failed = Graph.fill, asyncio.Event()
+
+    def no_memory(graph: Graph, keys: Sequence[int], vectors: Matrix) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise RuntimeError("Not enough memory: BaseLayer failed to allocate data")
+        fill(graph, keys, vectors)
+
+    monkeypatch.setattr(partitions, "AGAIN_AFTER_S", 0.2)
+    monkeypatch.setattr(Graph, "fill", no_memory)
+    rows = clustered(700, DIMENSIONS)
+    for key, row in enumerate(rows):
+        tended.add(ONE, key, row)
+    await asyncio.wait_for(failed.wait(), 10)
+    assert found_share(tended, rows, range(700)) == 1.0
+    await until_built(tended)
+    assert found_share(tended, rows, range(700)) >= 0.99
+    assert "tried again" in caplog.text
 
 
 @needs_graph
