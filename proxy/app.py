@@ -176,8 +176,7 @@ async def open_app(
         app = _assemble(settings, cache, fleet, tasks, clock, judge, prices, metrics, kinds, replication)
         await app.history.load(clock())
         background = [
-            tasks.spawn(work, name)
-            for name, work in (_background(app) | _scrapers(app, upstream_url)).items()
+            tasks.keep(work, name) for name, work in (_background(app) | _scrapers(app, upstream_url)).items()
         ]
         try:
             yield app
@@ -356,30 +355,33 @@ def _history_file(settings: Settings) -> HistoryFile | None:
 # What goes on beside the calls
 
 
-def _background(app: App) -> dict[str, Coroutine[Any, Any, None]]:
-    works = {
-        "tend-load": app.load.tend(),
-        "warm-up": _warm_up(app),
-        "sweep": _sweep(app),
-        "keep-history": app.history.keep(app.clock),
-        "watch-categories": _watch(app),
-        "tend-index": app.cache.entries.vectors.tend(),
+Work = Callable[[], Coroutine[Any, Any, None]]
+
+
+def _background(app: App) -> dict[str, Work]:
+    works: dict[str, Work] = {
+        "tend-load": app.load.tend,
+        "warm-up": lambda: _warm_up(app),
+        "sweep": lambda: _sweep(app),
+        "keep-history": lambda: app.history.keep(app.clock),
+        "watch-categories": lambda: _watch(app),
+        "tend-index": app.cache.entries.vectors.tend,
     }
     if app.replication is not None:
-        works["hear-replicas"] = app.replication.listen()
-        works["tell-replicas"] = app.replication.announce()
+        works["hear-replicas"] = app.replication.listen
+        works["tell-replicas"] = app.replication.announce
     if app.recorder is not None:
-        works["record-calls"] = app.recorder.run()
+        works["record-calls"] = app.recorder.run
     return works
 
 
-def _scrapers(app: App, upstream_url: str) -> dict[str, Coroutine[Any, Any, None]]:
-    works = {}
+def _scrapers(app: App, upstream_url: str) -> dict[str, Work]:
+    works: dict[str, Work] = {}
     for chosen in app.settings.fleet(upstream_url):
         if chosen.metrics_url is not None:
             names = Names(chosen.metrics_waiting, chosen.metrics_running, chosen.metrics_cache)
             url, load = urljoin(chosen.url, chosen.metrics_url), app.load.upstreams[chosen.name]
-            works[f"scrape-load-{chosen.name}"] = Scraper(url, names, load).run()
+            works[f"scrape-load-{chosen.name}"] = Scraper(url, names, load).run
     return works
 
 

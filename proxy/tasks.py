@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 log = logging.getLogger("nearhit.tasks")
+
+AGAIN_AFTER_S = 10.0
 
 
 class Tasks:
@@ -21,6 +23,10 @@ class Tasks:
         self._running.add(task)
         task.add_done_callback(self._finished)
         return task
+
+    def keep(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:
+        """Begins it again after an error that nobody foresaw: the proxy needs it for as long as it runs."""
+        return self.spawn(_kept(work, name), name)
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
@@ -39,3 +45,12 @@ class Tasks:
 
     def __len__(self) -> int:
         return len(self._running)
+
+
+async def _kept(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+    while True:
+        try:
+            return await work()
+        except Exception:
+            log.exception("task %s failed, and begins again in %g s", name, AGAIN_AFTER_S)
+        await asyncio.sleep(AGAIN_AFTER_S)

@@ -139,8 +139,8 @@ class Flat:
         """Cosine and key of the rows whose signs differ least from the vector's."""
         wanted = min(max(CANDIDATES, 4 * count), len(self._rows) - 1)
         distances = self._distances(_signs(vector[None])[0])
-        # The distance of the first that is not wanted. No more distances are possible than there are dimensions,
-        # so to count each is quicker than to partition them.
+        # The distance of the first that is not wanted. Few distances are possible, so counting each
+        # is quicker than partitioning them.
         cut = int(np.bincount(distances).cumsum().searchsorted(wanted + 1))
         rows = np.flatnonzero(distances <= cut)
         if len(rows) > 4 * wanted:  # many equal ones: any of them will do

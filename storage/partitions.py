@@ -18,7 +18,6 @@ from storage.segments import Segments
 log = logging.getLogger("nearhit.index")
 
 TEND_EVERY_S = 1.0
-AGAIN_AFTER_S = 60.0
 JUDGE_EVERY_S = 600.0
 """Between two looks at how much the next graph finds. Each takes seconds of the loop, in small bites."""
 
@@ -30,7 +29,7 @@ class Partitions:
         self._dimensions = dimensions
         self._indexes: dict[bytes, Flat | Segments] = {}
         self._large: dict[bytes, Segments] = {}
-        self._judged, self._judged_at = 0, 0.0
+        self._judged = 0
         self.recall: float | None = None
         """Of the graph that was judged last."""
 
@@ -72,25 +71,15 @@ class Partitions:
         it, or without hnswlib, every partition is scanned."""
         if not await asyncio.to_thread(graph_available):
             return
+        loop, judged = asyncio.get_running_loop(), 0.0
         while True:
             await asyncio.sleep(TEND_EVERY_S)
-            try:
-                await self._build()
-                await self._judge_now_and_then()
-            except Exception:  # no memory for a graph, say: what it was to be made from serves on
-                log.exception("a graph was not built, which is tried again in %g s", AGAIN_AFTER_S)
-                await asyncio.sleep(AGAIN_AFTER_S)
-
-    async def _build(self) -> None:
-        for index in self.large():
-            while chosen := index.due():
-                await index.merge(chosen)
-
-    async def _judge_now_and_then(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if now > self._judged_at + JUDGE_EVERY_S:
-            self._judged_at = now
-            await self._judge()
+            for index in self.large():
+                while chosen := index.due():
+                    await index.merge(chosen)
+            if loop.time() > judged + JUDGE_EVERY_S:
+                await self._judge()
+                judged = loop.time()
 
     async def _judge(self) -> None:
         """Looks at one graph after the other, time after time."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
+from unittest.mock import Mock
 
 import pytest
 from stored import clustered, digest
 
 from storage import partitions, segments
-from storage.base import Matrix, Vector
+from storage.base import Vector
 from storage.flat import Flat
 from storage.graph import SEARCH_WIDTH, Graph, graph_available
 from storage.partitions import Partitions
@@ -195,28 +196,19 @@ async def test_a_graph_that_finds_too_little_is_mended(
 
 
 @needs_graph
-async def test_a_graph_that_could_not_be_built_is_built_later(
-    tended: Partitions, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Until then its vectors are scanned."""
-    fill, failed = Graph.fill, asyncio.Event()
-
-    def no_memory(graph: Graph, keys: Sequence[int], vectors: Matrix) -> None:
-        if not failed.is_set():
-            failed.set()
-            raise RuntimeError("Not enough memory: BaseLayer failed to allocate data")
-        fill(graph, keys, vectors)
-
-    monkeypatch.setattr(partitions, "AGAIN_AFTER_S", 0.2)
-    monkeypatch.setattr(Graph, "fill", no_memory)
-    rows = clustered(700, DIMENSIONS)
+async def test_a_graph_that_cannot_be_built_is_scanned_until_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, rows = Partitions(DIMENSIONS), clustered(700, DIMENSIONS)
     for key, row in enumerate(rows):
-        tended.add(ONE, key, row)
-    await asyncio.wait_for(failed.wait(), 10)
-    assert found_share(tended, rows, range(700)) == 1.0
-    await until_built(tended)
-    assert found_share(tended, rows, range(700)) >= 0.99
-    assert "tried again" in caplog.text
+        kept.add(ONE, key, row)
+    with monkeypatch.context() as patch:
+        patch.setattr(Graph, "fill", Mock(side_effect=RuntimeError("Not enough memory")))
+        with pytest.raises(RuntimeError):
+            await kept.tend()
+    assert found_share(kept, rows, range(700)) == 1.0
+    assert not large(kept).busy
+    index = large(kept)
+    await index.merge(index.due())
+    assert found_share(kept, rows, range(700)) >= 0.99
 
 
 @needs_graph
