@@ -219,8 +219,8 @@ GOOD = b'{"t": 5, "query": "red sky"}\n'
     [
         (b"", "trace.jsonl: has no rows"),
         (b"\n\n", "trace.jsonl: has no rows"),
-        (gzip.compress(GOOD * 99)[:-9], "trace.jsonl: cannot be read"),
-        (gzip.compress(GOOD)[:12] + b"\xff" * 20, "trace.jsonl: cannot be read"),
+        (gzip.compress(GOOD * 99, mtime=0)[:-9], "trace.jsonl: cannot be read"),
+        (gzip.compress(GOOD, mtime=0)[:12] + b"\xff" * 20, "trace.jsonl: cannot be read"),
         (GOOD + b"{", "trace.jsonl:2: the line: Invalid JSON"),
         (GOOD + b"\xff\xfe\n", "trace.jsonl:2: the line: Invalid JSON"),
         (GOOD + b"[1]", "trace.jsonl:2: the line: "),
