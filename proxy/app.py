@@ -8,12 +8,12 @@ import logging
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
 from embeddings.base import Embedder, EmbeddingError
@@ -47,7 +47,7 @@ from proxy.renewals import Renewals
 from proxy.server import DataPlane, Limits
 from proxy.settings import NamedUpstream, Settings, upstream_keys
 from proxy.sharing import Sharing
-from proxy.tasks import Tasks
+from proxy.tasks import Tasks, Work
 from proxy.tracing import Kinds, open_tracing
 from proxy.upstream import Deadlines, Retry, Upstream
 from storage.base import Documents, StorageError
@@ -353,9 +353,6 @@ def _history_file(settings: Settings) -> HistoryFile | None:
 
 
 # What goes on beside the calls
-
-
-Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 def _background(app: App) -> dict[str, Work]:

@@ -11,6 +11,9 @@ log = logging.getLogger("nearhit.tasks")
 
 AGAIN_AFTER_S = 10.0
 
+Work = Callable[[], Coroutine[Any, Any, None]]
+"""Begins what goes on for as long as the proxy runs."""
+
 
 class Tasks:
     """Holds every task that nobody awaits, and ends them all at `close`."""
@@ -24,7 +27,7 @@ class Tasks:
         task.add_done_callback(self._finished)
         return task
 
-    def keep(self, work: Callable[[], Coroutine[Any, Any, None]], name: str) -> asyncio.Task[None]:
+    def keep(self, work: Work, name: str) -> asyncio.Task[None]:
         """Begins it again after an error that nobody foresaw: the proxy needs it for as long as it runs."""
         return self.spawn(_kept(work, name), name)
 
@@ -47,7 +50,7 @@ class Tasks:
         return len(self._running)
 
 
-async def _kept(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+async def _kept(work: Work, name: str) -> None:
     while True:
         try:
             return await work()
