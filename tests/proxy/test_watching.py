@@ -69,6 +69,7 @@ async def test_the_watcher_lives_through_any_failure(
         raise RuntimeError("nobody thought of this")
 
     app = (await make_world()).app
+    await looked(folder)  # else the first look may already see the change
     with monkeypatch.context() as broken:
         broken.setattr(composition, "make_rules", fail)
         folder.state += 1
