@@ -62,6 +62,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("nearhit.app")
 
 Clock = Callable[[], float]
+Stamps = dict[Path, tuple[int, int]]
+"""What tells that a file changed: when it was written, in nanoseconds, and its bytes."""
 
 SWEEP_EVERY_S = 1.0
 SWEEP_ENTRIES = 500
@@ -144,6 +146,7 @@ async def open_app(
         if embedder is None:
             embedder = await asyncio.to_thread(_open_embedder, settings)
         stack.push_async_callback(embedder.close)
+        files = await asyncio.to_thread(_stamps, settings.categories)  # before they are read
         rules = await make_rules(settings.categories, embedder)
         prices = await asyncio.to_thread(Prices.read, settings.prices)
         store = await open_store(settings)
@@ -175,9 +178,8 @@ async def open_app(
         stack.push_async_callback(tasks.close)
         app = _assemble(settings, cache, fleet, tasks, clock, judge, prices, metrics, kinds, replication)
         await app.history.load(clock())
-        background = [
-            tasks.keep(work, name) for name, work in (_background(app) | _scrapers(app, upstream_url)).items()
-        ]
+        works = _background(app, files) | _scrapers(app, upstream_url)
+        background = [tasks.keep(work, name) for name, work in works.items()]
         try:
             yield app
         finally:
@@ -355,13 +357,13 @@ def _history_file(settings: Settings) -> HistoryFile | None:
 # What goes on beside the calls
 
 
-def _background(app: App) -> dict[str, Work]:
+def _background(app: App, files: Stamps) -> dict[str, Work]:
     works: dict[str, Work] = {
         "tend-load": app.load.tend,
         "warm-up": lambda: _warm_up(app),
         "sweep": lambda: _sweep(app),
         "keep-history": lambda: app.history.keep(app.clock),
-        "watch-categories": lambda: _watch(app),
+        "watch-categories": lambda: _watch(app, files),
         "tend-index": app.cache.entries.vectors.tend,
     }
     if app.replication is not None:
@@ -437,12 +439,13 @@ async def _sweep(app: App) -> None:
             frozen = len(app.cache.entries)
 
 
-async def _watch(app: App) -> None:
-    """Reloads the categories when files of theirs changed and two looks agree on how, and on SIGHUP."""
+async def _watch(app: App, taken: Stamps) -> None:
+    """Reloads the categories when their files are not as they were `taken` and two looks agree on how, and on
+    SIGHUP."""
     folder = app.settings.categories
     wanted = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, wanted.set)
-    taken = before = await asyncio.to_thread(_stamps, folder)
+    before = taken
     while True:
         with suppress(TimeoutError):
             async with asyncio.timeout(WATCH_EVERY_S):
@@ -466,9 +469,9 @@ async def _reload(app: App) -> None:
         log.info("categories reloaded, book %s", app.cache.rules.book.version)
 
 
-def _stamps(folder: Path | None) -> dict[Path, tuple[int, int]]:
-    """What tells that a file changed. Packaged files do not."""
-    stamps: dict[Path, tuple[int, int]] = {}
+def _stamps(folder: Path | None) -> Stamps:
+    """Packaged files do not change."""
+    stamps: Stamps = {}
     if folder is None:
         return stamps
     with suppress(OSError):

@@ -62,6 +62,24 @@ async def test_a_folder_is_taken_once_it_has_settled(
     assert reloads == [folder.state]
 
 
+async def test_a_change_while_the_files_are_read_at_start_is_not_missed(
+    make_world: MakeWorld, folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_rules, read = composition.make_rules, []
+
+    async def slowly(*given: Any) -> composition.Rules:
+        rules = await make_rules(*given)
+        read.append(folder.state)
+        folder.state += len(read) == 1  # somebody saves a file just after it was read
+        return rules
+
+    monkeypatch.setattr(composition, "make_rules", slowly)
+    await make_world()
+    await until(lambda: len(read) > 1)
+    await looked(folder)
+    assert read == [0, 1]
+
+
 async def test_the_watcher_lives_through_any_failure(
     make_world: MakeWorld, folder: Folder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -69,7 +87,6 @@ async def test_the_watcher_lives_through_any_failure(
         raise RuntimeError("nobody thought of this")
 
     app = (await make_world()).app
-    await looked(folder)  # else the first look may already see the change
     with monkeypatch.context() as broken:
         broken.setattr(composition, "make_rules", fail)
         folder.state += 1
