@@ -59,6 +59,17 @@ def _ask(name: str, asked: Facts, stored: Facts) -> str | None:
         return type(error).__name__
 
 
+def language(a: Facts, b: Facts) -> str | None:
+    """Other words, or the same in another order, where a text is not in English or may not be; a sign or an
+    emoji in the place of another."""
+    if "".join(a.unread) != "".join(b.unread):
+        mine, theirs = set(a.unread), set(b.unread)
+        return versus(mine - theirs, theirs - mine)
+    if a.keywords and b.keywords and a.keywords != b.keywords:
+        return versus(a.keywords - b.keywords, b.keywords - a.keywords)
+    return _swapped(a.symbols - b.symbols, b.symbols - a.symbols)
+
+
 def swaps(a: Facts, b: Facts) -> str | None:
     """A number, date, name or identifier in the place of another; what only one text adds does not count.
 
@@ -287,6 +298,7 @@ def _named(name: str, other: Facts) -> bool:
 GUARDS: dict[str, Guard] = {
     guard.__name__: guard
     for guard in (
+        language,
         swaps,
         numbers,
         quantities,

@@ -14,6 +14,7 @@ from itertools import pairwise, product
 
 from policies import guards_lexicon as lexicon
 from policies.guards_asked import kind, order, phrases, roles, spans, story_and_question, wanted
+from policies.guards_language import keywords, symbols, unread
 from policies.guards_numbers import quantities
 from policies.guards_opposites import KINDS, OPPOSITES
 from policies.guards_words import bare, stem
@@ -62,6 +63,12 @@ class Facts:
     marks: frozenset[str]
     """Letters that stand alone, and words with digits in them: "fare code Q", "dir1"."""
     names: frozenset[str]
+    unread: tuple[str, ...]
+    """Words in another language or script, in order."""
+    keywords: frozenset[str]
+    """All words, where none of them tells the language."""
+    symbols: frozenset[str]
+    """Signs and emoji beyond ASCII."""
     kind: str
     """What is asked for: "why", "when", "how-many" ..., "measure" where that may be any amount, or ""."""
     wanted: str
@@ -151,8 +158,8 @@ def facts(text: str) -> Facts:
     return _of_short(text) if len(text) <= _SHORT else _of_long(text)
 
 
-def _read(text: str) -> Facts:
-    text = _NEGATIVE.sub("negative ", _UNSPACED.sub(" ", text.translate(_PLAIN)))
+def _read(given: str) -> Facts:
+    text = _NEGATIVE.sub("negative ", _UNSPACED.sub(" ", given.translate(_PLAIN)))
     if _ALIAS_IN_LOWER.search(text.lower()):
         text = _ALIAS.sub(lambda match: lexicon.ALIASES[match[0].lower()], text)
     text = _ROMAN.sub(lambda match: f"{match[1]} {_ROMAN_VALUES[match[2].lower()]}", text)
@@ -194,6 +201,9 @@ def _read(text: str) -> Facts:
         identifiers=_identifiers(text) | {f" {tool} " for tool in bag & lexicon.TOOLS},
         marks=frozenset(filter(_MARK.fullmatch, words)),
         names=names | bag & lexicon.PLACES,
+        unread=unread(given, words),
+        keywords=keywords(words),
+        symbols=symbols(given),
         kind=kind(lower),
         wanted=wanted(lower),
         story=story,

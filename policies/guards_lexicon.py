@@ -44,6 +44,36 @@ case cases number numbers count amount quantity total identify determine compute
 respective corresponding particular certain specific main major important common popular various based actual real
 """)
 
+FOREIGN = _words("""
+aber auch auf aus beim da das dass dein deine dem den der des dich dir doch du durch ein eine einem einen einer eines er es euch
+gibt habe haben hier ich ihr ihre immer ist jetzt kann kein keine mein meine meinem meinen meiner mich mir mit muss nach nicht
+noch nur oder ohne schon sein sich sie sind um und uns unter vom von vor warum wann welche welchen welcher welches wenn wer
+werden wie wieder wieviel wir wird wo wurde zu zum zur zwischen
+aller au aux avec avoir ces cette chez combien comment dans depuis des doit dois du elle elles entre est et faire fait faut ils
+je la le les leur lui mais mes moi mon nos notre nous par pas peut peux plus pourquoi puis quand que quel quelle quelles quels
+qu'est qui sans ses sont sous sur toi un une vos votre vous c'est l'on j'ai n'est est-ce puis-je
+algo como con cual cuando cuanto cuesta de del desde donde el ella ese esta este esto gracias hacer hasta las lo los mejor mi mis
+muy para pero por porque puede puedo quiero ser si sobre soy su sus tengo tiene una uno yo
+agli alla alle anche che chi come cosa dal dalla dei della delle dello devo di dove gli ho il io mia mio nel nella non ogni posso
+quale quali quando quanti quanto quella quello questa questo sono sul sulla
+ao aos até com das dos ela ele em essa esse eu foi isso meu meus minha muito na nas nos onde ou pela pelo posso pra quais qual
+sem seu sua tem tenho uma
+aan als dat deze dit een geen hebben heeft het hoe hoeveel ik je jij kan maar mijn moet naar niet nog ook op tot uit van veel voor
+waar waarom wanneer wat welke wil worden wordt zijn zonder
+att av blir denna det detta din ditt efter ej eller en ett har hur hva hvad hvem hvor hvordan hvorfor ikke inte jag jeg med mellan
+mig mitt mycket nu og och skal som till upp ut vad vem vilka vilken
+aby ale bez co czy dla dlaczego gdzie jak jaka jaki jakie jest jestem kiedy kto mam mnie moje nie oraz przez te ten
+ako jsem jsou kde kdo kdy mezi nebo jsme proto se si za
+bir bu daha gibi hangi ile kim nas neden nerede nedir ve veya yok
+ada adalah akan apa apakah atau bagaimana banyak berapa bisa cara dan dari dengan ini itu jika karena ke kenapa mana mengapa oleh
+pada saya sebagai siapa tidak untuk yang
+acest ca care ce cum este fi mea meu pe pentru poate sau sunt unde
+egy hogy hogyan hol kell lehet milyen mit mikor van vagy
+ei ja joka jos kanssa kuin kuinka miksi minun miten mutta niin ole olen oli ovat tai
+hindi ang ng sa ako ko mo paano bakit ano
+""")
+"""The commonest function words of languages in Latin letters; those with other letters than ASCII's tell by these."""
+
 NUMBER_WORDS = {
     "zero": 0, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9,
     "ten": 10, "eleven": 11, "twelve": 12, "thirteen": 13, "fourteen": 14, "fifteen": 15, "sixteen": 16,

@@ -69,7 +69,7 @@ class Category:
     stale: Stale = field(default_factory=Stale)
     quota: float = 0.0
     priority: int = 1
-    guards: tuple[str, ...] = ("numbers", "negation", "identifiers", "entities")
+    guards: tuple[str, ...] = ("language", "numbers", "negation", "identifiers", "entities")
     load: Load = field(default_factory=Load)
     audit: Audit = field(default_factory=Audit)
     target_wrong_rate: float | None = None

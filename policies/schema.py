@@ -96,7 +96,7 @@ class CategoryFile(_Part):
     stale: StalePart = StalePart()
     quota: Share = 0.0
     priority: Annotated[int, Field(ge=0)] = 1
-    guards: list[GuardName] = ["numbers", "negation", "identifiers", "entities"]
+    guards: list[GuardName] = ["language", "numbers", "negation", "identifiers", "entities"]
     load: LoadPart = LoadPart()
     audit: AuditPart = AuditPart()
     target_wrong_rate: Annotated[Share, Field(gt=0)] | None = None
