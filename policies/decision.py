@@ -89,8 +89,9 @@ def judge(offer: Offer, asked_text: str, asked: InForce, controls: Controls) -> 
 
 
 def _unlike(offer: Offer, asked_text: str, asked: InForce, controls: Controls) -> str:
-    if offer.similarity < required_similarity(asked, offer.policy, controls):
-        return "threshold"
+    required = required_similarity(asked, offer.policy, controls)
+    if offer.similarity < required or (required >= 1.0 and asked_text != offer.text):
+        return "threshold"  # other texts have a cosine of 1 as well: an encoder may not know capitals
     names = dict.fromkeys((*asked.category.guards, *offer.policy.category.guards))
     return guards.objection(tuple(names), asked_text, offer.text) or ""
 
@@ -109,7 +110,9 @@ def _freshness(offer: Offer, asked: InForce, controls: Controls) -> Verdict:
     if controls.max_stale is not None and -remaining <= controls.max_stale:
         return Verdict("fresh", remaining, "max-stale")
     stale = _stale(asked.category.stale, offer.policy.category.stale)
-    if -remaining <= stale.while_revalidate:
+    # Who says how old or how stale an answer may be wants no staler one (RFC 9111, sections 5.2.1.1 and 2).
+    told = controls.max_age is not None or controls.max_stale is not None
+    if -remaining <= stale.while_revalidate and not told:
         return Verdict("revalidate", remaining)
     if -remaining <= (stale.if_error if controls.stale_if_error is None else controls.stale_if_error):
         return Verdict("stale", remaining)
