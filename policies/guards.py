@@ -20,7 +20,8 @@ from policies.guards_words import stem, versus
 
 _LEAST_ROOT = 3
 """Letters of what remains without an affix."""
-_OPERATIONS = frozenset("+*^=×÷<>")
+_HARMLESS = frozenset("-/")
+"""Signs that are hyphens and slashes as well."""
 
 Guard = Callable[[Facts, Facts], str | None]
 
@@ -125,7 +126,7 @@ def _limited(a: Facts, b: Facts) -> str | None:
 
 def _signs(a: Facts, b: Facts) -> str | None:
     """Another operation. Where one text spells it out, or has but hyphens and slashes, nothing is said."""
-    both = a.signs and b.signs and not _OPERATIONS.isdisjoint((*a.signs, *b.signs))
+    both = a.signs and b.signs and not _HARMLESS.issuperset((*a.signs, *b.signs))
     return f"{' '.join(a.signs)} / {' '.join(b.signs)}" if both and a.signs != b.signs else None
 
 
@@ -208,9 +209,20 @@ def _by_pole(terms: Iterable[tuple[int, int, str]]) -> dict[tuple[int, int], str
 
 
 def identifiers(a: Facts, b: Facts) -> str | None:
-    """A quoted string, path, file name, flag, identifier or named tool that the other text does not have, or
-    a letter or a mark such as "dir1" in the place of another."""
-    return _differ(*_identifiers(a, b)) or _swapped(*_marks(a, b))
+    """A quoted string, path, file name, flag, identifier or named tool that the other text does not have; a
+    letter or a mark such as "dir1" in the place of another; one of them, or a short name such as "MW", with
+    other capitals; the same words with other indentation."""
+    return (
+        _differ(*_identifiers(a, b))
+        or _swapped(*_marks(a, b))
+        or _clash(a.literals, b.literals)
+        or _layout(a, b)
+    )
+
+
+def _layout(a: Facts, b: Facts) -> str | None:
+    other = a.indents and b.indents and a.flat == b.flat and a.indents != b.indents
+    return "indentation" if other else None
 
 
 def entities(a: Facts, b: Facts) -> str | None:

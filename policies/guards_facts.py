@@ -15,6 +15,7 @@ from itertools import pairwise, product
 from policies import guards_lexicon as lexicon
 from policies.guards_asked import kind, order, phrases, roles, spans, story_and_question, wanted
 from policies.guards_language import keywords, symbols, unread
+from policies.guards_literal import indents, literals, operators
 from policies.guards_numbers import quantities
 from policies.guards_opposites import KINDS, OPPOSITES
 from policies.guards_words import bare, stem
@@ -32,7 +33,7 @@ class Facts:
     """Stems of all words."""
     initials: str
     signs: tuple[str, ...]
-    """Signs of arithmetic beside a number, sorted."""
+    """Operators, sorted."""
     numbers: dict[str, frozenset[str]]
     """Value to the units it stands with; times and byte counts are in their base unit."""
     bounds: dict[str, frozenset[str]]
@@ -60,6 +61,10 @@ class Facts:
     """Two neighbours, in either order, to what stands between them: "and", "or"."""
     identifiers: frozenset[str]
     """Quoted strings, paths, file names, flags, code, named tools: their words between spaces."""
+    literals: dict[str, frozenset[str]]
+    """Whatever counts to the letter, without capitals, to how it is written."""
+    indents: tuple[int, ...]
+    """Of each line, where there are several."""
     marks: frozenset[str]
     """Letters that stand alone, and words with digits in them: "fare code Q", "dir1"."""
     names: frozenset[str]
@@ -117,7 +122,6 @@ _ROMAN = re.compile(
     re.IGNORECASE,
 )
 """Only behind words that are counted: "can I" and "Malcolm X" are no numbers, nor is "the class I take"."""
-_SIGN = re.compile(r"[-+*/^=×÷<>](?= ?\d)|(?<=\d)[-+*/^=×÷<>]|(?<=\d )[-+*/^=×÷<>]")
 _QUOTED = re.compile(
     r"""“([^”]{1,80})” | "([^"]{1,80})" | `([^`]{1,80})` | (?<![\w'])'([^']{1,80})'(?!\w)""", re.VERBOSE
 )
@@ -130,13 +134,14 @@ _CODE = re.compile(
       | [^\s"'`]* [*_\\<>|=@] [^\s"'`]*             # *.py, snake_case, a=b, user@host
       | (?![A-Z]\.) [\w-]+ (?: \. [a-z][\w-]* )+ (?: [/(] \S* )?  # a.txt, example.com, os.path
       | \. [a-z][a-z0-9]{0,5}                       # .zip
+      | \# [0-9a-fA-F]{6}                           # a colour
       | [a-z]+ [A-Z] \w*                            # camelCase
       | \w+ \( \w* \)                               # call()
     ) (?= [\s.,;:?!)"'`] | $ )
     """,
     re.VERBOSE,
 )
-_CODE_SIGN = re.compile(r"-[-a-z]|[/$*_\\<>|=@(]|\.[a-z]|[a-z][A-Z]")
+_CODE_SIGN = re.compile(r"-[-a-z]|[/$*_\\<>|=@(]|\.[a-z]|[a-z][A-Z]|#[0-9a-fA-F]")
 """Without one of these there is no code."""
 _MARK = re.compile(r"[bcefghjlopqvwxyz]|[a-z]+\d[a-z\d]*")
 """Not the letters that stand for a word or its end: "I", "u", "r", "'s", "n't"."""
@@ -168,6 +173,7 @@ def _read(given: str) -> Facts:
     tokens = [(m["number"] or "", m["suffix"] or "", m["word"] or "") for m in _TOKEN.finditer(lower)]
     words = [word or number for number, _, word in tokens]
     stems = [stem(word) for word in words]
+    code = _code(text)
     amounts = tuple(quantities(tokens))
     names, soft_names = _names(text)
     story, asked = _story(lower)
@@ -178,7 +184,7 @@ def _read(given: str) -> Facts:
         words=tuple(dict.fromkeys(_content(words))),
         stems=frozenset(stems),
         initials="".join(word[0] for word in words),
-        signs=tuple(sorted(_SIGN.findall(re.sub("[–−]", "-", text)))),
+        signs=operators(lower),
         numbers=_gathered((each.value, each.unit) for each in amounts),
         bounds=_gathered((each.value, each.bound) for each in amounts),
         limiting=not bag.isdisjoint(lexicon.LIMITING),
@@ -198,7 +204,9 @@ def _read(given: str) -> Facts:
         - (qualifiers & {_EACH}),
         joined=_joined(words),
         poles=frozenset((*pole, word) for word in bag for pole in _POLES.get(bare(word), ())),
-        identifiers=_identifiers(text) | {f" {tool} " for tool in bag & lexicon.TOOLS},
+        identifiers=_identifiers(text, code) | {f" {tool} " for tool in bag & lexicon.TOOLS},
+        literals=_gathered(literals(given, code)),
+        indents=indents(given),
         marks=frozenset(filter(_MARK.fullmatch, words)),
         names=names | bag & lexicon.PLACES,
         unread=unread(given, words),
@@ -331,12 +339,15 @@ def _negators(lower: str, words: Sequence[str]) -> frozenset[str]:
     return frozenset(found | {"not" for word in rest if word.endswith("n't")})
 
 
-def _identifiers(text: str) -> frozenset[str]:
+def _code(text: str) -> list[str]:
+    """Quotations of up to three words, and code."""
     quoted = ("".join(filter(None, m.groups())) for m in _QUOTED.finditer(text))
     spans = [span for span in quoted if span.count(" ") < 3]
-    if _CODE_SIGN.search(text):
-        spans += [m[0] for m in _CODE.finditer(text)]
-    spans += _HOME.findall(text.lower())
+    return spans + [m[0] for m in _CODE.finditer(text)] if _CODE_SIGN.search(text) else spans
+
+
+def _identifiers(text: str, code: Sequence[str]) -> frozenset[str]:
+    spans = [*code, *_HOME.findall(text.lower())]
     return frozenset(span for span in map(_identifier, spans) if span)
 
 
