@@ -30,11 +30,13 @@ _KINDS = {
     "why": r"\bwhy\b|\bhow come\b|\breasons? (?:for|behind|why)\b"
     r"|\bwhat (?:is|are|was|were) the (?:\w+ )?(?:reason|cause)|\bwhat (?:made|makes|led to|cause[sd]?)\b",
     "when": _ASKED + r"when (?:is|was|are|were|do|does|did|will|should|can|could|would|to)\b"
-    r"|\b(?:what|which) (?:time|date|year|day|month)\b",
+    r"|\b(?:what|which) (?:time|date|year|day|month)\b|\bat what point\b"
+    r"|\bwhat(?:'?s| is| was) (?:the )?(?:date|(?:\w+ )?day|\w+ year|best time)\b",
     "somewhere": _ASKED + r"where(?:(?:'s| is| are) (?:an? |the |some )?(?:good|best|great|nice|cheap)"
     r"| (?:can|could|do|should|would|to) (?:(?:i|we|you|one) )?(?:find|get|see|check|learn|buy))\b"
     r"|\b(?:what|which) (?:place|city|town|country|nation|state|directory|folder)\b|\bis there somewhere\b",
     "where": _ASKED + r"where\b|^(?:the )?location of\b",
+    "which": r"(?:^|[.?!] ?|\b(?:me|know|find|out) )which [a-z]+\b",
     "who": _ASKED + r"(?:who|whom|whose)\b|\bwho(?:'s| is) (?:the|teaching)\b|\b(?:by|has) whom?\b"
     r"|\b(?:what|which) (?:person|people|teacher|professor|instructor|author|player|actor)s?\b",
 }
@@ -53,15 +55,16 @@ _KIND = re.compile(
     + ")"
 )
 _MEASURE = re.compile(
-    r"\b(?:(?P<measure>number|total|amount|quantity|sum|bill|remaining|no\. of)"
-    r"|(?P<extent>distance|length|size|height)|(?P<price>population|cost|price|fare|salary|profit))\b"
+    r"\b(?:(?P<measure>convert|number|total|amount|quantity|sum|bill|remaining|no\. of)"
+    r"|(?P<extent>distance|length|size|height)|(?P<price>population|cost|price|fare|salary|profit|revenue|income|toll))\b"
 )
 """Where no other kind is asked for, these ask for an amount, with or without "how"."""
 _AMOUNTS = {
     "measure": frozenset(kind for kind in _KINDS if kind.startswith("how-")) | {"extent", "price"},
     "extent": frozenset(("how-many", "how-long", "how-far", "how-high", "how-big", "how-deep")),
     "price": frozenset(("how-many",)),
-    "somewhere": frozenset(("where",)),
+    "somewhere": frozenset(("where", "which")),
+    "which": frozenset(("who", "where", "measure", "extent", "price")),
 }
 """What each of them may be. "Where can I find a good hotel" is answered as "what are good hotels" is."""
 

@@ -93,8 +93,8 @@ class Facts:
 
 
 _ALIASES = "|".join(re.escape(a) for a in sorted(lexicon.ALIASES, key=len, reverse=True))
-_ALIAS = re.compile(rf"(?<!\w)(?:{_ALIASES})(?!\w)", re.IGNORECASE)
-_ALIAS_IN_LOWER = re.compile(rf"(?<!\w)(?:{_ALIASES})(?!\w)")
+_ALIAS = re.compile(rf"(?<![\w.])(?:{_ALIASES})(?!\w)", re.IGNORECASE)
+_ALIAS_IN_LOWER = re.compile(rf"(?<![\w.])(?:{_ALIASES})(?!\w)")
 """Whether there is one at all, in a seventh of the time."""
 _TOKEN = re.compile(
     r"""
@@ -109,7 +109,7 @@ _PLAIN = str.maketrans(
 _UNSPACED = re.compile(r"(?<=[\u3040-\u9fff\uac00-\ud7af])(?=\d)|(?<=\d)(?=[\u3040-\u9fff\uac00-\ud7af])")
 """Between a digit and a letter of a script without spaces."""
 _NEGATIVE = re.compile(r"(?<![^\s(=,])[-−](?=\d)")
-_PRODUCT = re.compile(r"(?<![\w.])(\d{1,6}) ?\* ?(\d{1,6})(?![\w.])")
+_PRODUCT = re.compile(r"(?<![\w.])(\d{1,6})(?: ?[*×] ?| times )(\d{1,6})(?!\w|\.\d)")
 _ROMAN_VALUES = {
     tens + unit: value
     for value, (tens, unit) in enumerate(
@@ -321,6 +321,10 @@ _RHETORICAL = re.compile(
     rf"^{_AUXILIARY} (?:you think|you|it|we|i|they|he|she)\b"
     r"|\b(?:or )?no,? (?:no|sorry|wait(?=,? \w)|actually|rather|make that|let me|i mean)\b(?! times?\b)"
     r"|\b(?:um|uh|er),? no\b"
+    r"|\b(?:can't|can ?not|couldn't|could not) (?:seem to )?(?:figure|find|work) out\b"
+    r"|\b(?:have|had|having) no (?:clue|idea)\b"
+    r"|\b(?:don't|do not|didn't|did not) (?:know|understand|get)(?= (?:how|what|where|which|why|when|if)\b)"
+    r"|\bnot sure(?= (?:how|what|where|which|why|when|if)\b)"
     r"|\bor not\b|\bnot only\b|\bwhy not\b(?! \w)|\bno matter\b|\bno\."
     r"|\b(?:mobile|phone|account|order|card|contact|id|serial|tracking) no\b"
     r"(?! (?!(?:is|of|for|to|on|in|and|or|from)\b)[a-z])"

@@ -213,6 +213,15 @@ fare airfare ticket
 depart leave
 price cost charge fee rate
 weather forecast
+alone solo
+marriage marry married wedding
+virus viral
+bacteria bacterial
+ship vessel
+gender sex
+employee staff worker
+shop store
+author writer
 temperature temp
 lessen reduce lower decrease
 increase raise grow
@@ -369,7 +378,7 @@ ALIASES = {
     "forenames and surnames": "fullname", "directory tree": "directory",
     "order by": "sorted", "ordered by": "sorted", "ordering by": "sorted", "sort by": "sorted", "sorting by": "sorted",
     "in order of": "sorted", "in the order of": "sorted",
-    "largest number of": "most", "highest number of": "most", "greatest number of": "most",
+    "allowed to": "able to", "js": "javascript", "ts": "typescript", "py": "python", "k8s": "kubernetes", "largest number of": "most", "highest number of": "most", "greatest number of": "most",
     "lowest number of": "least", "smallest number of": "least",
     "at least": "atleast", "at most": "atmost", "least difficult": "easiest", "least expensive": "cheapest",
     "less expensive": "cheaper", "most expensive": "costliest",

@@ -31,7 +31,7 @@ def quantities(tokens: Sequence[Token]) -> Iterator[Quantity]:
     while at < len(tokens):
         number, suffix, word = tokens[at]
         unit_of_one = words[at] in _ONE and lexicon.UNITS.get(words[at + 1], ("", 1))[0] == "s"
-        before = words[at - 1] if at else ""
+        before, counted = (words[at - 1], at > 1 and tokens[at - 2][0]) if at else ("", "")
         at += 1
         if not (number or word in lexicon.NUMBER_WORDS or unit_of_one):
             continue
@@ -43,7 +43,8 @@ def quantities(tokens: Sequence[Token]) -> Iterator[Quantity]:
         ahead = words[at]
         if ahead in ("atleast", "atmost"):
             ahead, bound = words[at + 1], lexicon.BOUNDS[ahead]
-        unit = unit or next((u for u in (ahead, before) if u in lexicon.UNITS), "")
+        label = not counted and lexicon.UNITS.get(before, ("", 1))[0] in ("s", "month")  # "week 12", "year 2023"
+        unit = unit or next((u for u in (ahead, "" if label else before) if u in lexicon.UNITS), "")
         soft = not scales and (unit_of_one or word in ("one", "once"))
         measured, unit = _measured(value, prod(map(lexicon.SCALES.__getitem__, scales)), unit)
         yield Quantity(measured, unit, soft, bound)

@@ -227,10 +227,23 @@ smart,intelligent stupid,dumb
 beautiful,pretty ugly
 discrete continuous
 lost found
+remember,recall forget
+request approve
 """)
 """Of these a "not" makes the other ("is it legal", "is it not illegal"), or nearly ("not at least 5", "less than 5")."""
 
 KINDS = _families("""
+before,prior,until during,while
+after,since during,while
+twice,double half triple,thrice
+simple compound
+deep shallow
+formal informal,casual,friendly
+final semifinal quarterfinal
+delivery,deliver,delivered pickup
+fiscal calendar
+make,produce use,consume
+single all,every,whole,entire
 day week month year
 gross net operating
 ira pension annuity

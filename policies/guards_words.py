@@ -22,7 +22,7 @@ def bare(word: str) -> str:
     if len(word) <= 3 or not word.isalpha():
         return word
     for suffix, instead in _SUFFIXES.items():
-        if word.endswith(suffix) and len(word) - len(suffix) >= 3:
+        if word.endswith(suffix) and len(word) - len(suffix) >= (2 if instead == "y" else 3):
             word = word[: -len(suffix)] + instead
             break
     if len(word) > 3 and word[-1] == word[-2] and word[-1] not in "ls":
