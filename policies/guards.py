@@ -90,6 +90,7 @@ def numbers(a: Facts, b: Facts) -> str | None:
         or _units(a, b)
         or _clash(a.bounds, b.bounds)
         or _limited(a, b)
+        or _clash(*({k: v for k, v in x.joined.items() if k[0].isdigit()} for x in (a, b)))
         or _signs(a, b)
     )
 
@@ -154,7 +155,13 @@ def negation(a: Facts, b: Facts) -> str | None:
     if terms and bool(_further(a)) != bool(_further(b)):
         return None
     one_side = any(x.negators and not (y.negators or y.doubtful - x.doubtful) for x, y in ((a, b), (b, a)))
-    return terms or ("one side only" if one_side else None)
+    return terms or ("one side only" if one_side else _halted(a, b) or _halted(b, a))
+
+
+def _halted(a: Facts, b: Facts) -> str | None:
+    """To stop what the other text does; not what has stopped by itself."""
+    ends = a.halted & b.roots - b.halted if not (b.negators or b.doubtful) else frozenset()
+    return f"stop {min(ends)}" if ends else None
 
 
 def _further(a: Facts) -> Set[str]:
@@ -237,6 +244,8 @@ def question(a: Facts, b: Facts) -> str | None:
         return f"{a.kind or '-'} / {b.kind or '-'}"
     if a.wanted and b.wanted and a.wanted != b.wanted:
         return f"{a.wanted} / {b.wanted}"
+    if a.order == b.order and a.tense != b.tense and "past" in (a.tense, b.tense) and a.tense and b.tense:
+        return f"{a.tense} / {b.tense}"
     return _swapped(a.asked - b.asked, b.asked - a.asked) if a.story == b.story else None
 
 

@@ -169,7 +169,7 @@ def order(words: Sequence[str]) -> tuple[str, ...]:
                 at > 1
                 and words[at - 1] in ("and", "or")
                 and _counts(words[at - 2])
-                and not _goes_on(words, at)
+                and (word.isdigit() or not _goes_on(words, at))
             ):
                 found[-2:] = sorted(found[-2:])
     return tuple(found)

@@ -51,6 +51,8 @@ class Facts:
     """Stems of all words, synonyms kept apart."""
     doubtful: frozenset[str]
     """Stems of words that may stand for a negation ("unable", "without", "stop")."""
+    halted: frozenset[str]
+    """Stems of what is to stop or to be kept from: "stop my plan from renewing"."""
     poles: frozenset[tuple[int, int, str]]
     """Terms that have opposites, as (family, pole, word); those of `KINDS` behind `OPPOSITES`."""
     qualifiers: frozenset[str]
@@ -74,6 +76,8 @@ class Facts:
     """All words, where none of them tells the language."""
     symbols: frozenset[str]
     """Signs and emoji beyond ASCII."""
+    tense: str
+    """By the first auxiliary: "past", "future", "present" of a question that begins with it, or ""."""
     kind: str
     """What is asked for: "why", "when", "how-many" ..., "measure" where that may be any amount, or ""."""
     wanted: str
@@ -203,6 +207,7 @@ def _read(given: str) -> Facts:
         implied=frozenset(lexicon.IMPLYING[word] for word in bag & lexicon.IMPLYING.keys())
         - (qualifiers & {_EACH}),
         joined=_joined(words),
+        halted=frozenset(bare(word) for word in _HALTED.findall(f" {' '.join(words)} ")),
         poles=frozenset((*pole, word) for word in bag for pole in _POLES.get(bare(word), ())),
         identifiers=_identifiers(text, code) | {f" {tool} " for tool in bag & lexicon.TOOLS},
         literals=_gathered(literals(given, code)),
@@ -212,6 +217,7 @@ def _read(given: str) -> Facts:
         unread=unread(given, words),
         keywords=keywords(words),
         symbols=symbols(given),
+        tense=_tense(words),
         kind=kind(lower),
         wanted=wanted(lower),
         story=story,
@@ -265,14 +271,33 @@ def _joined(words: Sequence[str]) -> dict[str, frozenset[str]]:
     )
 
 
-_GROUPED = re.compile(r" (?:for|in|at|by) each | for every ")
 _EACH = "each"
-"""Stands for groups, one answer for each: "the average age", "the average age for each class"."""
+_PATTERNS = {
+    _EACH: re.compile(r" (?:for|in|at|by) each | for every "),  # "the average age", "... for each class"
+    "cheapest": re.compile(
+        r" budget (?:friendly|hotel|hostel|motel|stay|accommodation|flight|airline|trip|travel|phone|laptop|car|"
+        r"option|meal)"
+    ),
+    "second": re.compile(
+        r" (?:second|third|fourth|2nd|3rd|4th|next) (?:most|least|last|best|worst|\w+(?<!for|int)est) "
+    ),
+}
 
 
 def _qualifiers(words: Sequence[str]) -> frozenset[str]:
+    text = f" {' '.join(words)} "
     found = {_QUALIFIERS[word] for word in words if word in _QUALIFIERS}
-    return frozenset(found | ({_EACH} if _GROUPED.search(f" {' '.join(words)} ") else set()))
+    return frozenset(found | {name for name, pattern in _PATTERNS.items() if pattern.search(text)})
+
+
+_TENSES = {"was": "past", "were": "past", "did": "past", "will": "future"}
+
+
+def _tense(words: Sequence[str]) -> str:
+    """The present says little: "who is the best" and "who was" ask the same, "is it" and "was it" do not."""
+    if words and words[0] in ("is", "are"):
+        return "present"
+    return next((_TENSES[word] for word in words if word in _TENSES), "")
 
 
 def _story(lower: str) -> tuple[str, frozenset[str]]:
@@ -333,6 +358,12 @@ _RHETORICAL = re.compile(
 
 _UNDONE = re.compile(r"un(?!der|til|less|cle|to$|it|iv|io|iq|if|ic|$)|non")
 """The beginning of a word that says the contrary of another; not that of "under", "unit" or "university"."""
+
+
+_HALTED = re.compile(
+    r" (?:(?:stop|prevent)(?:ping|ing)? (?:(?!or |and )[a-z']+ ){0,4}?|keep (?:[a-z']+ ){0,4}?from )"
+    r"([a-z]+ing) "
+)
 
 
 def _negators(lower: str, words: Sequence[str]) -> frozenset[str]:

@@ -201,10 +201,10 @@ happy glad
 sad unhappy
 begin start
 job career employment work
-company firm business
+company firm business enterprise
 student pupil
-teacher professor instructor lecturer
-class course
+teacher professor instructor lecturer faculty
+class course lesson
 teach instruct
 city town
 country nation
@@ -222,6 +222,18 @@ gender sex
 employee staff worker
 shop store
 author writer
+route path
+paper article
+result outcome
+journalist reporter
+device equipment
+pilot aviator
+participant contestant
+founder establisher
+zip postal
+airport aerodrome
+battle combat
+credential certificate
 temperature temp
 lessen reduce lower decrease
 increase raise grow
@@ -420,7 +432,7 @@ aws azure gcp heroku firebase apache nginx tomcat selenium awk sed grep find xar
 
 # One line is one family of terms that narrow what is asked for; a family named on one side only is another question.
 QUALIFIERS = _groups("""
-cheapest cheap lowest-priced affordable inexpensive budget
+cheapest cheap lowest-priced affordable inexpensive
 expensive luxury costliest
 earliest
 latest newest recent recently

@@ -43,7 +43,10 @@ def quantities(tokens: Sequence[Token]) -> Iterator[Quantity]:
         ahead = words[at]
         if ahead in ("atleast", "atmost"):
             ahead, bound = words[at + 1], lexicon.BOUNDS[ahead]
-        label = not counted and lexicon.UNITS.get(before, ("", 1))[0] in ("s", "month")  # "week 12", "year 2023"
+        label = not counted and lexicon.UNITS.get(before, ("", 1))[0] in (
+            "s",
+            "month",
+        )  # "week 12", "year 2023"
         unit = unit or next((u for u in (ahead, "" if label else before) if u in lexicon.UNITS), "")
         soft = not scales and (unit_of_one or word in ("one", "once"))
         measured, unit = _measured(value, prod(map(lexicon.SCALES.__getitem__, scales)), unit)

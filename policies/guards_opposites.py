@@ -244,6 +244,12 @@ delivery,deliver,delivered pickup
 fiscal calendar
 make,produce use,consume
 single all,every,whole,entire
+kill,killed,death,die,died injure,injured,injury displace,displaced arrest,arrested rescue,rescued evacuate,evacuated
+candidate winner loser
+hire,hired fire,fired,layoff,laid,lay
+direct,directed,director star,starred,starring write,wrote,written
+place,placed ship,shipped return,returned cancel,cancelled,canceled
+admit,admitted discharge,discharged
 day week month year
 gross net operating
 ira pension annuity
