@@ -146,7 +146,7 @@ def test_curated_pairs_are_hits_for_whom_they_are_meant_and_nobody_else(folder: 
     ]
     assert proxy.ask("", messages=messages, temperature=0) == ("HIT exact", "1,233 km")
     shown = httpx.get(f"{proxy.admin.rstrip('/')}/api/v1/entries").json()["entries"]
-    assert {entry["provenance"] for entry in shown} == {"imported", "answered"}
+    assert {entry["provenance"] for entry in shown} == {"imported", "simulated"}
 
 
 def test_a_pair_that_is_not_shared_and_is_nobodys_is_left_out(folder: Path) -> None:
