@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from proxy.dialects import openai_chat
+from proxy.dialects import openai_chat, openai_completions
 from proxy.errors import BadRequest
 from proxy.messages import Ambiguous, Call, read_call, tenant_digest
 
@@ -206,9 +206,25 @@ def test_earlier_turns_must_match_exactly(a: list[str], b: list[str]) -> None:
         ({"tools": [{"type": "web_search"}]}, "hosted-tools"),
         ({"tools": [{"type": ["odd"]}]}, "hosted-tools"),
         ({"web_search_options": {"search_context_size": "low"}}, "hosted-tools"),
+        ({"web_search_options": {}}, "hosted-tools"),
+        ({"web_search_options": None}, ""),
+        ({"search_parameters": {}}, "hosted-tools"),
+        ({"enable_search": True}, "hosted-tools"),
+        ({"enable_search": False}, ""),
         ({"plugins": [{"id": "web"}]}, "hosted-tools"),
+        ({"plugins": []}, ""),
         ({"data_sources": [{"type": "azure_search"}]}, "hosted-tools"),
+        ({"model": "openai/gpt-4o:online"}, "hosted-tools"),
+        ({"model": "gpt-4o-mini-search-preview-2025-03-11"}, "hosted-tools"),
+        ({"model": "gpt-5-search-api"}, "hosted-tools"),
+        ({"model": "perplexity/sonar-pro"}, "hosted-tools"),
+        ({"model": "groq/compound-mini"}, "hosted-tools"),
+        ({"model": "my-research-model"}, ""),
+        ({"model": "qwen-online-7b"}, ""),
     ],
 )
 def test_what_the_upstream_looks_up_while_it_answers_is_not_cached(changes: Any, barred: str) -> None:
     assert call(changed(**changes)).reading.barred == barred
+    prompted = openai_completions.read({"model": "m", "prompt": "How are you?", **changes})
+    assert prompted is not None
+    assert prompted.barred == barred
