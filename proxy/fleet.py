@@ -216,6 +216,11 @@ class Fleet:
     def several(self) -> bool:
         return len(self.backends) > 1
 
+    @property
+    def asks_by_model(self) -> bool:
+        """Who is asked depends on a call's model, or what it is called there."""
+        return self.several or bool(self.first.aliases)
+
     def _of(self, model: str) -> Backend:
         fits = (
             each
