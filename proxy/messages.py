@@ -49,6 +49,8 @@ SHARED = "shared"
 
 SHOWN = 500
 """Characters of a question that are kept where it is compared with nothing."""
+TENANT_SHOWN = 12
+"""Characters of a tenant's digest that people see, and that a report has."""
 _DIGEST_BYTES = 16
 
 REMEMBERED_BODIES = 1024
