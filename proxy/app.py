@@ -26,7 +26,7 @@ from policies.prices import Prices
 from proxy.answers import Manner
 from proxy.auditing import Auditor
 from proxy.batches import Batches
-from proxy.cache import Cache, Rules
+from proxy.cache import SIMULATED, Cache, Rules
 from proxy.controls import Permits
 from proxy.economy import Economy
 from proxy.exchange import Exchange
@@ -162,6 +162,7 @@ async def open_app(
             room.bytes,
             vectors=await stack.enter_async_context(opening),
         )
+        cache.provenance = SIMULATED if settings.simulated else ""
         documents.on_lost = cache.lost
         replication = _replication(settings, cache)
         if replication is not None:

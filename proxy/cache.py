@@ -37,6 +37,9 @@ CANDIDATES = 8
 AUTO_OFF = "auto-off"
 """Why nothing alike was looked for, where `mode: auto` found that looking does not pay."""
 
+IMPORTED, SIMULATED = "imported", "simulated"
+"""Where an entry comes from that is no answer of a real upstream's."""
+
 Tier = Literal["exact", "semantic", "inflight"]
 
 
@@ -110,6 +113,8 @@ class Cache:
             guaranteed=self._guaranteed,
             over=eviction.over,
         )
+        self.provenance = ""
+        """Of what is answered now."""
         self.certain: Callable[[], Awaitable[None]] = _nothing
         """Returns when it is known whether other replicas have purged something."""
         self._embedding = 0
@@ -124,7 +129,7 @@ class Cache:
         found = Search()
         for scope in (call.tenant, SHARED) if self.rules.shares else (call.tenant,):
             entry = self.entries.by_exact(call.exact(scope))
-            if entry is None:
+            if entry is None or not self.serves(entry):
                 continue
             named = call.controls.category or entry.category
             if self._open_to(call, scope, named) and (
@@ -135,6 +140,10 @@ class Cache:
                 if found.fresh is not None:
                     return found
         return found
+
+    def serves(self, entry: Entry) -> bool:
+        """What the demo upstream said is no answer once there is a real one, nor the other way round."""
+        return entry.provenance in (self.provenance, IMPORTED)
 
     def _open_to(self, call: Call, scope: str, category: str) -> bool:
         """Whether answers of the category may still be served, and go to whom they went when they were
@@ -232,8 +241,8 @@ class Cache:
         if nearest and nearest[0][0] >= required:
             await in_step()  # not before a miss: a call that it could join may end meanwhile
         for similarity, entry in nearest:
-            if not self._open_to(question.call, question.scope, entry.category):
-                continue  # since closed, or withdrawn from other tenants
+            if not self.serves(entry) or not self._open_to(question.call, question.scope, entry.category):
+                continue  # simulated, since closed, or withdrawn from other tenants
             if found.nearest is None:
                 found.nearest = similarity
             if similarity < required:
@@ -325,6 +334,7 @@ class Cache:
     ) -> bool:
         """Stores the answer to a question, which took `cost_ms` of upstream time. False as in `store`."""
         entry = entry_of(question, id, len(body), usage, cost_ms, now)
+        entry.provenance = self.provenance
         return self.store(entry, question.vector, body, now)
 
     def store(self, entry: Entry, vector: Vector | None, body: bytes, now: float) -> bool:

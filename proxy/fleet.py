@@ -40,7 +40,7 @@ MODELS = 1024
 """Models whose upstream is remembered."""
 CREDENTIALS = (
     "Authorization", "x-api-key", "api-key", "x-goog-api-key", "x-portkey-api-key", "x-litellm-api-key",
-    "helicone-auth", "cf-aig-authorization", "ocp-apim-subscription-key",
+    "helicone-auth", "cf-aig-authorization", "ocp-apim-subscription-key", "x-bf-vk",
 )  # fmt: skip
 """Headers in which callers of the big APIs and of gateways carry theirs."""
 
@@ -215,6 +215,11 @@ class Fleet:
     @property
     def several(self) -> bool:
         return len(self.backends) > 1
+
+    @property
+    def asks_by_model(self) -> bool:
+        """Who is asked depends on a call's model, or what it is called there."""
+        return self.several or bool(self.first.aliases)
 
     def _of(self, model: str) -> Backend:
         fits = (

@@ -22,7 +22,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from embeddings.base import Embedder, TextTooLong, Vector
 from policies.decision import kept
 from policies.model import in_force
-from proxy.cache import Rules, entry_of
+from proxy.cache import IMPORTED, Rules, entry_of
 from proxy.dialects import openai_chat
 from proxy.dialects.base import Usage, dump
 from proxy.flights import Question
@@ -32,7 +32,6 @@ from proxy.portable import Line, Pair, document_of, is_entry, pair_of
 from storage.base import Document, Documents, Entry
 
 BATCH = 64
-IMPORTED = "imported"
 _TARGET = "/v1/chat/completions"
 _CHARACTERS_PER_TOKEN = 4
 _MS_PER_TOKEN = 20.0

@@ -9,13 +9,14 @@ Identity is all that is not known to be irrelevant: the path with its query, the
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from math import isinf
 from typing import Any
 
-from multidict import CIMultiDictProxy, istr
+from multidict import CIMultiDictProxy
 
 from policies.decision import Controls
 from proxy import controls as request_controls
@@ -24,23 +25,39 @@ from proxy.dialects import Dialect
 from proxy.dialects.base import JsonObject, Reading, dump
 from proxy.errors import BadRequest
 
-IDENTITY_HEADERS = tuple(map(istr, (
-    "openai-organization", "openai-project", "openai-beta", "anthropic-version", "anthropic-beta",
-    "x-portkey-provider", "x-portkey-config", "x-portkey-virtual-key", "x-portkey-custom-host",
-    "azureml-model-deployment", "helicone-target-url", "helicone-target-provider", "cf-aig-custom-provider",
-    "x-goog-fieldmask",
-)))  # fmt: skip
-"""Headers that choose who answers, or how."""
+IDENTITY_HEADERS = re.compile(
+    r"""
+    (?: x-bf-eh- | x-pass- )?                 # handed on under the rest of the name
+    (?: openai-(?: organization | project | beta ) | anthropic-(?: version | beta )
+      | x-goog-fieldmask | azureml-model-deployment | groq-model-version
+      | x-amzn-bedrock-(?: guardrail.+ | trace )
+      | x-litellm-tags
+      | cf-aig-(?: custom-provider | byok-alias | gateway-id )
+      | helicone-(?: openai-api-base | fallbacks )
+      | helicone-(?: target | moderations | llm-security | token-limit )-.+
+      | x-bf-(?: api-key | api-key-id | mcp-include-.+ | prompt-.+ | send-back-.+ | passthrough-.+ | compat )
+      | x-portkey-(?! trace- | span- | parent-span- | metadata | debug | sensitive- | request-timeout | retry-
+                    | cache | api-key | aws-access- | aws-secret- | .+-token$ ).+
+    )
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+"""Names of headers that choose who answers, or how; not those for logs, timing, caches and credentials. Of a
+gateway that has a header for each provider's settings, all but those."""
 SHARED = "shared"
 """Stands where a tenant's digest would, for categories whose answers cross tenants."""
 
 SHOWN = 500
 """Characters of a question that are kept where it is compared with nothing."""
+TENANT_SHOWN = 12
+"""Characters of a tenant's digest that people see, and that a report has."""
 _DIGEST_BYTES = 16
 
 REMEMBERED_BODIES = 1024
 REMEMBERED_BYTES = 8192
 """Larger bodies are read anew each time."""
+REMEMBERED_NAMES = 256
+"""Of headers; clients send the same ones with every call, and matching them takes three times as long."""
 
 
 class Ambiguous(Exception):
@@ -151,7 +168,13 @@ def forget_bodies() -> None:
 
 
 def _identity_headers(headers: CIMultiDictProxy[str]) -> list[tuple[str, list[str]]]:
-    return [(name, headers.getall(name)) for name in IDENTITY_HEADERS if name in headers]
+    names = sorted(set(map(str.lower, filter(_is_identity, headers))))
+    return [(name, headers.getall(name)) for name in names]
+
+
+@lru_cache(REMEMBERED_NAMES)
+def _is_identity(name: str) -> bool:
+    return IDENTITY_HEADERS.fullmatch(name) is not None
 
 
 def tenant_digest(credentials: str) -> str:

@@ -36,8 +36,8 @@ async def pass_through(
     model it asks. `body` where it was read already; `extra` are headers to add to the answer."""
     content: bytes | AsyncIterator[bytes] | None = body
     if body is None and request.can_read_body:
-        content = await _content(request, json_bytes if fleet.several else BUFFERED)
-    model = await _model(request, content) if fleet.several else ""
+        content = await _content(request, json_bytes if fleet.asks_by_model else BUFFERED)
+    model = await _model(request, content) if fleet.asks_by_model else ""
     # Who has not named a model may want anything done, and that is not done twice.
     route = fleet.standing(model) if model and not isinstance(content, AsyncIterator) else [fleet.of(model)]
 

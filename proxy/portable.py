@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from policies.schema import Name
 from storage.base import Document, Entry, Vector
 from storage.codec import vector_from_bytes
 
@@ -46,6 +47,13 @@ class Pair(BaseModel):
     ttl: Seconds | None = None
 
 
+class _Told(BaseModel):
+    """Of an entry, what goes into callers' headers and metric labels."""
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    category: Name
+
+
 _ENTRY = TypeAdapter(Entry)
 _BYTES = ("exact", "partition")
 
@@ -74,10 +82,11 @@ def document_of(line: Line) -> Document:
     try:
         values |= {name: bytes.fromhex(str(values.get(name, ""))) for name in _BYTES}
         entry = _ENTRY.validate_python(values)
+        _Told.model_validate(values)
     except ValidationError as error:
         raise ValueError(_first(error)) from None
-    if any(len(getattr(entry, name)) != 16 for name in _BYTES) or not entry.id:
-        raise ValueError("id, exact, partition: not those of an entry")
+    if any(len(getattr(entry, name)) != 16 for name in _BYTES):
+        raise ValueError("exact, partition: not those of an entry")
     return Document(entry, _vector(vector), body.encode("utf-8", "surrogateescape"))
 
 

@@ -22,7 +22,7 @@ from proxy.dialects.gemini import CREDENTIALS_IN_QUERY
 from proxy.errors import BadRequest, Busy, CallError, NotAllowed, NotCached
 from proxy.exchange import Exchange
 from proxy.fleet import CREDENTIALS, Fleet
-from proxy.messages import Ambiguous, Call, read_call, shown, tenant_digest
+from proxy.messages import TENANT_SHOWN, Ambiguous, Call, read_call, shown, tenant_digest
 from proxy.passthrough import pass_through, read_body
 from proxy.report import Report
 from proxy.targets import given, target_of
@@ -145,7 +145,8 @@ class DataPlane:
             return await self._bypass(request, report, "not-understood", tenant, body)
         if call is None or len(call.reading.model) > MODEL_LENGTH:
             return await self._bypass(request, report, "not-understood", tenant, body)
-        report.tenant, report.model, report.stream = call.tenant[:12], call.reading.model, call.reading.stream
+        report.tenant = call.tenant[:TENANT_SHOWN]
+        report.model, report.stream = call.reading.model, call.reading.stream
         report.query = shown(call.text or "")
         path = self._batches if dialects.batched(dialect) else self._exchange
         try:

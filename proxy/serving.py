@@ -82,7 +82,7 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
 
 async def _upstream(settings: Settings, stack: AsyncExitStack) -> tuple[Settings, str]:
     """The origin; without one the demo upstream, which has nothing to protect from callers without a name."""
-    if settings.upstreams or settings.upstream.url is not None:
+    if not settings.simulated:
         return settings, settings.upstream.url or ""
     url = await stack.enter_async_context(run_demo_upstream("127.0.0.1", 0))
     if "anonymous" not in settings.tenancy.model_fields_set:
@@ -167,7 +167,7 @@ def _url(listener: socket.socket) -> str:
 
 
 def banner(settings: Settings, data: str, admin: str, upstream: str) -> str:
-    demo = settings.upstream.url is None and not settings.upstreams
+    demo = settings.simulated
     lines = [
         f"nearhit {version('nearhit')}",
         "",

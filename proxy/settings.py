@@ -454,6 +454,11 @@ class Settings(_Section):
         """A section whose keys are all commented out is `None` in YAML."""
         return {k: v for k, v in data.items() if v is not None} if isinstance(data, dict) else data
 
+    @property
+    def simulated(self) -> bool:
+        """No upstream is set: the demo upstream answers."""
+        return self.upstream.url is None and not self.upstreams
+
     def fleet(self, url: str) -> tuple[NamedUpstream, ...]:
         """Every upstream with all that holds for it. `url`: of the only one, where the settings name none."""
         common = {name: getattr(self.upstream, name) for name in _Origin.model_fields}

@@ -58,7 +58,8 @@ class Entry:
     hits: int = 0
     last_hit: float = 0.0
     provenance: str = ""
-    """"" for an answer of the upstream's, "imported" for one that was brought in."""
+    """"" for an answer of the upstream's, "simulated" for one of the demo upstream's, "imported" for one that
+    was brought in."""
 
 
 @dataclass(slots=True, eq=False)

@@ -77,7 +77,7 @@ async def _vector(cache: Cache, text: str) -> tuple[Vector | None, str]:
 async def _candidates(app: App, asked: Explained, vector: Vector | None, policy: InForce) -> list[Json]:
     def comparable(entry: Entry) -> bool:
         of_tenant = asked.tenant is None or entry.tenant.startswith(asked.tenant)
-        return of_tenant and asked.model in (None, entry.model)
+        return of_tenant and asked.model in (None, entry.model) and app.cache.serves(entry)
 
     if vector is None:
         return []

@@ -18,6 +18,7 @@ from proxy.admin.inputs import PurgeOrder
 from proxy.admin.shown import Json, Written
 from proxy.admin.views import known_entry
 from proxy.app import App
+from proxy.messages import TENANT_SHOWN
 from proxy.report import Report
 from storage.base import Entry, StorageError
 from storage.spread import slices
@@ -27,8 +28,6 @@ LIKE_AT_MOST = 1000
 EXAMPLES = 5
 DURABLE_S = 15.0
 """For the store to delete what is purged; what takes longer is deleted after the answer."""
-TENANT_SHOWN = 12
-"""Characters of a tenant's digest that a report has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +62,7 @@ class Wanted:
             (order.tag, order.namespace, order.like) == (None, None, None)
             and order.category in (None, report.category)
             and order.model in (None, report.model)
-            and (order.tenant is None or report.tenant == order.tenant[:TENANT_SHOWN])
+            and (order.tenant is None or report.tenant.startswith(order.tenant[:TENANT_SHOWN]))
             and (order.older_than is None or self.now - report.at > order.older_than)
         )
 

@@ -18,6 +18,7 @@ from proxy.app import App
 from proxy.cache import Cache
 from proxy.ledger import Tally
 from proxy.logs import refusal
+from proxy.messages import TENANT_SHOWN
 from proxy.report import Report
 from storage.base import Entry
 
@@ -66,7 +67,7 @@ def entry(entry: Entry, cache: Cache, now: float) -> Json:
         "text": Written(entry.text),
         "model": entry.model,
         "dialect": entry.dialect,
-        "tenant": entry.tenant[:12],
+        "tenant": entry.tenant[:TENANT_SHOWN],
         "namespace": entry.namespace,
         "tags": list(entry.tags),
         "partition": entry.partition.hex()[:12],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from proxy.dialects.base import JsonObject
@@ -10,15 +11,20 @@ from proxy.dialects.base import JsonObject
 _HERE = (None, "function", "custom")
 """Types of tools that the caller runs. All others run at the upstream, which then looks at the world, or
 changes it, while it answers."""
-_SEARCHES = ("web_search_options", "search_parameters", "plugins", "data_sources")
-"""Members by which OpenAI, xAI, OpenRouter and Azure are asked to do so."""
+_SEARCHES = ("web_search_options", "search_parameters", "plugins", "data_sources", "enable_search")
+"""Members by which OpenAI, xAI, OpenRouter, Azure and Alibaba are asked to do so. An empty object asks for it
+as well, with all defaults."""
+_NOT_ASKED: tuple[Any, ...] = (None, False, [])
+_SEARCHING = re.compile(r":online$|-search-(preview|api)\b|(^|/)(sonar|compound)\b")
+"""Models that do so unasked: OpenRouter's variants, OpenAI's for search, Perplexity's, Groq's systems."""
 
 
 def hosted_tools(body: JsonObject) -> str:
     """Why the answer is of this moment only, or ""."""
     tools = body.get("tools")
     hosted = isinstance(tools, list) and any(_is_hosted(tool) for tool in tools)
-    return "hosted-tools" if hosted or any(body.get(member) for member in _SEARCHES) else ""
+    asked = any(body.get(member) not in _NOT_ASKED for member in _SEARCHES)
+    return "hosted-tools" if hosted or asked or _SEARCHING.search(body["model"]) else ""
 
 
 def _is_hosted(tool: Any) -> bool:

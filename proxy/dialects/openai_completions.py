@@ -13,6 +13,7 @@ from proxy.dialects.openai_chunks import offended as offended
 from proxy.dialects.openai_chunks import unenriched as unenriched
 from proxy.dialects.openai_chunks import usage as usage
 from proxy.dialects.openai_common import error as error
+from proxy.dialects.openai_common import hosted_tools
 from proxy.dialects.turns import Span, prompt_span
 
 name = "openai-completions"
@@ -36,7 +37,7 @@ def read(body: JsonObject) -> Reading | None:
     identity = {k: v for k, v in body.items() if k not in _TRANSPORT}
     if asked.text is not None:
         identity["prompt"] = asked.rest
-    return Reading(model, bool(stream), asked.text, asked.opaque, identity)
+    return Reading(model, bool(stream), asked.text, asked.opaque, identity, hosted_tools(body))
 
 
 # Streams to objects

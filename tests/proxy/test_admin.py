@@ -404,6 +404,16 @@ async def test_a_store_that_cannot_be_looked_through_is_told(
     assert ALPHA not in await left(filled)
 
 
+@pytest.mark.parametrize("digits", [8, 11, 12, 13, 32])
+async def test_a_purged_tenants_calls_are_not_told_however_much_of_its_digest_is_named(
+    filled: Plane, digits: int
+) -> None:
+    await filled.world.ask("asked and not stored", key="two", headers={"Cache-Control": "no-store"})
+    (tenant,) = {entry.tenant for entry in filled.world.app.cache.entries.select(lambda e: e.text == BETA)}
+    assert (await filled.post("/purge", {"tenant": tenant[:digits]}))["purged"] == 1
+    assert {call["query"] for call in (await filled.get(f"{API}/recent"))["calls"]} == {ALPHA, BRIEF}
+
+
 async def test_what_is_purged_is_not_told_among_the_recent_calls(filled: Plane) -> None:
     await filled.world.ask(ALPHA)
     await filled.world.ask(BETA, headers={"Cache-Control": "no-store"})

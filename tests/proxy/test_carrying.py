@@ -73,6 +73,13 @@ def pair(query: str, answer: str = "curated", **more: Any) -> dict[str, Any]:
     return {"query": query, "answer": answer, "model": "demo-chat", **more}
 
 
+def entry(**changes: Any) -> dict[str, Any]:
+    """One as `nearhit export` writes it, without a vector."""
+    told = {"id": "1", "category": "default", "text": "a", "model": "m", "dialect": "openai-chat"}
+    digests = dict.fromkeys(("exact", "partition"), "00" * 16)
+    return {**told, **digests, "fingerprint": "", "tenant": "shared", "created": 0, "body": "{}", **changes}
+
+
 def lines(path: Path) -> list[dict[str, Any]]:
     text = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     return [json.loads(line) for line in text.splitlines()]
@@ -146,7 +153,7 @@ def test_curated_pairs_are_hits_for_whom_they_are_meant_and_nobody_else(folder: 
     ]
     assert proxy.ask("", messages=messages, temperature=0) == ("HIT exact", "1,233 km")
     shown = httpx.get(f"{proxy.admin.rstrip('/')}/api/v1/entries").json()["entries"]
-    assert {entry["provenance"] for entry in shown} == {"imported", "answered"}
+    assert {entry["provenance"] for entry in shown} == {"imported", "simulated"}
 
 
 def test_a_pair_that_is_not_shared_and_is_nobodys_is_left_out(folder: Path) -> None:
@@ -235,6 +242,12 @@ def test_an_interrupted_export_goes_on_where_it_ended(folder: Path) -> None:
         (pair("a", tenent="x"), "tenent"),
         (pair("a", category="cod"), "there is no 'cod'"),
         ({"partition": "00" * 16, "exact": "00" * 16, "body": 1}, "body"),
+        (entry(exact="00"), "exact, partition"),
+        (entry(id=""), "id"),
+        (entry(id="x\r\nX-Cache: HIT"), "id"),
+        (entry(id="x" * 65), "id"),
+        (entry(category="default\r\nX-Cache: HIT"), "category"),
+        (entry(category='code",tier="exact'), "category"),
     ],
 )
 def test_a_bad_line_is_named(folder: Path, row: dict[str, Any], words: str) -> None:

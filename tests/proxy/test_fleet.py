@@ -182,6 +182,22 @@ async def test_an_alias_is_what_the_upstream_is_asked_for_and_no_identity(
     assert (await ask(world, "my-vllm-model")).cache == "MISS"
 
 
+async def test_the_only_upstream_is_asked_by_the_alias_too_where_the_cache_is_passed_by(
+    make_world: MakeWorld, two: list[Echo]
+) -> None:
+    first, _ = two
+    only = named(first, aliases={"a": "b"})
+    world = await make_world(upstreams=[only], limits={"parse_bytes": 100})
+    large = await ask(world, "a", "long " * 100)
+    assert (large.headers["X-Cache-Bypass-Reason"], large.json["model"]) == ("large-body", "b")
+    nobody = await world.ask(model="a", headers={"Authorization": ""})
+    assert (nobody.headers["X-Cache-Bypass-Reason"], nobody.json["model"]) == ("anonymous", "b")
+    await world.call("POST", "/v1/audio/speech", json={"model": "a", "input": "x"})
+    assert json.loads(first.last["body"])["model"] == "b"
+    await world.call("GET", "/v1/models/a")
+    assert first.last["path"] == "/v1/models/b"
+
+
 async def test_passed_calls_and_batches_have_the_alias_too(make_world: MakeWorld, two: list[Echo]) -> None:
     first, _ = two
     world = await make_world(upstreams=[named(first, aliases={"a": "b"}), named(two[1])])

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
 from doubles import Clock, WordEmbedder
-from world import MakeWorld, World
+from world import MakeWorld, World, open_world
 
 from policies import guards_facts
-from proxy.demo_upstream import Behaviour
+from proxy.admin.explaining import explain
+from proxy.admin.inputs import Explained
+from proxy.demo_upstream import Behaviour, run_demo_upstream
 from proxy.report import for_browsers
+from proxy.settings import Settings
 
 ASKED = "how are you today my friend"
 REWORDED = "how are you my friend"
@@ -316,3 +322,39 @@ async def test_nothing_of_the_callers_key_is_kept(world: World) -> None:
     (entry,) = world.app.cache.entries.select(lambda _: True)
     assert "sk-very-secret" not in json.dumps([str(getattr(entry, name)) for name in entry.__slots__])
     assert "sk-very-secret" not in repr(world.app.ledger.recent)
+
+
+@asynccontextmanager
+async def on_disk(folder: Path, categories: Path, upstream_url: str | None = None) -> AsyncIterator[World]:
+    """With what an earlier one stored there; with the demo upstream where no other is set."""
+    store = {"url": f"sqlite+aiosqlite:///{folder / 'nearhit.db'}"}
+    chosen = {"documents": store, "categories": categories, "upstream": {"url": upstream_url}}
+    settings = Settings.model_validate(chosen)
+    async with open_world(settings, Behaviour(), WordEmbedder(), Clock(), upstream_url) as world:
+        while not world.app.progress.done:
+            await asyncio.sleep(0.01)
+        yield world
+
+
+async def found(world: World) -> list[str]:
+    """The same call, one in other words, and a vector."""
+    vector = await world.send("/v1/embeddings", {"model": "demo-embed", "input": ASKED})
+    asked = (ASKED, REWORDED)
+    return [*[(await world.ask(text)).cache for text in asked], vector.cache]
+
+
+async def test_what_the_demo_upstream_said_is_never_a_real_answer_nor_the_other_way_round(
+    tmp_path: Path, categories: Path
+) -> None:
+    everywhere = ["HIT exact", "HIT semantic", "HIT exact"]
+    async with run_demo_upstream("127.0.0.1", 0) as real:
+        for upstream_url in (None, real, None):
+            async with on_disk(tmp_path, categories, upstream_url) as world:
+                assert (await explain(world.app, Explained(text=ASKED)))["outcome"] == "MISS"
+                assert (await world.ask(ASKED)).cache == "MISS"
+                await world.settled()
+                assert await found(world) == [*everywhere[:2], "MISS"]
+                shown = {entry.provenance for entry in world.app.cache.entries.select(lambda entry: True)}
+                assert shown == {"" if upstream_url else "simulated"}
+            async with on_disk(tmp_path, categories, upstream_url) as world:
+                assert await found(world) == everywhere

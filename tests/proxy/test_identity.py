@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from proxy.dialects import openai_chat
+from proxy.dialects import openai_chat, openai_completions
 from proxy.errors import BadRequest
 from proxy.messages import Ambiguous, Call, read_call, tenant_digest
 
@@ -86,6 +86,53 @@ def test_tenants_paths_and_organisations_are_identity() -> None:
     assert not alike(one, call(OpenAI_Organization="o"))
     assert not alike(one, call(X_Nearhit_Namespace="n"))
     assert not alike(call(x_portkey_provider="openai"), call(x_portkey_provider="anthropic"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "OpenAI-Beta", "anthropic-version", "X-Goog-FieldMask", "Groq-Model-Version", "x-litellm-tags",
+        "x-pass-anthropic-beta", "x-portkey-provider", "x-portkey-azure-deployment-id",
+        "x-portkey-aws-region", "x-portkey-strict-open-ai-compliance", "Helicone-Target-URL",
+        "Helicone-OpenAI-Api-Base", "Helicone-Fallbacks", "Helicone-LLM-Security-Enabled",
+        "cf-aig-byok-alias", "cf-aig-gateway-id",
+        "X-Amzn-Bedrock-GuardrailIdentifier", "X-Amzn-Bedrock-GuardrailVersion", "X-Amzn-Bedrock-Trace",
+        "x-bf-api-key", "x-bf-mcp-include-tools", "x-bf-prompt-id", "x-bf-eh-anthropic-beta",
+    ],
+)  # fmt: skip
+def test_a_header_that_chooses_who_answers_or_how_is_identity(name: str) -> None:
+    free, paid = (call(**{name: value}) for value in ("free", "paid"))
+    assert not alike(free, paid)
+    assert not alike(free, call())
+    assert same(free, call(**{name.swapcase(): "free"}))
+    assert same(free, call(**{"User-Agent": "x", name: "free"}))
+
+
+def test_identity_headers_may_come_in_any_order() -> None:
+    pairs = {"x-litellm-tags": "free", "anthropic-version": "1", "openai-beta": "x"}
+    assert same(call(**pairs), call(**dict(reversed(pairs.items()))))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "traceparent", "baggage", "x-request-id", "x-stainless-retry-count", "X-Title", "HTTP-Referer",
+        "x-session-id", "x-litellm-session-id", "x-litellm-trace-id", "x-litellm-timeout",
+        "x-litellm-customer-id", "x-litellm-spend-logs-metadata", "x-litellm-num-retries",
+        "x-portkey-trace-id", "x-portkey-span-id", "x-portkey-parent-span-id", "x-portkey-span-name",
+        "x-portkey-metadata", "x-portkey-debug", "x-portkey-request-timeout", "x-portkey-sensitive-headers",
+        "Helicone-Request-Id", "Helicone-User-Id", "Helicone-Session-Id", "Helicone-Property-Conversation",
+        "Helicone-Prompt-Id", "Helicone-Model-Override", "Helicone-Retry-Num", "Helicone-RateLimit-Policy",
+        "cf-aig-metadata", "cf-aig-event-id", "cf-aig-collect-log", "cf-aig-custom-cost",
+        "cf-aig-request-timeout", "x-bf-session-id", "x-bf-dim-team", "x-bf-prom-team", "x-bf-maxim-trace-id",
+        "x-bf-customer-id", "x-bf-eh-correlation-id", "X-Amzn-Bedrock-Request-Metadata", "X-Amzn-Trace-Id",
+        "x-portkey-api-key", "x-bf-vk",
+    ],
+)  # fmt: skip
+def test_a_header_for_logs_timing_or_credentials_is_not(name: str) -> None:
+    """Credentials separate tenants, and their categories may be shared."""
+    assert same(call(**{name: "one"}), call(**{name: "other"}))
+    assert same(call(**{name: "one"}), call())
 
 
 def test_numbers_keep_their_writing_apart() -> None:
@@ -206,9 +253,25 @@ def test_earlier_turns_must_match_exactly(a: list[str], b: list[str]) -> None:
         ({"tools": [{"type": "web_search"}]}, "hosted-tools"),
         ({"tools": [{"type": ["odd"]}]}, "hosted-tools"),
         ({"web_search_options": {"search_context_size": "low"}}, "hosted-tools"),
+        ({"web_search_options": {}}, "hosted-tools"),
+        ({"web_search_options": None}, ""),
+        ({"search_parameters": {}}, "hosted-tools"),
+        ({"enable_search": True}, "hosted-tools"),
+        ({"enable_search": False}, ""),
         ({"plugins": [{"id": "web"}]}, "hosted-tools"),
+        ({"plugins": []}, ""),
         ({"data_sources": [{"type": "azure_search"}]}, "hosted-tools"),
+        ({"model": "openai/gpt-4o:online"}, "hosted-tools"),
+        ({"model": "gpt-4o-mini-search-preview-2025-03-11"}, "hosted-tools"),
+        ({"model": "gpt-5-search-api"}, "hosted-tools"),
+        ({"model": "perplexity/sonar-pro"}, "hosted-tools"),
+        ({"model": "groq/compound-mini"}, "hosted-tools"),
+        ({"model": "my-research-model"}, ""),
+        ({"model": "qwen-online-7b"}, ""),
     ],
 )
 def test_what_the_upstream_looks_up_while_it_answers_is_not_cached(changes: Any, barred: str) -> None:
     assert call(changed(**changes)).reading.barred == barred
+    prompted = openai_completions.read({"model": "m", "prompt": "How are you?", **changes})
+    assert prompted is not None
+    assert prompted.barred == barred

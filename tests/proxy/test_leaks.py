@@ -62,6 +62,7 @@ async def test_a_purge_while_vectors_arrive(make_world: MakeWorld, known: bool) 
         "helicone-auth",
         "cf-aig-authorization",
         "ocp-apim-subscription-key",
+        "x-bf-vk",
     ],
 )
 async def test_a_key_in_another_header_is_a_tenant_of_its_own(make_world: MakeWorld, header: str) -> None:
