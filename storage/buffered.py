@@ -157,10 +157,16 @@ class BufferedDocuments:
 
     async def entries(self, ids: Sequence[str]) -> list[tuple[Entry, Vector | None]]:
         """As the store's, without what was deleted here meanwhile."""
+        return [found async for found in self.each(ids)]
+
+    async def each(self, ids: Sequence[str]) -> AsyncIterator[tuple[Entry, Vector | None]]:
+        """The same one by one, without what was deleted here before its turn came."""
         with self._deleted_meanwhile() as deleted:
             async with self._in_time():
                 found = await self._documents.entries(ids)
-        return [(entry, vector) for entry, vector in found if entry.id not in deleted]
+            for entry, vector in found:
+                if entry.id not in deleted:
+                    yield entry, vector
 
     @contextmanager
     def _deleted_meanwhile(self) -> Iterator[set[str]]:
