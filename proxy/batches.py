@@ -73,9 +73,10 @@ class Batches:
                 trip.report.found(found[0], trip.now)
                 trip.report.shadowed()
             return {}
-        loaded = await asyncio.gather(*(self._cache.load(each.entry, trip.now) for each in found.values()))
+        bodies = await self._cache.load_many([each.entry for each in found.values()], trip.now)
         known = {}
-        for (place, each), body in zip(found.items(), loaded, strict=True):
+        for place, each in found.items():
+            body = bodies.get(each.entry.id)
             if body is not None and (part := dialect.parts(body, [1])):
                 known[place] = each, part[0]
         return known

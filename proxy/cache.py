@@ -295,11 +295,22 @@ class Cache:
         except StorageError as error:
             log.warning("loading an entry failed: %s", error)
             return None
+        self._loaded(entry, body, now)
+        return body
+
+    async def load_many(self, entries: Sequence[Entry], now: float) -> dict[str, bytes]:
+        """The same of many, by id."""
+        bodies = await self.documents.load_many([entry.id for entry in entries])
+        for entry in entries:
+            if entry.id in bodies:
+                self._loaded(entry, bodies[entry.id], now)
+        return {id: body for id, body in bodies.items() if body is not None}
+
+    def _loaded(self, entry: Entry, body: bytes | None, now: float) -> None:
         if body is None:
             self.entries.remove(entry.id)
         else:
             self.entries.touch(entry, now)
-        return body
 
     # Keeping
 
