@@ -68,7 +68,7 @@ class Batcher:
         for worker in self._workers:
             worker.start()
 
-    async def embed(self, text: str) -> Vector:
+    async def embed(self, text: str, tenant: str = "") -> Vector:
         tokens = self._tokenize(text)
         if len(tokens) > self._encoder.max_tokens:
             raise TextTooLong(f"{len(tokens)} tokens, the model reads {self._encoder.max_tokens}")

@@ -141,26 +141,26 @@ class Cache:
         stored."""
         return not self.rules.book.get(category).barred and self._scope(category, call) == scope
 
-    async def embed(self, text: str) -> Vector:
-        """Raises `EmbeddingError`."""
-        return await self.embedder.embed(text)
+    async def embed(self, text: str, tenant: str = "") -> Vector:
+        """`tenant`: whose text it is; "": our own. Raises `EmbeddingError`."""
+        return await self.embedder.embed(text, tenant)
 
-    async def embed_asked(self, text: str) -> Vector:
+    async def embed_asked(self, text: str, tenant: str) -> Vector:
         """Of a question that a caller waits for: while the encoder has it and nothing else, what guards will
         ask of it is read. Raises `EmbeddingError`."""
         if self._embedding:
-            return await self._embed(text)
+            return await self._embed(text, tenant)
         reading = asyncio.get_running_loop().call_soon(guards.read_ahead, text)
         try:
-            return await self._embed(text)
+            return await self._embed(text, tenant)
         except TextTooLong:
             reading.cancel()
             raise
 
-    async def _embed(self, text: str) -> Vector:
+    async def _embed(self, text: str, tenant: str) -> Vector:
         self._embedding += 1
         try:
-            return await self.embed(text)
+            return await self.embed(text, tenant)
         finally:
             self._embedding -= 1
 
@@ -179,7 +179,9 @@ class Cache:
 
         Raises `EmbeddingError`.
         """
-        vector = await self.embed(call.text) if entry.fingerprint and call.text is not None else None
+        vector = None
+        if entry.fingerprint and call.text is not None:
+            vector = await self.embed(call.text, call.tenant)
         return self.question(call, entry.category, vector)
 
     def _scope(self, category: str, call: Call) -> str:

@@ -104,9 +104,9 @@ def traced(tracer: Tracer) -> Kinds:
             raise
 
     class TracedCache(Cache):
-        async def embed(self, text: str) -> Vector:
+        async def embed(self, text: str, tenant: str = "") -> Vector:
             with step("embed"):
-                return await super().embed(text)
+                return await super().embed(text, tenant)
 
         async def near(self, question: Question, now: float) -> Search:
             with step("search") as span:
