@@ -76,8 +76,9 @@ class Embedder(Protocol):
     fingerprint: str
     dimensions: int
 
-    async def embed(self, text: str) -> Vector:
-        """One vector, or an `EmbeddingError` within the embedder's deadline."""
+    async def embed(self, text: str, tenant: str = "") -> Vector:
+        """One vector, or an `EmbeddingError` within the embedder's deadline. `tenant`: whose text it is, so
+        that what comes sooner because it came before tells nobody what others asked; "": the proxy's own."""
 
     async def embed_many(self, texts: Sequence[str]) -> Matrix:
         """Vectors for texts that nobody waits for (examples, replays): no deadline, does not fill the queue

@@ -1,7 +1,8 @@
 """Makes an `Embedder` out of an `Encoder`: dynamic micro-batches, a bounded queue, a deadline.
 
 Nobody sleeps to gather more: a worker thread that is free takes what is waiting, up to the encoder's token
-budget; meanwhile the next batch gathers by itself. Texts that somebody waits for go before texts in bulk.
+budget; meanwhile the next batch gathers by itself. Texts that somebody waits for go before texts in bulk,
+which have every ninth batch where somebody always waits: a reload of the categories comes to an end.
 Tokenising a text that may still fit takes 0.03 to 0.5 ms and is done where it arrives, so the queue knows
 lengths in tokens; a longer one is refused by its length in characters, before it is read.
 """
@@ -32,6 +33,8 @@ _CHARACTERS_PER_TOKEN = 8
 _PADDING = 1.25
 """A batch is at most this many times as large as the tokens in it."""
 _BULK = 512
+_BULK_WAITS = 8
+"""Batches of texts that somebody waits for, before one in bulk has its turn."""
 _JOIN_S = 5.0
 
 
@@ -52,6 +55,8 @@ class Batcher:
         self._deadline_s = deadline_s
         self._urgent: list[Waiting] = []
         self._bulk: list[Waiting] = []
+        self._bulk_waited = 0
+        """Batches that went before the next one in bulk."""
         self._counts: Counter[str] = Counter()
         self._closed = ""
         self._changed = threading.Condition()
@@ -63,7 +68,7 @@ class Batcher:
         for worker in self._workers:
             worker.start()
 
-    async def embed(self, text: str) -> Vector:
+    async def embed(self, text: str, tenant: str = "") -> Vector:
         tokens = self._tokenize(text)
         if len(tokens) > self._encoder.max_tokens:
             raise TextTooLong(f"{len(tokens)} tokens, the model reads {self._encoder.max_tokens}")
@@ -150,9 +155,12 @@ class Batcher:
         """Blocks until something waits. Empty: the embedder was closed."""
         with self._changed:
             while not self._closed:
-                for queue in (self._urgent, self._bulk):
+                bulk_first = self._bulk_waited >= _BULK_WAITS
+                for queue in (self._bulk, self._urgent) if bulk_first else (self._urgent, self._bulk):
                     self._forget_left(queue)
                     if queue:
+                        passed_over = queue is self._urgent and bool(self._bulk)
+                        self._bulk_waited = self._bulk_waited + 1 if passed_over else 0
                         return _take_batch(queue, self._encoder.batch_tokens)
                 self._changed.wait()
             return []

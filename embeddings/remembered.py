@@ -1,4 +1,9 @@
-"""Keeps the vectors of the texts met last: the same words come again from another tenant or conversation."""
+"""Keeps the vectors of the texts met last: the same words come again in another conversation, or get a hit
+that is stored under other words.
+
+By tenant: a text takes milliseconds where it is new and microseconds where it is not, which would tell who
+asks for cached answers only what another tenant asked.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +22,18 @@ class Remembered:
         self.dimensions = embedder.dimensions
         self._embedder = embedder
         self._room = room
-        self._vectors: OrderedDict[str, Vector] = OrderedDict()
+        self._vectors: OrderedDict[tuple[str, str], Vector] = OrderedDict()
         self._hits = 0
 
-    async def embed(self, text: str) -> Vector:
-        known = self._vectors.get(text)
+    async def embed(self, text: str, tenant: str = "") -> Vector:
+        key = tenant, text
+        known = self._vectors.get(key)
         if known is not None:
             self._hits += 1
-            self._vectors.move_to_end(text)
+            self._vectors.move_to_end(key)
             return known
-        vector = await self._embedder.embed(text)
-        self._keep(text, vector)
+        vector = await self._embedder.embed(text, tenant)
+        self._keep(key, vector)
         return vector
 
     async def embed_many(self, texts: Sequence[str]) -> Matrix:
@@ -40,9 +46,9 @@ class Remembered:
         self._vectors.clear()
         await self._embedder.close()
 
-    def _keep(self, text: str, vector: Vector) -> None:
+    def _keep(self, key: tuple[str, str], vector: Vector) -> None:
         # Shared from now on.
         vector.flags.writeable = False
-        self._vectors[text] = vector
+        self._vectors[key] = vector
         if len(self._vectors) > self._room:
             self._vectors.popitem(last=False)

@@ -275,7 +275,7 @@ _EACH = "each"
 _PATTERNS = {
     _EACH: re.compile(r" (?:for|in|at|by) each | for every "),  # "the average age", "... for each class"
     "cheapest": re.compile(
-        r" budget (?:friendly|hotel|hostel|motel|stay|accommodation|flight|airline|trip|travel|phone|laptop|car)"
+        r" budget (?:friendly|hotel|hostel|motel|stay|accommodation|flight|airline|trip|travel|phone|car)"
     ),
     "second": re.compile(
         r" (?:second|third|fourth|2nd|3rd|4th|next) (?:most|least|last|best|worst|\w+(?<!for|int)est) "

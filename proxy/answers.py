@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from multidict import CIMultiDict
 
 from proxy import report as reports
+from proxy.aside import aside, loaded
 from proxy.dialects.base import EVENTS
 from proxy.errors import CallError
 from proxy.fleet import Fleet
@@ -45,15 +45,15 @@ class Answers:
         trip.report.status = 200
         if not trip.call.reading.stream:
             return Ready(body, self._headers(trip, "application/json"))
-        dialect, answer = trip.call.dialect, json.loads(body)
-        events = dialect.scatter(answer, trip.call.fields)
+        dialect, answer = trip.call.dialect, await loaded(body)
+        events = await aside(len(body), list, dialect.scatter(answer, trip.call.fields))
         headers = self._headers(trip, dialect.framing.content_type)
         if self._manner.tokens_per_second is None:
             return Ready(b"".join(events), headers)
         tokens = dialect.usage(answer).tokens_out or len(body) / BYTES_PER_TOKEN
         seconds = tokens / self._manner.tokens_per_second
         trip.report.paced_ms = seconds * 1000
-        return await relay(trip.request, Head(200, "OK", CIMultiDict(headers)), paced(list(events), seconds))
+        return await relay(trip.request, Head(200, "OK", CIMultiDict(headers)), paced(events, seconds))
 
     async def led(self, trip: Trip, head: Head, rider: Rider, chunks: AsyncIterator[bytes]) -> Reply:
         """The upstream's, as it comes, to the caller who is asked for."""

@@ -393,7 +393,7 @@ async def _warm_up(app: App) -> None:
 
 
 async def _load(app: App) -> list[str]:
-    """Until it works; returns the entries of another embedding model."""
+    """Until it works, though another may end meanwhile; returns the entries of another embedding model."""
 
     def note(loaded: int) -> None:
         app.progress.loaded = loaded
@@ -403,7 +403,7 @@ async def _load(app: App) -> list[str]:
         app.progress.to_embed = len(foreign)
 
     cache, pause, foreign = app.cache, 1.0, list[str]()
-    while not app.progress.done:
+    while True:
         try:
             await rebuild(
                 cache.documents, cache.entries, cache.embedder.fingerprint, cache.kept, app.clock(), note,
@@ -418,7 +418,7 @@ async def _load(app: App) -> list[str]:
             app.progress.failed = ""
             app.progress.done = True
             cache.entries.vectors.loaded()
-    return foreign
+            return foreign
 
 
 def _left(app: App) -> Callable[[int], None]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from embeddings.base import EmbeddingError
 from policies.audit import Budget, Finding, Verdict, compared, likeness, parts
+from proxy.aside import aside
 from proxy.cache import Cache, Found
 from proxy.flights import Flight
 from proxy.forwarding import Forwarder
@@ -26,8 +27,6 @@ log = logging.getLogger("nearhit.auditing")
 
 AT_ONCE = 8
 """Hits that are being checked; further ones are not."""
-LARGE = 64 * 2**10
-"""Bytes of two answers above which they are read on a thread."""
 DEADLINE_S = 300.0
 
 
@@ -126,8 +125,7 @@ class Auditor:
             await asyncio.to_thread(_append, self._pairs, _pair(hit, finding))
 
     async def _compare(self, hit: Hit, fresh: bytes) -> Finding:
-        large = len(fresh) + len(hit.body) > LARGE
-        new, old, same = await asyncio.to_thread(_read, hit, fresh) if large else _read(hit, fresh)
+        new, old, same = await aside(len(fresh) + len(hit.body), _read, hit, fresh)
         if same:
             return compared(new, old, None, None)
         judged = await self._judge.same(hit.call.text or "", old, new) if self._judge else None

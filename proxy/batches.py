@@ -17,12 +17,13 @@ from typing import Any
 from aiohttp import web
 
 from proxy import report as reports
+from proxy.aside import Breath, aside
 from proxy.cache import Cache, Found
 from proxy.dialects import openai_embeddings as dialect
 from proxy.dialects.base import Usage, dump
 from proxy.dialects.openai_embeddings import Part
 from proxy.errors import NotCached
-from proxy.forwarding import SLICE, Forwarder, decoded
+from proxy.forwarding import Forwarder, decoded
 from proxy.messages import Call, shown
 from proxy.relay import Ready, relay
 from proxy.tasks import Tasks
@@ -73,9 +74,11 @@ class Batches:
                 trip.report.found(found[0], trip.now)
                 trip.report.shadowed()
             return {}
-        loaded = await asyncio.gather(*(self._cache.load(each.entry, trip.now) for each in found.values()))
-        known = {}
-        for (place, each), body in zip(found.items(), loaded, strict=True):
+        bodies = await self._cache.load_many([each.entry for each in found.values()], trip.now)
+        known, breath = {}, Breath()
+        for place, each in found.items():
+            await breath.take()
+            body = bodies.get(each.entry.id)
             if body is not None and (part := dialect.parts(body, [1])):
                 known[place] = each, part[0]
         return known
@@ -178,7 +181,8 @@ class Batches:
         """The answer in its parts, which are stored if they may be. A caller that leaves meanwhile changes
         nothing about that."""
         body = decoded(pieces, head.headers, self._answer_bytes)
-        parts = dialect.parts(body or b"", [len(item.text or "") for item in items])
+        weights = [len(item.text or "") for item in items]
+        parts = await aside(len(body or b""), dialect.parts, body or b"", weights)
         if parts is not None and trip.report.stored:
             work = self._keep(trip, items, parts)
             await asyncio.shield(self._tasks.spawn(work, name=f"keep-{len(parts)}-vectors"))
@@ -186,15 +190,15 @@ class Batches:
 
     async def _keep(self, trip: Trip, items: Sequence[Call], parts: Sequence[Part]) -> None:
         cost_ms = (trip.report.upstream_ms or 0.0) / len(parts)
-        for number, (item, part) in enumerate(zip(items, parts, strict=True)):
+        breath = Breath()
+        for item, part in zip(items, parts, strict=True):
+            await breath.take()
             if item.generation != self._cache.generation:
                 return  # a purge came while the answer did
             question = self._cache.question(item, trip.report.category, None)
             usage = Usage.told(part.usage.get("prompt_tokens"))
             body = dialect.joined([part])
             self._cache.keep(question, secrets.token_hex(12), body, usage, cost_ms, trip.now)
-            if number % SLICE == SLICE - 1:
-                await asyncio.sleep(0)
 
     def _told(self, trip: Trip, known: int, items: int) -> dict[str, str]:
         told = reports.headers(trip.report, trip.call.controls.debug or self._expose_scores)

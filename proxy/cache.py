@@ -150,26 +150,26 @@ class Cache:
         stored."""
         return not self.rules.book.get(category).barred and self._scope(category, call) == scope
 
-    async def embed(self, text: str) -> Vector:
-        """Raises `EmbeddingError`."""
-        return await self.embedder.embed(text)
+    async def embed(self, text: str, tenant: str = "") -> Vector:
+        """`tenant`: whose text it is; "": our own. Raises `EmbeddingError`."""
+        return await self.embedder.embed(text, tenant)
 
-    async def embed_asked(self, text: str) -> Vector:
+    async def embed_asked(self, text: str, tenant: str) -> Vector:
         """Of a question that a caller waits for: while the encoder has it and nothing else, what guards will
         ask of it is read. Raises `EmbeddingError`."""
         if self._embedding:
-            return await self._embed(text)
+            return await self._embed(text, tenant)
         reading = asyncio.get_running_loop().call_soon(guards.read_ahead, text)
         try:
-            return await self._embed(text)
+            return await self._embed(text, tenant)
         except TextTooLong:
             reading.cancel()
             raise
 
-    async def _embed(self, text: str) -> Vector:
+    async def _embed(self, text: str, tenant: str) -> Vector:
         self._embedding += 1
         try:
-            return await self.embed(text)
+            return await self.embed(text, tenant)
         finally:
             self._embedding -= 1
 
@@ -188,7 +188,9 @@ class Cache:
 
         Raises `EmbeddingError`.
         """
-        vector = await self.embed(call.text) if entry.fingerprint and call.text is not None else None
+        vector = None
+        if entry.fingerprint and call.text is not None:
+            vector = await self.embed(call.text, call.tenant)
         return self.question(call, entry.category, vector)
 
     def _scope(self, category: str, call: Call) -> str:
@@ -304,11 +306,22 @@ class Cache:
         except StorageError as error:
             log.warning("loading an entry failed: %s", error)
             return None
+        self._loaded(entry, body, now)
+        return body
+
+    async def load_many(self, entries: Sequence[Entry], now: float) -> dict[str, bytes]:
+        """The same of many, by id."""
+        bodies = await self.documents.load_many([entry.id for entry in entries])
+        for entry in entries:
+            if entry.id in bodies:
+                self._loaded(entry, bodies[entry.id], now)
+        return {id: body for id, body in bodies.items() if body is not None}
+
+    def _loaded(self, entry: Entry, body: bytes | None, now: float) -> None:
         if body is None:
             self.entries.remove(entry.id)
         else:
             self.entries.touch(entry, now)
-        return body
 
     # Keeping
 

@@ -143,7 +143,7 @@ class Exchange:
             return None
         started = perf_counter()
         try:
-            return await self._cache.embed_asked(trip.call.text)
+            return await self._cache.embed_asked(trip.call.text, trip.call.tenant)
         except TextTooLong:
             trip.report.reason = "too-long"
         except EmbeddingError as error:

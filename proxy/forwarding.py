@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import secrets
 import zlib
@@ -16,6 +15,7 @@ from policies import storable
 from policies.admission import Kind
 from policies.finishing import Finishing
 from policies.storable import Ending
+from proxy.aside import loaded
 from proxy.cache import Cache
 from proxy.dialects.base import JsonObject, dump
 from proxy.errors import CallError, Unreachable
@@ -187,7 +187,7 @@ class Forwarder:
     async def _gathered(self, flight: Flight, body: bytes) -> JsonObject | None:
         call = flight.question.call
         if not call.reading.stream:
-            return _object(body)
+            return await _object(body)
         gatherer = call.dialect.gatherer()
         splitter = call.dialect.framing.splitter()
         events = [*splitter.feed(body), splitter.rest()]
@@ -243,9 +243,9 @@ def decoded(pieces: list[bytes] | None, headers: Mapping[str, str], limit: int) 
     return plain if inflater.eof else None
 
 
-def _object(body: bytes) -> JsonObject | None:
+async def _object(body: bytes) -> JsonObject | None:
     try:
-        value = json.loads(body)
+        value = await loaded(body)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -43,7 +43,7 @@ class KeptVectors:
         self._vectors = _read(self._path, self.dimensions)
         self._saved = len(self._vectors)
 
-    async def embed(self, text: str) -> Vector:
+    async def embed(self, text: str, tenant: str = "") -> Vector:
         digest = _digest(text)
         if (known := self._vectors.get(digest)) is not None:
             return known

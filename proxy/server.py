@@ -14,6 +14,7 @@ from multidict import istr
 from proxy import controls as request_controls
 from proxy import dialects, websockets
 from proxy import report as reports
+from proxy.aside import aside
 from proxy.batches import Batches
 from proxy.cache import Cache
 from proxy.controls import EVERYTHING, Permits
@@ -126,9 +127,10 @@ class DataPlane:
         body = await read_body(request, self._limits.body_bytes)
         if len(body) > self._limits.parse_bytes:
             return await self._bypass(request, report, "large-body", tenant, body)
-        await self._cache.certain()
         try:
-            call = read_call(
+            call = await aside(
+                len(body),
+                read_call,
                 dialect,
                 target_of(request),
                 request.headers,
@@ -145,6 +147,7 @@ class DataPlane:
             return await self._bypass(request, report, "not-understood", tenant, body)
         if call is None or len(call.reading.model) > MODEL_LENGTH:
             return await self._bypass(request, report, "not-understood", tenant, body)
+        await self._cache.certain()
         report.tenant = call.tenant[:TENANT_SHOWN]
         report.model, report.stream = call.reading.model, call.reading.stream
         report.query = shown(call.text or "")

@@ -7,7 +7,7 @@ while it is off. No span holds a text, a key, a tenant or a URL.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -104,9 +104,9 @@ def traced(tracer: Tracer) -> Kinds:
             raise
 
     class TracedCache(Cache):
-        async def embed(self, text: str) -> Vector:
+        async def embed(self, text: str, tenant: str = "") -> Vector:
             with step("embed"):
-                return await super().embed(text)
+                return await super().embed(text, tenant)
 
         async def near(self, question: Question, now: float) -> Search:
             with step("search") as span:
@@ -123,6 +123,12 @@ def traced(tracer: Tracer) -> Kinds:
                 body = await super().load(entry, now)
                 _describe(span, {"bytes": len(body) if body is not None else None})
                 return body
+
+        async def load_many(self, entries: Sequence[Entry], now: float) -> dict[str, bytes]:
+            with step("fetch") as span:
+                bodies = await super().load_many(entries, now)
+                _describe(span, {"bytes": sum(map(len, bodies.values()))})
+                return bodies
 
     class TracedUpstream(Upstream):
         @asynccontextmanager

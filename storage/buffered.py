@@ -19,6 +19,7 @@ from typing import Any
 
 from storage.base import Document, Documents, Entry, StorageError, Vector
 from storage.breaker import Breaker
+from storage.spread import slices
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ ATTEMPTS = 5
 """Failed attempts to write one document after which it is dropped."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 """Seconds between failed attempts."""
+LOADED_AT_ONCE = 128
 DELETED_AT_ONCE = 500
 """In one transaction; it overwrites what it deletes, which for 500 answers takes some ten milliseconds."""
 
@@ -105,11 +107,30 @@ class BufferedDocuments:
         now."""
         if id in self._doomed:
             return None
-        if (document := self._pending.get(id)) is not None:
-            return document.body
-        if self.current() and (body := self._hot.get(id)) is not None:
+        if (body := self._at_hand(id)) is not None:
             return body
         return await self._load_from_store(id)
+
+    async def load_many(self, ids: Sequence[str]) -> dict[str, bytes | None]:
+        """As `load` each, with few calls to the store. Those that cannot be had now are left out."""
+        found: dict[str, bytes | None] = {id: body for id in ids if (body := self._at_hand(id)) is not None}
+        with self._deleted_meanwhile() as deleted:
+            away = [id for id in dict.fromkeys(ids) if id not in found and id not in deleted]
+            try:
+                for some in slices(away, LOADED_AT_ONCE):
+                    async with self._loading():
+                        found |= dict.fromkeys(some) | await self._documents.load_many(some)
+            except StorageError as error:
+                log.warning("loading %d documents failed: %s", len(away), error)
+        for id in away:
+            if id not in deleted and (body := found.get(id)) is not None:
+                self._hot.put(id, body)
+        return {id: None if id in deleted else body for id, body in found.items()}
+
+    def _at_hand(self, id: str) -> bytes | None:
+        if (document := self._pending.get(id)) is not None:
+            return document.body
+        return self._hot.get(id) if self.current() else None
 
     def forget(self, ids: Iterable[str]) -> None:
         """Deletes without waiting: gone for every reader at once, and from the store before long. As many may
@@ -157,10 +178,16 @@ class BufferedDocuments:
 
     async def entries(self, ids: Sequence[str]) -> list[tuple[Entry, Vector | None]]:
         """As the store's, without what was deleted here meanwhile."""
+        return [found async for found in self.each(ids)]
+
+    async def each(self, ids: Sequence[str]) -> AsyncIterator[tuple[Entry, Vector | None]]:
+        """The same one by one, without what was deleted here before its turn came."""
         with self._deleted_meanwhile() as deleted:
             async with self._in_time():
                 found = await self._documents.entries(ids)
-        return [(entry, vector) for entry, vector in found if entry.id not in deleted]
+            for entry, vector in found:
+                if entry.id not in deleted:
+                    yield entry, vector
 
     @contextmanager
     def _deleted_meanwhile(self) -> Iterator[set[str]]:
@@ -221,23 +248,30 @@ class BufferedDocuments:
         }
 
     async def _load_from_store(self, id: str) -> bytes | None:
-        self._breaker.check()
         load = _Load(id)
         self._loads.add(load)
         try:
-            async with self._in_time():
+            async with self._loading():
                 body = await self._documents.load(id)
-        except StorageError:
-            self._failures += 1
-            self._breaker.failed()
-            raise
         finally:
             self._loads.discard(load)
-        self._breaker.succeeded()
         if load.gone or body is None:
             return None
         self._hot.put(id, body)
         return body
+
+    @asynccontextmanager
+    async def _loading(self) -> AsyncIterator[None]:
+        """Counts as one call to the store, whatever it asks for."""
+        self._breaker.check()
+        try:
+            async with self._in_time():
+                yield
+        except StorageError:
+            self._failures += 1
+            self._breaker.failed()
+            raise
+        self._breaker.succeeded()
 
     async def _write_for_ever(self) -> None:
         while True:

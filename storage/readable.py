@@ -14,7 +14,7 @@ from storage.tables import from_row, resealed
 log = logging.getLogger(__name__)
 
 INLINE_BYTES = 32_768
-"""A packed body up to this is unpacked on the loop, a larger one in a thread."""
+"""Packed bodies up to this are unpacked on the loop, larger ones in a thread."""
 
 
 class Reader:
@@ -54,22 +54,25 @@ class Reader:
 
     async def body(self, packed: object, id: str) -> bytes | None:
         """None also for a body that cannot be read: the answer is lost."""
-        if packed is None:
-            return None
-        try:
-            if not isinstance(packed, bytes):
-                raise ValueError("damaged body: not bytes")
-            if len(packed) <= INLINE_BYTES:
-                return self._codec.unpack(packed, id)
-            return await asyncio.to_thread(self._codec.unpack, packed, id)
-        except ValueError as error:
-            self._count(error)
-            return None
+        return (await self.bodies([(id, packed)])).get(id)
 
-    async def bodies(self, packed: Iterable[Any]) -> dict[str, bytes]:
+    async def bodies(self, packed: Iterable[tuple[str, object]]) -> dict[str, bytes]:
         """Of pairs of id and packed body, those that can be read."""
-        bodies = {id: await self.body(body, id) for id, body in packed}
-        return {id: body for id, body in bodies.items() if body is not None}
+        there = [(id, body) for id, body in packed if body is not None]
+        if sum(len(body) for _, body in there if isinstance(body, bytes)) <= INLINE_BYTES:
+            return self._bodies(there)
+        return await asyncio.to_thread(self._bodies, there)
+
+    def _bodies(self, packed: Iterable[tuple[str, object]]) -> dict[str, bytes]:
+        found = {}
+        for id, body in packed:
+            try:
+                if not isinstance(body, bytes):
+                    raise ValueError("damaged body: not bytes")
+                found[id] = self._codec.unpack(body, id)
+            except ValueError as error:
+                self._count(error)
+        return found
 
     def _count(self, error: ValueError) -> None:
         if not isinstance(error, Locked):

@@ -284,7 +284,7 @@ class Replication:
     async def _load(self, ids: Sequence[str]) -> None:
         since = monotonic()
         for start in range(0, len(ids), AT_ONCE):
-            for entry, vector in await self._documents.entries(ids[start : start + AT_ONCE]):
+            async for entry, vector in self._documents.each(ids[start : start + AT_ONCE]):
                 self.take_in(entry, vector)
                 self.leases.arrived(entry.exact)
                 if monotonic() - since > SLICE_S:

@@ -26,7 +26,7 @@ class WordEmbedder:
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def embed(self, text: str) -> Vector:
+    async def embed(self, text: str, tenant: str = "") -> Vector:
         self.asked.append(text)
         await self.gate.wait()
         if self.broken:

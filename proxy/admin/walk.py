@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable
-from time import perf_counter
 
+from proxy.aside import Breath as Breath
 from storage.base import Entry, Vector
 from storage.entries import Entries
 from storage.spread import slices
-
-AT_ONCE_S = 0.003
-
-
-class Breath:
-    """Lets others run when enough time has passed since they last could."""
-
-    def __init__(self) -> None:
-        self._since = perf_counter()
-
-    async def take(self) -> None:
-        if perf_counter() - self._since > AT_ONCE_S:
-            await asyncio.sleep(0)
-            self._since = perf_counter()
 
 
 async def matching(entries: Entries, predicate: Callable[[Entry], bool]) -> AsyncIterator[list[Entry]]:

@@ -126,12 +126,11 @@ def joined(vectors: Sequence[Part]) -> bytes:
     for part in vectors:
         for key, count in part.usage.items():
             usage[key] = usage.get(key, 0) + count
-    data = b",".join(_placed(part, index) for index, part in enumerate(vectors))
-    return dump({**vectors[-1].around, "usage": usage})[:-1] + b',"data":[' + data + b"]}"
-
-
-def _placed(part: Part, index: int) -> bytes:
-    return dump({**part.fields, "index": index})[:-1] + b',"embedding":' + part.vector + b"}"
+    pieces = [dump({**vectors[-1].around, "usage": usage})[:-1], b',"data":[']
+    for index, part in enumerate(vectors):
+        opening = b"" if index == 0 else b","
+        pieces += opening, dump({**part.fields, "index": index})[:-1], b',"embedding":', part.vector, b"}"
+    return b"".join([*pieces, b"]}"])  # once, as there may be megabytes
 
 
 # What an answer says of itself: never streamed, never compared

@@ -265,6 +265,19 @@ async def test_who_waits_goes_before_the_bulk() -> None:
     assert encoder.batches[1] == ["urgent"]
 
 
+async def test_bulk_has_its_turn_though_somebody_always_waits() -> None:
+    encoder = Letters(batch_tokens=0)
+    async with batcher(encoder) as made:
+        await hold(encoder, made)
+        many = asyncio.gather(made.embed_many(["bulk"] * 3))
+        await until(lambda: made.stats()["bulk"] == 3)
+        asked = ask(made, *["urgent"] * 40)
+        await until(lambda: made.stats()["queue"] == 40)
+        encoder.gate.set()
+        await asyncio.gather(many, *asked)
+    assert [number for number, batch in enumerate(encoder.batches) if batch == ["bulk"]] == [9, 18, 27]
+
+
 async def test_bulk_keeps_order_cuts_long_texts_and_does_not_use_up_the_queue() -> None:
     texts = [chr(ord("a") + i % 26) * (1 + i * 7 % 60) for i in range(1100)]
     async with batcher(Letters(), queue=1) as made:

@@ -19,7 +19,7 @@ class Counting:
         self.asked: list[str] = []
         self.closed = False
 
-    async def embed(self, text: str) -> Vector:
+    async def embed(self, text: str, tenant: str = "") -> Vector:
         self.asked.append(text)
         if text == "too much":
             raise EmbedderOverloaded
@@ -42,6 +42,15 @@ async def test_a_text_is_embedded_once() -> None:
     assert await embedder.embed("hello") is first
     assert inner.asked == ["hello"]
     assert embedder.stats() == {"queue": 0, "remembered": 1, "remembered_hits": 1}
+
+
+async def test_the_same_text_of_another_tenant_is_embedded_anew() -> None:
+    """Else its time would tell one of them what the other asked."""
+    inner = Counting()
+    embedder = Remembered(inner, room=10)
+    for tenant in ("one", "two", "", "one", "two", ""):
+        await embedder.embed("hello", tenant)
+    assert inner.asked == ["hello"] * 3
 
 
 async def test_the_text_used_least_recently_goes_first() -> None:

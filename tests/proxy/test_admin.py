@@ -14,8 +14,9 @@ from doubles import Clock, WordEmbedder
 from planes import API, Plane, loaded, plane_of
 from world import MakeWorld
 
+from proxy import aside
 from proxy.admin import plane as admin_plane
-from proxy.admin import purging, walk
+from proxy.admin import purging
 from proxy.admin.routes import ROUTES
 from storage.base import Entry, StorageError
 from storage.spread import SLICE
@@ -446,7 +447,7 @@ def fill(plane: Plane, count: int) -> None:
 
 async def test_long_walks_let_calls_through(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop gets to do something else at every slice of 30,000 entries that are looked at and purged."""
-    monkeypatch.setattr(walk, "AT_ONCE_S", 0.0)
+    monkeypatch.setattr(aside, "AT_ONCE_S", 0.0)
     fill(plane, 30_000)
     turns = 0
 

@@ -31,7 +31,7 @@ def question(number: int, ending: str = "") -> str:
 class SlowEmbedder(WordEmbedder):
     """So that a look-up is a good part of an answer, however busy the machine is."""
 
-    async def embed(self, text: str) -> Vector:
+    async def embed(self, text: str, tenant: str = "") -> Vector:
         await asyncio.sleep(0.003)
         return await super().embed(text)
 

@@ -162,6 +162,30 @@ async def test_a_lost_document_goes_up_again(world: World) -> None:
     assert again.json["data"] == first.json["data"]
 
 
+async def test_a_large_batch_does_not_drown_a_slow_store(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = await make_world(documents={"url": "memory", "hot_bytes": 1})
+    store, turn = world.app.cache.documents._documents, asyncio.Semaphore(4)
+
+    def slow(load: Any) -> Any:
+        async def loaded(wanted: Any) -> Any:
+            async with turn:
+                await asyncio.sleep(0.05)
+                return await load(wanted)
+
+        return loaded
+
+    for name in ("load", "load_many"):
+        monkeypatch.setattr(store, name, slow(getattr(store, name)))
+    monkeypatch.setattr(world.app.cache.documents, "_deadline", 0.5)
+    texts = [f"text {number}" for number in range(100)]
+    await embed(world, texts)
+    await world.app.cache.documents.flush()
+    assert known(await embed(world, texts)) == ("HIT exact", "100/100")
+    assert world.app.cache.documents.stats()["failures"] == 0
+
+
 async def test_an_upstream_that_counts_otherwise_is_asked_for_everything(make_world: MakeWorld) -> None:
     """Its answer has fewer vectors than were asked for: what is known cannot be put among them."""
     asked: list[Any] = []

@@ -15,6 +15,7 @@ from aiohttp.test_utils import make_mocked_request
 from doubles import Clock, WordEmbedder
 from world import MakeWorld, World, open_world
 
+from embeddings.remembered import Remembered
 from policies import guards_facts
 from proxy.admin.explaining import explain
 from proxy.admin.inputs import Explained
@@ -133,6 +134,17 @@ async def test_tenants_do_not_share(world: World) -> None:
     await world.settled()
     assert (await world.ask(ASKED, key="two")).cache == "MISS"
     assert (await world.ask(REWORDED, key="three")).cache == "MISS"
+
+
+async def test_no_time_taken_tells_a_tenant_what_another_asked(make_world: MakeWorld) -> None:
+    encoder = WordEmbedder()
+    world = await make_world(embedder=Remembered(encoder, 100))
+    cached_only = {"Cache-Control": "only-if-cached"}
+    await world.ask(ASKED, key="one")
+    await world.settled()
+    for key, embedded in (("two", 2), ("two", 2), ("one", 2), ("three", 3)):
+        assert (await world.ask(ASKED, key=key, n=2, headers=cached_only)).status == 504
+        assert encoder.asked.count(ASKED) == embedded
 
 
 async def test_tenants_share_where_the_category_says_so(world: World) -> None:

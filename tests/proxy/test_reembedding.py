@@ -28,7 +28,7 @@ class Reversed(WordEmbedder):
     def stored(text: str) -> bool:
         return text == TEXT or text.startswith("other")
 
-    async def embed(self, text: str) -> Vector:
+    async def embed(self, text: str, tenant: str = "") -> Vector:
         turned: Vector = np.ascontiguousarray((await super().embed(text))[::-1])
         return turned
 
@@ -77,7 +77,7 @@ async def test_entries_of_another_model_are_exact_only_until_they_are_embedded_a
 
 async def test_a_restart_goes_on_where_it_was(tmp_path: Path, categories: Path) -> None:
     class Stuck(Reversed):
-        async def embed(self, text: str) -> Vector:
+        async def embed(self, text: str, tenant: str = "") -> Vector:
             if self.stored(text) and sum(map(self.stored, self.asked)) == reembedding.AT_ONCE + 3:
                 self.gate.clear()
             return await super().embed(text)
@@ -95,7 +95,7 @@ async def test_a_restart_goes_on_where_it_was(tmp_path: Path, categories: Path) 
 
 async def test_what_the_new_model_cannot_read_stays_exact(tmp_path: Path, categories: Path) -> None:
     class Short(Reversed):
-        async def embed(self, text: str) -> Vector:
+        async def embed(self, text: str, tenant: str = "") -> Vector:
             return await super().embed("x" * 5_000 if text == TEXT else text)
 
     await filled(tmp_path, categories)
@@ -109,7 +109,7 @@ async def test_what_the_new_model_cannot_read_stays_exact(tmp_path: Path, catego
 
 async def test_a_purge_by_likeness_waits_for_the_new_vectors(tmp_path: Path, categories: Path) -> None:
     class Held(Reversed):
-        async def embed(self, text: str) -> Vector:
+        async def embed(self, text: str, tenant: str = "") -> Vector:
             if self.stored(text):
                 await may_go_on.wait()
             return await super().embed(text)

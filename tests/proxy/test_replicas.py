@@ -6,7 +6,7 @@ import asyncio
 from contextlib import AbstractContextManager
 from pathlib import Path
 from time import time
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from blockbuster import BlockBuster
@@ -19,6 +19,7 @@ from proxy.admin.errors import Unavailable
 from proxy.admin.inputs import PurgeOrder
 from proxy.admin.purging import purge
 from proxy.admin.views import readyz
+from storage.base import StorageError
 
 
 @pytest.fixture(autouse=True)
@@ -77,3 +78,32 @@ async def test_two_proxies_over_http(make_world: MakeWorld) -> None:
             await purge(one.app, PurgeOrder(category="brief"))
         assert "works alone" in "".join((await readyz(one.app))["degraded"])
         assert (await one.ask("brief and again")).status == 200
+
+
+async def test_a_comparison_that_failed_is_made_again_though_another_one_succeeds(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RedisServer() as redis, RedisServer() as store:
+        shared = {"documents": {"url": store.url}, "replication": {"url": redis.url}, "clock": Clock(time())}
+        world = await make_world(**shared)
+        app, documents = world.app, world.app.cache.documents
+        id = (await world.ask()).headers["X-Cache-Entry-Id"]
+        await world.settled()
+        await documents.flush()
+        assert app.replication
+        with monkeypatch.context() as patch:
+            patch.setattr(documents, "scan", away)
+            failed = asyncio.create_task(app.replication.reload())
+            while not app.progress.failed:
+                await asyncio.sleep(0.01)
+        await app.replication.reload()
+        assert app.progress.done
+        await documents._documents.delete([id])  # somebody else, untold
+        assert app.cache.entries.get(id)
+        await failed
+        assert not app.cache.entries.get(id)
+        assert not app.progress.failed
+
+
+def away() -> NoReturn:
+    raise StorageError("the store is away")

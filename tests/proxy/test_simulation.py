@@ -287,7 +287,7 @@ def test_a_damaged_file_of_vectors_is_made_anew(
 
 def test_what_was_embedded_before_a_failure_is_kept(tmp_path: Path) -> None:
     class Failing(WordEmbedder):
-        async def embed(self, text: str) -> Vector:
+        async def embed(self, text: str, tenant: str = "") -> Vector:
             self.broken = text == CAKE
             return await super().embed(text)
 

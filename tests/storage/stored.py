@@ -85,6 +85,12 @@ class Troubled(MemoryDocuments):
         await self._trouble()
         return found
 
+    async def load_many(self, ids: Sequence[str]) -> dict[str, bytes]:
+        self.loads += 1
+        found = await super().load_many(ids)
+        await self._trouble()
+        return found
+
     async def delete(self, ids: Iterable[str]) -> None:
         await self._trouble()
         await super().delete(ids)

@@ -287,6 +287,46 @@ async def test_loads_fail_fast_after_repeated_failures(
     assert documents.stats()["breaker"] == "closed"
 
 
+async def test_many_are_loaded_with_few_calls(store: Troubled) -> None:
+    documents = BufferedDocuments(store)
+    await store.save([make_document(str(number), b"stored") for number in range(200)])
+    documents.put(make_document("new", b"waiting"))
+    ids = [*map(str, range(200)), "0", "new", "lost"]
+    expected = {**dict.fromkeys(map(str, range(200)), b"stored"), "new": b"waiting", "lost": None}
+    for _ in range(2):  # the second time they are at hand, but for the one that there is not
+        assert await documents.load_many(ids) == expected
+    assert store.loads == 3
+    await documents.close()
+
+
+async def test_many_that_fail_are_one_failure_and_those_at_hand_stay(
+    store: Troubled, documents: BufferedDocuments
+) -> None:
+    await store.save([make_document(str(number)) for number in range(9)])
+    assert await documents.load("0") == b"answer"
+    store.broken = True
+    assert await documents.load_many([str(number) for number in range(9)]) == {"0": b"answer"}
+    store.broken, store.flowing = False, asyncio.Event()
+    assert await documents.load_many([str(number) for number in range(9)]) == {"0": b"answer"}
+    assert documents.stats()["failures"] == 2
+    assert documents.stats()["breaker"] == "closed"
+
+
+async def test_many_under_way_do_not_bring_back_what_is_deleted(
+    store: Troubled, documents: BufferedDocuments
+) -> None:
+    await store.save([make_document(id) for id in "abc"])
+    await documents.load("a")
+    documents.forget(["c"])
+    store.flowing.clear()
+    load = spawn(documents.load_many(["a", "b", "c"]))
+    await asyncio.sleep(0)
+    documents.forget(["a", "b"])
+    store.flowing.set()
+    assert await load == {"a": None, "b": None}
+    assert documents.stats()["hot"] == 0
+
+
 async def test_scan_leaves_out_what_was_deleted_since_it_began(
     store: Troubled, documents: BufferedDocuments
 ) -> None:

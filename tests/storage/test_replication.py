@@ -14,6 +14,7 @@ from stored import DIMENSIONS, Troubled, digest, make_document
 
 from policies.eviction import over
 from storage import leases, replication
+from storage.base import Entry, Vector
 from storage.buffered import BufferedDocuments
 from storage.entries import Entries
 from storage.rebuild import drop, rebuild, take_in
@@ -145,6 +146,22 @@ async def test_changes_have_their_effect_in_order(make_node: MakeNode) -> None:
     await until(lambda: other.replication.current and len(other.ids) == 2)
     assert other.ids == {"first", "last"}
     assert other.replication.stats()["reloads"] == 0
+
+
+async def test_what_is_deleted_while_others_are_taken_in_is_not(make_node: MakeNode) -> None:
+    one, other = await make_node(), await make_node()
+    take_in, taken = other.replication.take_in, list[str]()
+
+    def and_purge(entry: Entry, vector: Vector | None) -> None:
+        take_in(entry, vector)
+        taken.append(entry.id)
+        other.purge([id for id in ("a", "b") if id not in taken])
+
+    other.replication.take_in = and_purge
+    one.put("a")
+    one.put("b")
+    await until(lambda: len(one.ids) == 1)
+    assert other.ids == one.ids == set(taken)
 
 
 async def test_one_that_was_away_for_longer_than_the_stream_reaches_compares_with_the_store(
