@@ -151,22 +151,21 @@ class Forwarder:
         flight.sent_to, flight.departed = backend, monotonic()
         call = flight.question.call
         richer = call.dialect.enrich(call.fields)
-        flight.has_usage = True
+        flight.has_usage, offended = True, False
         if richer is not None and backend.knows_usage:
             async with backend.send(call, dump(richer)) as answer:
                 if answer.head.status not in REJECTED:
                     yield answer
                     return
                 read = Read(answer.head, await answer.read())
-            if not call.dialect.offended(read.body):
+            if not (offended := call.dialect.offended(read.body)):
                 yield read
                 return
-            log.warning(
-                "upstream %s does not know stream_options: its streams cannot be stored", backend.name
-            )
-            backend.knows_usage = False
         async with backend.send(call, call.body) as answer:
             flight.has_usage = richer is None
+            if offended and answer.head.status == 200:  # else the call was wrong, and the error repeated it
+                log.warning("upstream %s knows no stream_options: its streams cannot be stored", backend.name)
+                backend.knows_usage = False
             yield answer
 
     async def _keep(self, flight: Flight, head: Head) -> None:

@@ -196,7 +196,7 @@ class Dialect(Protocol):
         """The body with what storing a streamed answer needs, or None when it is there already."""
 
     def offended(self, body: bytes) -> bool:
-        """Whether an error speaks of what `enrich` added."""
+        """Whether an error speaks of what `enrich` added, be it that it repeats the whole request."""
 
     def unenriched(self) -> Filter:
         """Undoes for the caller what `enrich` did."""
