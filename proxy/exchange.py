@@ -113,11 +113,11 @@ class Exchange:
         body = await self._load(trip, found)
         if body is None:
             return None
-        if found.verdict.freshness == "revalidate":
-            self._renewals.start(trip.call, found)
         if found.shadowed:
             trip.report.found(found, trip.now)
             return await self._shadow(trip, found.entry.category, Hit(trip.call, found, body))
+        if found.verdict.freshness == "revalidate":
+            self._renewals.start(trip.call, found)
         self._auditor.served(Hit(trip.call, found, body))
         return await self._replay(trip, found, body)
 
