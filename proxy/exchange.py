@@ -276,10 +276,7 @@ class Exchange:
                 return await self._stand_in(trip, error)
             if head.status in OVERLOADED and (reply := await self._instead(trip, head.status)):
                 return reply
-            report.stored = head.status == 200 and flight.keeps
             report.upstream = flight.sent_to.name if flight.sent_to else ""
-            if report.outcome != "SHADOW":
-                report.entry_id = flight.entry_id if report.stored else ""
             reply = await self._answers.led(trip, head, rider, chunks)
             report.answer_ms = _since(started) if head.status == 200 else None
             return reply

@@ -64,6 +64,7 @@ class Flight:
     """Somebody has waited for its first byte for too long."""
     has_usage: bool = False
     """The stream tells its usage, be it on our account or on the caller's."""
+    stored: bool = False
     head: asyncio.Future[Head] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     answer: asyncio.Future[bytes | None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()

@@ -207,7 +207,7 @@ class Forwarder:
     def _store(self, flight: Flight, body: bytes, whole: JsonObject, took_ms: float) -> None:
         question = flight.question
         usage = question.call.dialect.usage(whole)
-        self._cache.keep(question, flight.entry_id, body, usage, took_ms, self._clock())
+        flight.stored = self._cache.keep(question, flight.entry_id, body, usage, took_ms, self._clock())
 
 
 async def _see_through(rider: Rider, patience_s: float | None = None) -> None:
