@@ -187,14 +187,17 @@ class Exchange:
         others wait for it, if nobody was before it."""
         if self._sharing is None or (asked := await self._sharing.ask(question)) == "alone":
             return None
-        search = self._cache.exact(trip.call, trip.now, question.policy.pressure)
-        if search.fresh is not None:
-            trip.now = max(trip.now, search.fresh.entry.created)
-        reply = await self._from(trip, search) or await self._aboard(trip, question)
-        if asked != "mine":
-            return reply
-        if reply is not None or trip.failed is not None:
-            self._sharing.yield_up(question)
+        leads = False
+        try:
+            search = self._cache.exact(trip.call, trip.now, question.policy.pressure)
+            if search.fresh is not None:
+                trip.now = max(trip.now, search.fresh.entry.created)
+            reply = await self._from(trip, search) or await self._aboard(trip, question)
+            leads = asked == "mine" and reply is None and trip.failed is None
+        finally:  # also when the caller leaves meanwhile
+            if asked == "mine" and not leads:
+                self._sharing.yield_up(question)
+        if not leads:
             return reply
         flight = self._forwarder.start(question)
         self._sharing.keep(flight)
