@@ -15,9 +15,8 @@ from typing import Literal
 from policies import storable
 from policies.admission import Kind
 from policies.finishing import Finishing
-from policies.storable import Ending
 from proxy.cache import Cache
-from proxy.dialects.base import JsonObject, dump
+from proxy.dialects.base import MALFORMED, JsonObject, dump
 from proxy.errors import CallError, Unreachable
 from proxy.fleet import Backend, Fleet, first_to_answer
 from proxy.flights import Flight, Flights, Question, Rider
@@ -174,11 +173,15 @@ class Forwarder:
         if self._finishing is not None and head.status == 200:
             self._finishing.note(_kind(call), monotonic() - flight.departed)
         body = decoded(flight.whole, head.headers, self._answer_bytes) if head.status == 200 else None
-        whole = await self._gathered(flight, body) if body is not None else None
-        ending = call.dialect.ending(whole) if whole is not None else Ending(whole=False)
-        if whole is None or not ending.whole or body is None:
+        if body is None:
             return
-        kept = dump(whole) if call.reading.stream else body
+        try:
+            whole = await self._gathered(flight, body)
+            if whole is None or not (ending := call.dialect.ending(whole)).whole:
+                return
+            kept = dump(whole) if call.reading.stream else body
+        except MALFORMED:
+            return
         if storable.objection(head.status, ending) is None and self._may_store(flight):
             self._store(flight, kept, whole, took_ms)
         flight.conclude(kept)
@@ -243,8 +246,5 @@ def decoded(pieces: list[bytes] | None, headers: Mapping[str, str], limit: int) 
 
 
 def _object(body: bytes) -> JsonObject | None:
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
+    value = json.loads(body)
     return value if isinstance(value, dict) else None

@@ -81,24 +81,51 @@ async def test_events_that_nobody_knows_pass_byte_for_byte(
     assert answer.body == whole
 
 
+_TURNS = [{"role": "user", "content": "hello you"}]
+CALLS = {
+    "/v1/chat/completions": {"model": "m", "messages": _TURNS},
+    "/v1/completions": {"model": "m", "prompt": "hello you"},
+    "/v1/responses": {"model": "m", "input": "hello you"},
+    "/v1/messages": {"model": "m", "max_tokens": 5, "messages": _TURNS},
+    "/v1/models/m:streamGenerateContent?alt=sse": {"contents": [{"parts": [{"text": "hello you"}]}]},
+    "/api/chat": {"model": "m", "messages": _TURNS},
+}
+
+
 async def test_odd_events_pass_in_every_dialect(make_world: MakeWorld) -> None:
     tape = Tape(b"".join(ODD))
     async with upstream(tape.play) as url:
         world = await make_world(upstream_url=url)
-        for path, body in (
-            (
-                "/v1/messages",
-                {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hello you"}]},
-            ),
-            ("/v1/responses", {"model": "m", "input": "hello you"}),
-            ("/v1/completions", {"model": "m", "prompt": "hello you"}),
-            (
-                "/v1/models/m:streamGenerateContent?alt=sse",
-                {"contents": [{"parts": [{"text": "hello you"}]}]},
-            ),
-        ):
+        for path, body in CALLS.items():
             answer = await world.send(path, {**body, "stream": True})
             assert answer.body == b"".join(ODD)
+
+
+DEEP = b'{"usage": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+HOSTILE = [
+    *[(path, DEEP) for path in CALLS],
+    ("/v1/chat/completions", b'{"choices": [{"index": 1e999}]}'),
+    ("/v1/chat/completions", b'{"choices": [{"index": 0, "delta": {"tool_calls": [null]}}], "usage": {}}'),
+    ("/v1/completions", b'{"choices": [{"index": 1e999}]}'),
+    ("/v1/responses", b'{"type": "response.output_item.done", "output_index": 1e999, "item": {}}'),
+    ("/v1/responses", b'{"type": "response.completed", "response": {"output": [{"content": true}]}}'),
+    ("/v1/messages", b'{"type": "content_block_start", "index": 1e999, "content_block": {}}'),
+]
+
+
+@pytest.mark.parametrize(("path", "event"), HOSTILE, ids=[path for path, _ in HOSTILE])
+async def test_what_no_reader_can_make_sense_of_passes_all_the_same(
+    make_world: MakeWorld, caplog: pytest.LogCaptureFixture, path: str, event: bytes
+) -> None:
+    ends = b"" if path.startswith("/api") else b"data: [DONE]\n\n"
+    tape = Tape(event + b"\n" if not ends else b"data: " + event + b"\n\n", ends)
+    async with upstream(tape.play) as url:
+        world = await make_world(upstream_url=url)
+        answer = await world.send(path, {**CALLS[path], "stream": True})
+        assert answer.body == b"".join(tape.pieces)
+        await world.settled()
+        assert len(world.app.cache.entries) == 0
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_a_compressed_stream_is_relayed_as_it_came_and_replayed_plain(make_world: MakeWorld) -> None:
