@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 
 from multidict import CIMultiDict
@@ -17,6 +17,7 @@ from proxy.flights import Flight, Rider
 from proxy.load import BYTES_PER_TOKEN
 from proxy.messages import Call
 from proxy.relay import Ready, paced, relay
+from proxy.report import Report
 from proxy.sse import failure
 from proxy.trip import Reply, Trip
 from proxy.upstream import Head
@@ -56,8 +57,13 @@ class Answers:
         return await relay(trip.request, Head(200, "OK", CIMultiDict(headers)), paced(events, seconds))
 
     async def led(self, trip: Trip, head: Head, rider: Rider, chunks: AsyncIterator[bytes]) -> Reply:
-        """The upstream's, as it comes, to the caller who is asked for."""
-        return await self._relayed(trip, head, head.headers.copy(), rider, chunks)
+        """The upstream's, as it comes, to the caller who is asked for. The head can tell only what is meant
+        to be stored, the report tells what was."""
+        report, flight = trip.report, rider.flight
+        report.stored = head.status == 200 and flight.keeps
+        if report.outcome != "SHADOW":
+            report.entry_id = flight.entry_id if report.stored else ""
+        return await _settled(report, flight, self._relayed(trip, head, head.headers.copy(), rider, chunks))
 
     async def ridden(self, trip: Trip, head: Head, rider: Rider, chunks: AsyncIterator[bytes]) -> Reply:
         """The same to another caller, without what the upstream told the first one alone: cookies, its
@@ -90,7 +96,8 @@ class Answers:
         """The status is told before there is one: an error comes as an event."""
         trip.report.status = 200
         headers = CIMultiDict(self._headers(trip, EVENTS.content_type))
-        return await relay(trip.request, Head(200, "OK", headers), self._comments(trip, flight, rider))
+        answer = self._comments(trip, flight, rider)
+        return await _settled(trip.report, flight, relay(trip.request, Head(200, "OK", headers), answer))
 
     async def _comments(self, trip: Trip, flight: Flight, rider: Rider) -> AsyncIterator[bytes]:
         """And then the answer."""
@@ -108,7 +115,6 @@ class Answers:
             report.upstream_status = head.status
             yield failure(b"".join([chunk async for chunk in rider.chunks()]))
             return
-        report.stored = flight.keeps
         chunks = rider.chunks()
         if _must_filter(trip.call, flight, head):
             chunks = _filtered(chunks, trip.call)
@@ -125,6 +131,20 @@ class Answers:
 
     def _told(self, trip: Trip) -> dict[str, str]:
         return reports.headers(trip.report, trip.call.controls.debug or self._manner.expose_scores)
+
+
+async def _settled(report: Report, flight: Flight, relaying: Awaitable[Reply]) -> Reply:
+    """Relays the answer, and notes whether it was stored. While a flight goes on without its caller, the
+    report keeps the id: a purge is to find it."""
+    try:
+        reply = await relaying
+        if flight.keeps:
+            await asyncio.shield(flight.answer)
+        return reply
+    finally:
+        report.stored = flight.stored
+        if report.outcome != "SHADOW" and (flight.stored or flight.answer.done()):
+            report.entry_id = flight.entry_id if flight.stored else ""
 
 
 def _must_filter(call: Call, flight: Flight, head: Head) -> bool:

@@ -108,7 +108,7 @@ class Batches:
             head = _telling(answer.head, self._told(trip, 0, len(items)))
             reply = await relay(trip.request, head, self._noted(answer, pieces))
         if trip.report.stored:
-            await self._stored(trip, items, answer.head, pieces)
+            trip.report.stored = await self._stored(trip, items, answer.head, pieces) is not None
         return reply
 
     async def _rest(self, trip: Trip, items: Sequence[Call], known: dict[int, Part]) -> Reply:

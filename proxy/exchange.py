@@ -7,9 +7,9 @@ Whatever fails on the way (embedder, index, store) is a miss and is reported, ne
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
 from time import perf_counter
+from typing import TypeVar
 
 from embeddings.base import EmbeddingError, TextTooLong, Vector
 from policies.decision import Controls
@@ -25,6 +25,9 @@ from proxy.messages import shown
 from proxy.renewals import Renewals
 from proxy.sharing import Sharing
 from proxy.trip import Reply, Trip
+from proxy.upstream import Head
+
+T = TypeVar("T")
 
 ATTEMPTS = 3
 """Flights of others that a call may board before it goes up alone."""
@@ -110,11 +113,11 @@ class Exchange:
         body = await self._load(trip, found)
         if body is None:
             return None
-        if found.verdict.freshness == "revalidate":
-            self._renewals.start(trip.call, found)
         if found.shadowed:
             trip.report.found(found, trip.now)
             return await self._shadow(trip, found.entry.category, Hit(trip.call, found, body))
+        if found.verdict.freshness == "revalidate":
+            self._renewals.start(trip.call, found)
         self._auditor.served(Hit(trip.call, found, body))
         return await self._replay(trip, found, body)
 
@@ -184,14 +187,17 @@ class Exchange:
         others wait for it, if nobody was before it."""
         if self._sharing is None or (asked := await self._sharing.ask(question)) == "alone":
             return None
-        search = self._cache.exact(trip.call, trip.now, question.policy.pressure)
-        if search.fresh is not None:
-            trip.now = max(trip.now, search.fresh.entry.created)
-        reply = await self._from(trip, search) or await self._aboard(trip, question)
-        if asked != "mine":
-            return reply
-        if reply is not None or trip.failed is not None:
-            self._sharing.yield_up(question)
+        leads = False
+        try:
+            search = self._cache.exact(trip.call, trip.now, question.policy.pressure)
+            if search.fresh is not None:
+                trip.now = max(trip.now, search.fresh.entry.created)
+            reply = await self._from(trip, search) or await self._aboard(trip, question)
+            leads = asked == "mine" and reply is None and trip.failed is None
+        finally:  # also when the caller leaves meanwhile
+            if asked == "mine" and not leads:
+                self._sharing.yield_up(question)
+        if not leads:
             return reply
         flight = self._forwarder.start(question)
         self._sharing.keep(flight)
@@ -240,17 +246,19 @@ class Exchange:
         one_form = mine.dialect.framing is theirs.dialect.framing
         streams = mine.reading.stream and theirs.reading.stream and one_form
         with flight.board(waits=not streams) as rider:
-            async with self._patience(trip, flight):
+
+            async def arrival() -> tuple[Head, AsyncIterator[bytes] | bytes | None]:
                 head = await asyncio.shield(flight.head)
                 if head.status != 200:
                     raise _Stranded(head.status)
-                chunks = await _begun(rider.chunks()) if streams else None
-                body = await asyncio.shield(flight.answer) if not streams else None
-            if chunks is not None:
-                return await self._answers.ridden(trip, head, rider, chunks)
-        if body is None:
-            raise _Stranded(head.status)
-        return await self._answers.stored(trip, body)
+                return head, await (_begun(rider.chunks()) if streams else asyncio.shield(flight.answer))
+
+            head, answer = await self._patiently(trip, flight, arrival)
+            if answer is None:
+                raise _Stranded(head.status)
+            if not isinstance(answer, bytes):
+                return await self._answers.ridden(trip, head, rider, answer)
+        return await self._answers.stored(trip, answer)
 
     async def _lead(self, trip: Trip, flight: Flight) -> Reply:
         """This caller's own way up, on which others may ride along."""
@@ -259,36 +267,36 @@ class Exchange:
         with flight.board() as rider:
             if await self._answers.waits_long(trip, flight):
                 return await self._answers.commented(trip, flight, rider)
+
+            async def arrival() -> tuple[Head, AsyncIterator[bytes]]:
+                head = await asyncio.shield(flight.head)
+                report.upstream_ms = _since(started)
+                return head, rider.chunks() if trip.stale is None else await _begun(rider.chunks())
+
             try:
-                async with self._patience(trip, flight):
-                    head = await asyncio.shield(flight.head)
-                    report.upstream_ms = _since(started)
-                    chunks = rider.chunks() if trip.stale is None else await _begun(rider.chunks())
+                head, chunks = await self._patiently(trip, flight, arrival)
             except CallError as error:
                 return await self._stand_in(trip, error)
             if head.status in OVERLOADED and (reply := await self._instead(trip, head.status)):
                 return reply
-            report.stored = head.status == 200 and flight.keeps
             report.upstream = flight.sent_to.name if flight.sent_to else ""
-            if report.outcome != "SHADOW":
-                report.entry_id = flight.entry_id if report.stored else ""
             reply = await self._answers.led(trip, head, rider, chunks)
             report.answer_ms = _since(started) if head.status == 200 else None
             return reply
 
-    @asynccontextmanager
-    async def _patience(self, trip: Trip, flight: Flight) -> AsyncIterator[None]:
-        """Who has a stale answer waits for twice as long as that took, or a little longer, and then raises
-        `UpstreamSlow`."""
-        if trip.stale is None:
-            yield
-            return
-        try:
-            async with asyncio.timeout(max(self._manner.stale_after_s, 2 * trip.stale.entry.cost_ms / 1000)):
-                yield
-        except TimeoutError:
-            self._forwarder.overdue(flight)
-            raise UpstreamSlow("the upstream takes its time: there is a stale answer") from None
+    async def _patiently(self, trip: Trip, flight: Flight, arrival: Callable[[], Awaitable[T]]) -> T:
+        """What arrives. Who has a stale answer waits for twice as long as that took, or a little longer, and
+        then raises `UpstreamSlow`; should that answer be lost, it waits on as one who never had any."""
+        if trip.stale is not None:
+            patience_s = max(self._manner.stale_after_s, 2 * trip.stale.entry.cost_ms / 1000)
+            try:
+                async with asyncio.timeout(patience_s):
+                    return await arrival()
+            except TimeoutError:
+                if await self._stale_body(trip) is not None:
+                    self._forwarder.overdue(flight)
+                    raise UpstreamSlow("the upstream takes its time: there is a stale answer") from None
+        return await arrival()
 
     async def _stand_in(self, trip: Trip, error: CallError) -> Reply:
         """The stale answer for an error of ours."""
@@ -299,10 +307,18 @@ class Exchange:
 
     async def _instead(self, trip: Trip, status: int) -> Reply | None:
         """The stale answer. `status`: of the upstream's failure; 0: it was not asked."""
-        if trip.stale is None or (body := await self._load(trip, trip.stale)) is None:
+        body = await self._stale_body(trip)
+        if trip.stale is None or body is None:
             return None
         trip.report.upstream_status = status
         return await self._replay(trip, trip.stale, body)
+
+    async def _stale_body(self, trip: Trip) -> bytes | None:
+        """Loaded once. None: there is no stale answer, or no longer."""
+        if trip.stale is not None and trip.stale_body is None:
+            trip.stale_body = await self._load(trip, trip.stale)
+            trip.stale = trip.stale if trip.stale_body is not None else None
+        return trip.stale_body
 
     async def _bypass(self, trip: Trip, reason: str, question: Question | None = None) -> Reply:
         trip.report.bypassed(reason)

@@ -1,7 +1,8 @@
 """Calls on their way up, and all who wait for one of them.
 
 A flight is a task of its own, so it outlives the caller who started it as long as somebody else rides
-along, and it ends when nobody does. Its riders read one shared buffer, each at its own pace.
+along, and it ends when nobody does. Its riders read one shared buffer, each at its own pace; once the answer
+is too large to keep, nobody may be further behind than what is kept.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from time import monotonic
 
 from embeddings.base import Vector
 from policies.model import InForce
-from proxy.errors import CallError
+from proxy.errors import CallerGone, CallError
 from proxy.fleet import Backend
 from proxy.messages import Call
 from proxy.upstream import Head
 
 LEAD_BYTES = 2**18
 """How far the upstream may run ahead of the fastest rider."""
+
+STALLED_S = 10.0
+"""Seconds that others wait for a rider who takes nothing."""
 
 NEAR, NEAR_UNDER_PRESSURE = 64, 256
 """Flights of one partition that a question is compared with."""
@@ -64,6 +68,7 @@ class Flight:
     """Somebody has waited for its first byte for too long."""
     has_usage: bool = False
     """The stream tells its usage, be it on our account or on the caller's."""
+    stored: bool = False
     head: asyncio.Future[Head] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     answer: asyncio.Future[bytes | None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
@@ -118,11 +123,25 @@ class Flight:
             self.conclude(None)
         while self._too_far_ahead():
             self._room.clear()
-            await self._room.wait()
+            try:
+                async with asyncio.timeout(STALLED_S):
+                    await self._room.wait()
+            except TimeoutError:
+                self._leave_behind()
 
     def _too_far_ahead(self) -> bool:
         read = [rider.read for rider in self._riders if not rider.waits]
         return bool(read) and (self._size - max(read) > LEAD_BYTES or self._size - min(read) > self.capacity)
+
+    def _leave_behind(self) -> None:
+        """Those for whom everybody else waits."""
+        reading = [rider for rider in self._riders if not rider.waits]
+        fastest = max((rider.read for rider in reading), default=0)
+        if self._size - fastest > LEAD_BYTES:
+            return
+        for rider in reading:
+            if rider.read < fastest and self._size - rider.read > self.capacity:
+                self.leave(rider)
 
     def land(self) -> None:
         self.landed = True
@@ -160,7 +179,7 @@ class Flight:
             self.task.cancel()
 
     async def follow(self, rider: Rider) -> AsyncIterator[bytes]:
-        """Raises the flight's error where the upstream broke off."""
+        """Raises the flight's error where the upstream broke off, and `CallerGone` to who was left behind."""
         while True:
             while rider.position - self._first < len(self._chunks):
                 chunk = self._chunks[rider.position - self._first]
@@ -169,6 +188,8 @@ class Flight:
                 self._room.set()
                 self._trim()
                 yield chunk
+                if rider not in self._riders:
+                    raise CallerGone("the caller did not read its answer, and others waited for it")
             if self.landed:
                 break
             await self._moved.wait()

@@ -14,10 +14,9 @@ from typing import Literal
 from policies import storable
 from policies.admission import Kind
 from policies.finishing import Finishing
-from policies.storable import Ending
 from proxy.aside import loaded
 from proxy.cache import Cache
-from proxy.dialects.base import JsonObject, dump
+from proxy.dialects.base import MALFORMED, JsonObject, dump
 from proxy.errors import CallError, Unreachable
 from proxy.fleet import Backend, Fleet, first_to_answer
 from proxy.flights import Flight, Flights, Question, Rider
@@ -151,22 +150,21 @@ class Forwarder:
         flight.sent_to, flight.departed = backend, monotonic()
         call = flight.question.call
         richer = call.dialect.enrich(call.fields)
-        flight.has_usage = True
+        flight.has_usage, offended = True, False
         if richer is not None and backend.knows_usage:
             async with backend.send(call, dump(richer)) as answer:
                 if answer.head.status not in REJECTED:
                     yield answer
                     return
                 read = Read(answer.head, await answer.read())
-            if not call.dialect.offended(read.body):
+            if not (offended := call.dialect.offended(read.body)):
                 yield read
                 return
-            log.warning(
-                "upstream %s does not know stream_options: its streams cannot be stored", backend.name
-            )
-            backend.knows_usage = False
         async with backend.send(call, call.body) as answer:
             flight.has_usage = richer is None
+            if offended and answer.head.status == 200:  # else the call was wrong, and the error repeated it
+                log.warning("upstream %s knows no stream_options: its streams cannot be stored", backend.name)
+                backend.knows_usage = False
             yield answer
 
     async def _keep(self, flight: Flight, head: Head) -> None:
@@ -175,11 +173,15 @@ class Forwarder:
         if self._finishing is not None and head.status == 200:
             self._finishing.note(_kind(call), monotonic() - flight.departed)
         body = decoded(flight.whole, head.headers, self._answer_bytes) if head.status == 200 else None
-        whole = await self._gathered(flight, body) if body is not None else None
-        ending = call.dialect.ending(whole) if whole is not None else Ending(whole=False)
-        if whole is None or not ending.whole or body is None:
+        if body is None:
             return
-        kept = dump(whole) if call.reading.stream else body
+        try:
+            whole = await self._gathered(flight, body)
+            if whole is None or not (ending := call.dialect.ending(whole)).whole:
+                return
+            kept = dump(whole) if call.reading.stream else body
+        except MALFORMED:
+            return
         if storable.objection(head.status, ending) is None and self._may_store(flight):
             self._store(flight, kept, whole, took_ms)
         flight.conclude(kept)
@@ -208,7 +210,7 @@ class Forwarder:
     def _store(self, flight: Flight, body: bytes, whole: JsonObject, took_ms: float) -> None:
         question = flight.question
         usage = question.call.dialect.usage(whole)
-        self._cache.keep(question, flight.entry_id, body, usage, took_ms, self._clock())
+        flight.stored = self._cache.keep(question, flight.entry_id, body, usage, took_ms, self._clock())
 
 
 async def _see_through(rider: Rider, patience_s: float | None = None) -> None:
@@ -244,8 +246,5 @@ def decoded(pieces: list[bytes] | None, headers: Mapping[str, str], limit: int) 
 
 
 async def _object(body: bytes) -> JsonObject | None:
-    try:
-        value = await loaded(body)
-    except (ValueError, RecursionError):
-        return None
+    value = await loaded(body)
     return value if isinstance(value, dict) else None

@@ -22,5 +22,7 @@ class Trip:
     now: float
     stale: Found | None = None
     """What may stand in for the upstream's answer."""
+    stale_body: bytes | None = None
+    """Its answer, once it was needed."""
     failed: CallError | None = None
     """Why the upstream is not to be asked: somebody else's call has waited in vain, and this one with it."""

@@ -100,16 +100,11 @@ class Gatherer:
         self._blocks: dict[int, JsonObject] = {}
         self._inputs: dict[int, str] = {}
         self._done = False
-        self._broken = False
 
     def feed(self, event: bytes) -> None:
         data = sse.payload(event)
-        if data is None:
-            return
-        try:
+        if data is not None:
             self._take(json.loads(data))
-        except (ValueError, TypeError, AttributeError, KeyError):
-            self._broken = True
 
     def _take(self, event: JsonObject) -> None:
         match event["type"]:
@@ -159,7 +154,7 @@ class Gatherer:
         message["usage"] = message["usage"] | _given(event.get("usage") or {}, message["usage"])
 
     def answer(self) -> JsonObject | None:
-        if self._broken or not self._done or self._message is None or self._inputs:
+        if not self._done or self._message is None or self._inputs:
             return None
         return {**self._message, "content": [self._blocks[index] for index in sorted(self._blocks)]}
 

@@ -48,6 +48,10 @@ class Usage:
         return cls(_count(tokens_in), _count(tokens_out))
 
 
+MALFORMED = (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError)
+"""What reading an answer raises that is not in the shape that its API gives: upstreams may say anything."""
+
+
 def usage_in(answer: JsonObject) -> JsonObject:
     """What an answer says under `usage`, if that is an object."""
     told = answer.get("usage")
@@ -59,10 +63,11 @@ def _count(told: object) -> int:
 
 
 class Gatherer(Protocol):
-    """Collects the events of one streamed answer."""
+    """Collects the events of one streamed answer. Raises one of `MALFORMED` at what it does not understand:
+    such an answer is unfit to store."""
 
     def feed(self, event: bytes) -> None:
-        """One whole event. What it does not understand makes the answer unfit to store, and is no error."""
+        """One whole event."""
 
     def answer(self) -> JsonObject | None:
         """The answer as one object, or None when the stream did not end as its API ends it."""
@@ -196,7 +201,7 @@ class Dialect(Protocol):
         """The body with what storing a streamed answer needs, or None when it is there already."""
 
     def offended(self, body: bytes) -> bool:
-        """Whether an error speaks of what `enrich` added."""
+        """Whether an error speaks of what `enrich` added, be it that it repeats the whole request."""
 
     def unenriched(self) -> Filter:
         """Undoes for the caller what `enrich` did."""
@@ -206,7 +211,8 @@ class Dialect(Protocol):
     def scatter(self, answer: JsonObject, request: JsonObject) -> Iterator[bytes]:
         """The answer as the event stream that `request` asked for."""
 
-    def ending(self, answer: JsonObject) -> Ending: ...
+    def ending(self, answer: JsonObject) -> Ending:
+        """Raises one of `MALFORMED` at what it does not understand."""
 
     def usage(self, answer: JsonObject) -> Usage: ...
 

@@ -30,18 +30,14 @@ class Gatherer:
         self._framing = framing
         self._answer: JsonObject = {}
         self._candidates: dict[int, JsonObject] = {}
-        self._broken = False
 
     def feed(self, event: bytes) -> None:
         data = sse.payload(event) if self._framing is EVENTS else event
         if data is None or not data.strip():
             return
-        try:
-            told = json.loads(data)
-            for chunk in [told] if self._framing is EVENTS else _array(told):
-                self._take(chunk)
-        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
-            self._broken = True
+        told = json.loads(data)
+        for chunk in [told] if self._framing is EVENTS else _array(told):
+            self._take(chunk)
 
     def _take(self, chunk: JsonObject) -> None:
         if "error" in chunk:
@@ -53,7 +49,7 @@ class Gatherer:
     def answer(self) -> JsonObject | None:
         """Nothing marks the end of a stream but that every candidate has come to its own."""
         candidates = [self._candidates[index] for index in sorted(self._candidates)]
-        if self._broken or not candidates or not all(each.get("finishReason") for each in candidates):
+        if not candidates or not all(each.get("finishReason") for each in candidates):
             return None
         return {"candidates": candidates, **self._answer}
 

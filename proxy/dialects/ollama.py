@@ -115,21 +115,17 @@ _GROWING = ("content", "thinking", "response")
 class Gatherer:
     def __init__(self) -> None:
         self._answer: JsonObject = {}
-        self._broken = False
 
     def feed(self, event: bytes) -> None:
         if not event.strip():
             return
-        try:
-            chunk = json.loads(event)
-            if "error" in chunk or self._answer.get("done"):
-                raise ValueError
-            _grow(self._answer, chunk)
-        except (ValueError, TypeError, AttributeError):
-            self._broken = True
+        chunk = json.loads(event)
+        if "error" in chunk or self._answer.get("done"):
+            raise ValueError
+        _grow(self._answer, chunk)
 
     def answer(self) -> JsonObject | None:
-        return self._answer if self._answer.get("done") is True and not self._broken else None
+        return self._answer if self._answer.get("done") is True else None
 
 
 def _grow(whole: JsonObject, chunk: JsonObject) -> None:

@@ -63,7 +63,7 @@ def unenriched() -> UsageFilter:
 def _chunk(event: bytes) -> JsonObject | None:
     try:
         chunk = json.loads(sse.payload(event) or b"")
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return chunk if isinstance(chunk, dict) else None
 
@@ -89,7 +89,6 @@ class Gatherer:
         self._head: JsonObject = {}
         self._choices: dict[int, JsonObject] = {}
         self._done = False
-        self._broken = False
 
     def feed(self, event: bytes) -> None:
         data = sse.payload(event)
@@ -98,10 +97,7 @@ class Gatherer:
         if data.strip() == _DONE:
             self._done = True
             return
-        try:
-            self._take(json.loads(data))
-        except (ValueError, TypeError, AttributeError, KeyError):
-            self._broken = True
+        self._take(json.loads(data))
 
     def _take(self, chunk: JsonObject) -> None:
         if "error" in chunk or "choices" not in chunk:
@@ -115,7 +111,7 @@ class Gatherer:
         """None also without the usage, as nobody could be given it as JSON."""
         head = {**self._head, "object": self._kind}
         usage = head.pop("usage", None)
-        if self._broken or not self._done or not self._choices or not isinstance(usage, dict):
+        if not self._done or not self._choices or not isinstance(usage, dict):
             return None
         choices = [self._settle(self._choices[index]) for index in sorted(self._choices)]
         return {**head, "choices": choices, "usage": usage}

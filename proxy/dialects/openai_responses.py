@@ -90,16 +90,12 @@ class Gatherer:
     def __init__(self) -> None:
         self._items: dict[int, JsonObject] = {}
         self._response: JsonObject | None = None
-        self._broken = False
 
     def feed(self, event: bytes) -> None:
         data = sse.payload(event)
         if data is None or data.strip() == b"[DONE]":
             return
-        try:
-            self._take(json.loads(data))
-        except (ValueError, TypeError, AttributeError, KeyError):
-            self._broken = True
+        self._take(json.loads(data))
 
     def _take(self, event: JsonObject) -> None:
         kind = event["type"]
@@ -111,7 +107,7 @@ class Gatherer:
             self._response = dict(event["response"])
 
     def answer(self) -> JsonObject | None:
-        if self._broken or self._response is None:
+        if self._response is None:
             return None
         output = self._response.get("output") or [self._items[index] for index in sorted(self._items)]
         return {**self._response, "output": output}

@@ -153,6 +153,16 @@ async def test_a_broken_answer_is_not_stored(world: World) -> None:
     assert len(world.app.cache.entries) == 0
 
 
+async def test_an_answer_that_nobody_can_take_apart_counts_as_stored_nowhere(make_world: MakeWorld) -> None:
+    async def handle(request: web.BaseRequest) -> web.Response:
+        return web.json_response({"data": "none"})
+
+    async with upstream(handle) as url:
+        world = await make_world(upstream_url=url)
+        await embed(world, ["a", "b"])
+        assert [report.stored for report in world.app.ledger.recent] == [False]
+
+
 async def test_a_lost_document_goes_up_again(world: World) -> None:
     first = await embed(world, ["a", "b"])
     gone = (await embed(world, "a")).headers["X-Cache-Entry-Id"]

@@ -8,7 +8,8 @@ from typing import Any, cast
 import pytest
 from multidict import CIMultiDict
 
-from proxy.errors import CallError, Unreachable
+from proxy import flights
+from proxy.errors import CallerGone, CallError, Unreachable
 from proxy.flights import LEAD_BYTES, Flight, Question, Rider
 from proxy.upstream import Head
 
@@ -73,6 +74,33 @@ async def test_an_answer_too_large_to_keep_still_reaches_those_aboard() -> None:
     assert len(up._chunks) < 10
     up.land()
     assert await reading == [b"12345678" * 50]
+
+
+@pytest.mark.parametrize("others", [0, 1])
+async def test_who_takes_nothing_of_an_answer_too_large_to_keep_is_left_behind_where_others_wait(
+    monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    monkeypatch.setattr(flights, "STALLED_S", 0.05)
+    up = flight(capacity=2 * LEAD_BYTES)
+    stalled = up.board()
+    chunks = stalled.chunks()
+    pushing = asyncio.gather(push(up, 6))
+    assert await anext(chunks)
+    reading = asyncio.gather(*[read(up.board()) for _ in range(others)])
+    await asyncio.wait([pushing], timeout=0.5)
+    assert pushing.done() == bool(others)  # by itself it may take its time
+    if others:
+        with pytest.raises(CallerGone):
+            await anext(chunks)
+    else:
+        assert [len(chunk) async for chunk in chunks] == [LEAD_BYTES] * 5
+    assert [len(each) for each in await reading] == [6 * LEAD_BYTES] * others
+
+
+async def push(up: Flight, count: int) -> None:
+    for _ in range(count):
+        await up.push(b"x" * LEAD_BYTES)
+    up.land()
 
 
 async def test_a_failure_before_the_head_reaches_everybody() -> None:

@@ -11,6 +11,7 @@ from aiohttp import web
 from world import Answer, MakeWorld, World, upstream
 
 from proxy.demo_upstream import Behaviour
+from proxy.flights import Flight, Question
 
 ASKED = "how are you today my friend"
 REWORDED = "how are you my friend"
@@ -79,6 +80,49 @@ async def test_a_call_nobody_waits_for_is_given_up(make_world: MakeWorld) -> Non
     assert len(world.app.forwarder.flights) == 1
     leader.cancel()
     await world.settled()
+
+
+class Leased:
+    """Every lease is for us; those on `late` questions come when `gate` opens."""
+
+    def __init__(self, late: str) -> None:
+        self.late = late
+        self.gate = asyncio.Event()
+        self.kept: list[str | None] = []
+        self.given_back: list[str | None] = []
+
+    async def ask(self, question: Question) -> str:
+        if question.call.text == self.late:
+            await self.gate.wait()
+        return "mine"
+
+    def keep(self, flight: Flight) -> None:
+        self.kept.append(flight.question.call.text)
+
+    def yield_up(self, question: Question) -> None:
+        self.given_back.append(question.call.text)
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+async def test_who_rides_along_after_all_gives_its_lease_back(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch, leaves: bool
+) -> None:
+    world = await make_world(SLOW)
+    leased = Leased(REWORDED)
+    monkeypatch.setattr(world.app.data_plane._exchange, "_sharing", leased)
+    follower = asyncio.ensure_future(world.ask(REWORDED))
+    await asyncio.sleep(0.1)
+    leader = asyncio.ensure_future(world.ask(ASKED))
+    await asyncio.sleep(0.1)
+    leased.gate.set()
+    await asyncio.sleep(0.1)
+    if leaves:
+        follower.cancel()
+    else:
+        assert (await follower).cache == "HIT inflight"
+    assert (await leader).cache == "MISS"
+    await world.settled()
+    assert (leased.kept, leased.given_back) == ([ASKED], [REWORDED])
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+import streams
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,10 +51,7 @@ WITH_USAGE = {"stream": True, "stream_options": {"include_usage": True}}
 
 
 def gathered(stream: bytes) -> dict[str, Any] | None:
-    splitter, gatherer = Splitter(), openai_chat.gatherer()
-    for event in [*splitter.feed(stream), splitter.rest()]:
-        gatherer.feed(event)
-    return gatherer.answer()
+    return streams.gathered(openai_chat, stream)
 
 
 def data(stream: bytes) -> list[Any]:

@@ -139,6 +139,24 @@ async def test_an_upstream_that_knows_no_stream_options(make_world: MakeWorld) -
         assert ["stream_options" in body for body in asked] == [True, False, False]
 
 
+async def test_an_error_that_repeats_the_call_says_nothing_of_stream_options(make_world: MakeWorld) -> None:
+    """As FastAPI's do: they speak of `stream_options` because they have the whole body under `input`."""
+    asked: list[Any] = []
+
+    async def handle(request: web.BaseRequest) -> web.Response:
+        body = json.loads(await request.read())
+        asked.append(body)
+        error = {"detail": [{"loc": ["body", "temperature"], "msg": "not a number", "input": body}]}
+        return web.json_response(error, status=422)
+
+    async with upstream(handle) as url:
+        world = await make_world(upstream_url=url)
+        answer = await world.ask("stream this one for me", stream=True, temperature="hot")
+        assert (answer.status, "stream_options" in str(answer.json)) == (422, False)
+        await world.ask("and another one for me", stream=True)
+        assert ["stream_options" in body for body in asked] == [True, False, True, False]
+
+
 async def test_a_dropped_idle_connection_is_not_the_callers_failure(make_world: MakeWorld) -> None:
     """The upstream drops kept-alive connections without a word, as servers do when they have been idle."""
     connections = 0

@@ -60,6 +60,15 @@ async def test_a_shadowed_answer_is_not_stored(world: World) -> None:
     assert len(world.app.cache.entries) == 1
 
 
+async def test_what_is_past_its_lifetime_costs_no_second_call(world: World) -> None:
+    await world.ask(ASKED)
+    await world.settled()
+    world.clock.now += 3601
+    assert (await world.ask(REWORDED)).cache == "SHADOW semantic"
+    await world.settled()
+    assert await world.upstream_calls() == 2
+
+
 async def test_a_stream_is_shadowed_too(world: World, sdk: openai.AsyncOpenAI) -> None:
     await world.ask(ASKED)
     await world.settled()

@@ -81,24 +81,51 @@ async def test_events_that_nobody_knows_pass_byte_for_byte(
     assert answer.body == whole
 
 
+_TURNS = [{"role": "user", "content": "hello you"}]
+CALLS = {
+    "/v1/chat/completions": {"model": "m", "messages": _TURNS},
+    "/v1/completions": {"model": "m", "prompt": "hello you"},
+    "/v1/responses": {"model": "m", "input": "hello you"},
+    "/v1/messages": {"model": "m", "max_tokens": 5, "messages": _TURNS},
+    "/v1/models/m:streamGenerateContent?alt=sse": {"contents": [{"parts": [{"text": "hello you"}]}]},
+    "/api/chat": {"model": "m", "messages": _TURNS},
+}
+
+
 async def test_odd_events_pass_in_every_dialect(make_world: MakeWorld) -> None:
     tape = Tape(b"".join(ODD))
     async with upstream(tape.play) as url:
         world = await make_world(upstream_url=url)
-        for path, body in (
-            (
-                "/v1/messages",
-                {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "hello you"}]},
-            ),
-            ("/v1/responses", {"model": "m", "input": "hello you"}),
-            ("/v1/completions", {"model": "m", "prompt": "hello you"}),
-            (
-                "/v1/models/m:streamGenerateContent?alt=sse",
-                {"contents": [{"parts": [{"text": "hello you"}]}]},
-            ),
-        ):
+        for path, body in CALLS.items():
             answer = await world.send(path, {**body, "stream": True})
             assert answer.body == b"".join(ODD)
+
+
+DEEP = b'{"usage": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+HOSTILE = [
+    *[(path, DEEP) for path in CALLS],
+    ("/v1/chat/completions", b'{"choices": [{"index": 1e999}]}'),
+    ("/v1/chat/completions", b'{"choices": [{"index": 0, "delta": {"tool_calls": [null]}}], "usage": {}}'),
+    ("/v1/completions", b'{"choices": [{"index": 1e999}]}'),
+    ("/v1/responses", b'{"type": "response.output_item.done", "output_index": 1e999, "item": {}}'),
+    ("/v1/responses", b'{"type": "response.completed", "response": {"output": [{"content": true}]}}'),
+    ("/v1/messages", b'{"type": "content_block_start", "index": 1e999, "content_block": {}}'),
+]
+
+
+@pytest.mark.parametrize(("path", "event"), HOSTILE, ids=[path for path, _ in HOSTILE])
+async def test_what_no_reader_can_make_sense_of_passes_all_the_same(
+    make_world: MakeWorld, caplog: pytest.LogCaptureFixture, path: str, event: bytes
+) -> None:
+    ends = b"" if path.startswith("/api") else b"data: [DONE]\n\n"
+    tape = Tape(event + b"\n" if not ends else b"data: " + event + b"\n\n", ends)
+    async with upstream(tape.play) as url:
+        world = await make_world(upstream_url=url)
+        answer = await world.send(path, {**CALLS[path], "stream": True})
+        assert answer.body == b"".join(tape.pieces)
+        await world.settled()
+        assert len(world.app.cache.entries) == 0
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_a_compressed_stream_is_relayed_as_it_came_and_replayed_plain(make_world: MakeWorld) -> None:
@@ -155,6 +182,66 @@ async def test_the_sdk_hears_of_a_stream_that_breaks_off(make_world: MakeWorld) 
             with pytest.raises(openai.APIConnectionError):
                 async for _ in stream:
                     pass
+
+
+# What is told of storing
+
+
+def told(world: World) -> tuple[bool, str, int]:
+    """What the last call's report says of storing, and how many were stored by the tally."""
+    report = world.app.ledger.recent[-1]
+    return report.stored, report.entry_id, sum(each.stored for each in world.app.ledger.tallies.values())
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_answer_that_ends_early_counts_as_stored_nowhere(
+    make_world: MakeWorld, stream: bool
+) -> None:
+    """The head comes before the answer's end, and can tell only what is meant."""
+    choice = {"index": 0, "finish_reason": "length", "message": {"role": "assistant", "content": "and so"}}
+    cut_off = json.dumps({"choices": [choice]}).encode()
+    tape = Tape(*[chunk("and so") + b"\n\n", chunk(None, "length") + b"\n\n"] if stream else [cut_off])
+    async with upstream(tape.play) as url:
+        world = await make_world(upstream_url=url)
+        answer = await world.ask(ASKED, stream=stream)
+        assert answer.headers["Cache-Status"] == "nearhit; fwd=miss; stored"
+        assert "X-Cache-Entry-Id" in answer.headers
+        await world.settled()
+        assert told(world) == (False, "", 0)
+
+
+@pytest.mark.parametrize("length", [3, 3000])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_one_that_is_stored_counts_as_stored(make_world: MakeWorld, stream: bool, length: int) -> None:
+    usage = b'data: {"id": "x", "choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}'
+    parts = [chunk("hello")] * length + [chunk(None, "stop"), usage, b"data: [DONE]", b""]
+    message = {"role": "assistant", "content": "yes" * length}
+    choice = {"index": 0, "finish_reason": "stop", "message": message}
+    tape = Tape(b"\n\n".join(parts) if stream else json.dumps({"choices": [choice]}).encode())
+    async with upstream(tape.play) as url:
+        world = await make_world(upstream_url=url)
+        answer = await world.ask(ASKED, stream=stream)
+        await world.settled()
+        assert told(world) == (True, answer.headers["X-Cache-Entry-Id"], 1)
+
+
+async def test_one_that_breaks_off_counts_as_stored_nowhere(make_world: MakeWorld) -> None:
+    tape = Tape(chunk("half") + b"\n\n", breaks=True)
+    async with upstream(tape.play) as url:
+        world = await make_world(upstream_url=url)
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await world.ask(ASKED, stream=True)
+        await world.settled()
+        assert told(world) == (False, "", 0)
+
+
+async def test_one_that_finds_no_room_to_be_stored_counts_as_stored_nowhere(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.app.cache.documents, "put", lambda document: False)
+    await world.ask(ASKED)
+    await world.settled()
+    assert told(world) == (False, "", 0)
 
 
 # A caller that reads slowly
@@ -308,6 +395,9 @@ async def test_a_caller_in_line_hears_comments_and_then_its_answer(waiting: Worl
     assert answer.headers["Content-Type"].startswith("text/event-stream")
     assert "usage" not in str(events(answer.body)[-1])
     await waiting.settled()
+    stored, entry_id, _ = told(waiting)
+    assert stored
+    assert waiting.app.cache.entries.get(entry_id) is not None
     again = await waiting.ask(ASKED, stream=True)
     assert (again.cache, b"keep-alive" in again.body) == ("HIT exact", False)
 

@@ -18,6 +18,7 @@ from world import Answer, MakeWorld, World, upstream
 
 from policies.outage import STRIKES
 from proxy.demo_upstream import Behaviour
+from storage.base import StorageError
 
 TEXTS = [
     f"brief me about {thing}" for thing in ("rain", "snow", "hail", "fog", "wind", "dust", "heat", "ice")
@@ -182,6 +183,28 @@ async def test_a_slow_answer_is_kept_for_the_next_caller(make_world: MakeWorld) 
     assert new.cache == "HIT exact"
     assert new.text != stored[TEXTS[0]]
     assert await world.upstream_calls() == len(TEXTS) + 1
+
+
+@pytest.mark.parametrize("lost", ["gone", "the store is away"])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_who_has_lost_its_stale_answer_waits_for_the_new_one(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch, stream: bool, lost: str
+) -> None:
+    async def nothing(id: str) -> bytes | None:
+        if lost != "gone":
+            raise StorageError("away")
+        return None
+
+    world = await make_world(Behaviour(latency_s=0), upstream={"stale_after": 0.1})
+    await with_stale_answers(world)
+    monkeypatch.setattr(world.app.cache.documents, "load", nothing)
+    slow = {"headers": {"X-Demo-Latency": "0.6"}, "stream": stream}
+    answers = await asyncio.gather(*[world.ask(TEXTS[0], **slow) for _ in range(3)])
+    assert sorted((answer.status, answer.cache) for answer in answers) == [
+        (200, "HIT inflight"), (200, "HIT inflight"), (200, "MISS")
+    ]  # fmt: skip
+    assert await world.upstream_calls() == len(TEXTS) + 1
+    assert not world.app.fleet.first.errors
 
 
 async def test_one_renewal_of_an_entry_at_a_time(make_world: MakeWorld) -> None:
