@@ -21,7 +21,7 @@ from proxy.errors import CallError, Crowded, NotCached, UpstreamSlow
 from proxy.flights import Flight, Question
 from proxy.forwarding import Forwarder
 from proxy.limits import OVERLOADED
-from proxy.messages import shown
+from proxy.messages import Call, shown
 from proxy.renewals import Renewals
 from proxy.sharing import Sharing
 from proxy.trip import Reply, Trip
@@ -88,7 +88,7 @@ class Exchange:
         if reply := await self._spared(trip):
             return reply
         flight = self._forwarder.flights.same(trip.call.exact(trip.call.tenant), trip.call.generation)
-        if flight is None or trip.call.controls.only_if_cached:
+        if flight is None or trip.call.controls.only_if_cached or _named_otherwise(trip.call, flight):
             return None
         return await self._join(trip, flight, 1.0)
 
@@ -351,6 +351,11 @@ async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             yield chunk
 
     return all_of_them()
+
+
+def _named_otherwise(call: Call, flight: Flight) -> bool:
+    """The caller names another category, which may want no answer that others share."""
+    return call.controls.category not in (None, flight.question.policy.category.name)
 
 
 def _demand_upstream(controls: Controls) -> None:

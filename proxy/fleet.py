@@ -67,8 +67,8 @@ class Backend:
     outage: Outage = field(default_factory=Outage)
     errors: Counter[str] = field(default_factory=Counter)
     """By kind: `unreachable`, `timeout`, `429`, `5xx`."""
-    knows_usage: bool = True
-    """Whether it accepts being asked for a stream's usage; unlearnt when it does not."""
+    knows_usage: bool | None = None
+    """Whether it accepts being asked for a stream's usage; None before it has told."""
 
     @property
     def crowded(self) -> bool:

@@ -151,13 +151,15 @@ class Forwarder:
         call = flight.question.call
         richer = call.dialect.enrich(call.fields)
         flight.has_usage, offended = True, False
-        if richer is not None and backend.knows_usage:
+        if richer is not None and backend.knows_usage is not False:
             async with backend.send(call, dump(richer)) as answer:
                 if answer.head.status not in REJECTED:
+                    backend.knows_usage = backend.knows_usage or answer.head.status == 200 or None
                     yield answer
                     return
                 read = Read(answer.head, await answer.read())
-            if not (offended := call.dialect.offended(read.body)):
+            # One that has never taken it may refuse it without a word of why.
+            if not (offended := backend.knows_usage is None or call.dialect.offended(read.body)):
                 yield read
                 return
         async with backend.send(call, call.body) as answer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -207,6 +208,17 @@ async def test_a_slow_call_does_not_overwrite_a_newer_answer(make_world: MakeWor
     await slow
     await world.settled()
     assert (await world.ask(ASKED)).text == newer.text
+
+
+async def test_a_category_that_is_not_cached_boards_nothing(make_world: MakeWorld, categories: Path) -> None:
+    live = "name: live\ndescription: Never stored\ncacheable: false\nthreshold: 0.9\nttl: 1h\n"
+    (categories / "live.yaml").write_text(live)
+    world = await make_world(SLOW)
+    leader = asyncio.ensure_future(world.ask(ASKED))
+    await asyncio.sleep(0.1)
+    other = await world.ask(ASKED, headers={"X-Nearhit-Category": "live"})
+    assert (other.cache, other.headers["X-Cache-Category"]) == ("BYPASS", "live")
+    assert other.text != (await leader).text
 
 
 async def test_a_made_up_category_makes_no_new_one(make_world: MakeWorld) -> None:

@@ -115,14 +115,17 @@ async def test_compressed_answers_are_relayed_and_stored(make_world: MakeWorld) 
         assert second.json == whole
 
 
-async def test_an_upstream_that_knows_no_stream_options(make_world: MakeWorld) -> None:
+@pytest.mark.parametrize(
+    "error", [{"detail": [{"loc": ["body", "stream_options"]}]}, {"error": {"message": "invalid request"}}]
+)
+async def test_an_upstream_that_knows_no_stream_options(make_world: MakeWorld, error: Any) -> None:
     asked: list[Any] = []
 
     async def handle(request: web.BaseRequest) -> web.Response:
         body = json.loads(await request.read())
         asked.append(body)
         if "stream_options" in body:
-            return web.json_response({"detail": [{"loc": ["body", "stream_options"]}]}, status=422)
+            return web.json_response(error, status=422)
         chunks = [
             {"choices": [{"index": 0, "delta": {"role": "assistant", "content": "hi"}}]},
             {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
