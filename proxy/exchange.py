@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from time import perf_counter
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from embeddings.base import EmbeddingError, TextTooLong, Vector
 from policies.decision import Controls
@@ -109,6 +109,7 @@ class Exchange:
         if search.stale is not None and not search.stale.shadowed:
             trip.stale = trip.stale or search.stale
         if (found := search.fresh) is None:
+            trip.report.unfit = trip.report.unfit or _unfit(search)
             return None
         body = await self._load(trip, found)
         if body is None:
@@ -351,6 +352,12 @@ async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             yield chunk
 
     return all_of_them()
+
+
+def _unfit(search: Search) -> Literal["", "stale", "request"]:
+    if search.refused == "max-age":
+        return "request"
+    return "stale" if search.refused == "expired" or search.stale is not None else ""
 
 
 def _named_otherwise(call: Call, flight: Flight) -> bool:

@@ -46,6 +46,9 @@ class Report:
     stored: bool = False
     collapsed: bool = False
     forwarded: bool = False
+    unfit: Literal["", "stale", "request"] = ""
+    """Why an answer that is stored was not taken, in the words of RFC 9211: it is too old for its category, or
+    for the caller."""
     status: int = 0
     upstream: str = ""
     """Name of the one that answered."""
@@ -152,7 +155,7 @@ def _forwarded_because(report: Report) -> str:
         return "stale"
     if report.outcome == "BYPASS":
         return "request" if report.reason == "no-cache" else "bypass"
-    return "bypass" if report.outcome == "SHADOW" else "miss"
+    return "bypass" if report.outcome == "SHADOW" else report.unfit or "miss"
 
 
 def _scores(report: Report) -> dict[str, str]:
