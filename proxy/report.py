@@ -47,7 +47,7 @@ class Report:
     collapsed: bool = False
     forwarded: bool = False
     unfit: Literal["", "stale", "request"] = ""
-    """Why an answer that is stored was not taken, in the words of RFC 9211: it is too old for its category, or
+    """Why a stored answer was not taken, in the words of RFC 9211: it is too old for its category, or
     for the caller."""
     status: int = 0
     upstream: str = ""
