@@ -191,7 +191,8 @@ class Replication:
                     log.warning("this replica works alone until there is contact again: %s", error)
             except Exception:
                 log.exception("replication failed in a way that it should not")
-            away, self._hearing = True, False
+            # One failure may be but the echo of a process that was stopped: nothing was late, only we were.
+            self._hearing, away = self._hearing and not away, True
             self._connected.clear()
             self._told_at = float("-inf")
             self._counts["failures"] += 1
@@ -228,6 +229,7 @@ class Replication:
         if epoch != self._epoch:
             self._enter(epoch)
         if self._cursor or self._late:
+            self._hearing = False
             self._counts["reloads"] += 1
             await self.reload()
         self._cursor = tail

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, suppress
 from typing import Any
@@ -252,6 +253,21 @@ async def test_a_purge_waits_for_all_that_are_heard_of(
     assert redis.command("EXISTS", name_of(silent)) == b":0\r\n"
     silent.listen()
     await until(lambda: silent.generation == 2)
+
+
+async def test_who_was_stopped_hears_of_a_purge_before_it_serves(
+    make_node: MakeNode, redis: RedisServer
+) -> None:
+    """Its answers from Redis are late by its own clock, which is no sign that Redis is away."""
+    node = await make_node()
+    await until(lambda: node.replication.current)
+    node.generation = 0
+    redis.command("SET", EPOCH, "next")
+    redis.command("XADD", STREAM, "*", "kind", "purge", "by", "another", "ids", "next")
+    await asyncio.sleep(0)
+    time.sleep(replication.CURRENT_S + replication.ANSWER_S)  # noqa: ASYNC251  as SIGSTOP does
+    await node.replication.certain()
+    assert node.generation == 1
 
 
 async def test_a_purge_waits_for_one_that_is_about_to_load(
