@@ -100,7 +100,13 @@ def _exactly(word: str) -> Change:
 
 
 def _namespace(controls: Controls, value: str) -> Controls:
-    return replace(controls, namespace=value.strip())
+    return replace(controls, namespace=value.strip() or controls.namespace)
+
+
+def _key(controls: Controls, value: str) -> Controls:
+    """Of several, each keeps apart: a line each, as no header holds a line break."""
+    keys = (controls.namespace, value.strip())
+    return replace(controls, namespace="\n".join(filter(None, keys)))
 
 
 def _category(controls: Controls, value: str) -> Controls:
@@ -152,13 +158,13 @@ _ALIASES: dict[str, Change] = {
     "x-cache-control": _directives,
     "cf-aig-skip-cache": _if_true(read=False, write=False),
     "cf-aig-cache-ttl": _ttl,
-    "cf-aig-cache-key": _namespace,
+    "cf-aig-cache-key": _key,
     "x-portkey-cache": _exactly("simple"),
     "x-portkey-cache-force-refresh": _if_true(read=False),
-    "x-portkey-cache-namespace": _namespace,
+    "x-portkey-cache-namespace": _key,
     "helicone-cache-enabled": _if_false(read=False, write=False),
-    "helicone-cache-seed": _namespace,
-    "x-bf-cache-key": _namespace,
+    "helicone-cache-seed": _key,
+    "x-bf-cache-key": _key,
     "x-bf-cache-type": _exactly("direct"),
     "x-bf-cache-ttl": _ttl,
     "x-bf-cache-threshold": _threshold,
@@ -201,5 +207,5 @@ _LITELLM: dict[str, Change] = {
     "no-store": _if_true(write=False),
     "ttl": _ttl,
     "s-maxage": _age("max_age"),
-    "namespace": _namespace,
+    "namespace": _key,
 }

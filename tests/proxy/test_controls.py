@@ -96,6 +96,16 @@ def test_what_keeps_answers_apart_elsewhere_keeps_them_apart_here(
     assert read((header, value)) == expected
 
 
+def test_several_keys_of_other_gateways_are_one_namespace_of_theirs() -> None:
+    two = (("x-portkey-cache-namespace", "app"), ("cf-aig-cache-key", "user-1"))
+    assert read(*two).namespace == "user-1\napp"
+    assert read(*two, ("Helicone-Cache-Seed", " ")).namespace == "user-1\napp"
+    assert read(*two, ("X-Nearhit-Namespace", "ours")).namespace == "ours"
+    assert read(("cf-aig-cache-key", "a,b"), ("x-bf-cache-key", "c")) != read(
+        ("cf-aig-cache-key", "a"), ("x-bf-cache-key", "b,c")
+    )
+
+
 ASKED_FOR_ALL = Controls(
     read=False, write=False, only_if_cached=True, max_age=1, max_stale=2, stale_if_error=3, ttl=4,
     threshold=0.99, category="code", namespace="n", tags=("a",), debug=True,

@@ -224,6 +224,16 @@ async def test_a_cache_key_of_another_gateway_keeps_answers_apart(world: World) 
     ).cache == "MISS"
 
 
+@pytest.mark.parametrize("key", ["cf_aig_cache_key", "Helicone_Cache_Seed", "x_portkey_cache_namespace"])
+async def test_each_of_several_keys_of_other_gateways_keeps_answers_apart(world: World, key: str) -> None:
+    def keys(mine: str) -> dict[str, str]:
+        return {key: mine, "x_bf_cache_key": "app"}
+
+    await ask(world, **keys("user-1"))
+    assert (await ask(world, **keys("user-2"))).cache == "MISS"
+    assert (await ask(world, **keys("user-1"))).cache == "HIT exact"
+
+
 async def test_a_ttl_may_not_go_beyond_the_category(make_world: MakeWorld) -> None:
     clock = Clock()
     world = await make_world(clock=clock)
