@@ -171,11 +171,9 @@ _ALIASES: dict[str, Change] = {
     "x-bf-cache-no-store": _if_true(write=False),
 }
 
-_HEADERS: dict[str, Change] = {
-    istr(name): change for name, change in {"cache-control": _directives, **_ALIASES, **_OURS}.items()
-}
-"""In the order in which they act: what is said in our own words wins. As `istr`, which are found among
-headers in half the time."""
+_FIRST = {istr(name): change for name, change in {"cache-control": _directives, **_ALIASES}.items()}
+_LAST = {istr(name): change for name, change in _OURS.items()}
+"""As `istr`, which are found among headers in half the time."""
 
 _NOTHING = Controls()
 EVERYTHING = Permits()
@@ -184,21 +182,21 @@ REMOVED = frozenset({*_ALIASES, *_OURS})
 """Headers, in lower case, that are not forwarded."""
 
 
-def from_headers(headers: CIMultiDictProxy[str]) -> Controls:
-    controls = _NOTHING
-    for name, change in _HEADERS.items():
+def asked(headers: CIMultiDictProxy[str], cache: dict[str, Any] | None = None) -> Controls:
+    """`cache`: LiteLLM's member of the body, https://docs.litellm.ai/docs/proxy/caching. What is said in our
+    own words comes last, and wins."""
+    controls = _told(_NOTHING, _FIRST, headers)
+    if cache is not None:
+        for name, change in _LITELLM.items():
+            if cache.get(name) is not None:
+                controls = change(controls, _clean(str(cache[name])))
+    return _told(controls, _LAST, headers)
+
+
+def _told(controls: Controls, names: dict[istr, Change], headers: CIMultiDictProxy[str]) -> Controls:
+    for name, change in names.items():
         if name in headers:
             controls = change(controls, _clean(",".join(headers.getall(name))))
-    return controls
-
-
-def from_litellm(controls: Controls, cache: Any) -> Controls:
-    """LiteLLM's body object `cache`: https://docs.litellm.ai/docs/proxy/caching"""
-    if not isinstance(cache, dict):
-        return controls
-    for name, change in _LITELLM.items():
-        if cache.get(name) is not None:
-            controls = change(controls, _clean(str(cache[name])))
     return controls
 
 

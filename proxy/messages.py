@@ -114,9 +114,8 @@ def _read(
     if understood is None:
         return None
     fields, reading, identity, asked_in_body = understood
-    asked = request_controls.from_headers(headers)
+    asked = request_controls.asked(headers, asked_in_body)
     if asked_in_body is not None:
-        asked = request_controls.from_litellm(asked, asked_in_body)
         body = dump(fields)
     asked = permits.of(asked, tenant)
     chosen = _identity_headers(headers)

@@ -186,7 +186,7 @@ class DataPlane:
         body: bytes | None = None,
     ) -> web.StreamResponse:
         report.bypassed(reason)
-        asked = self._permits.of(request_controls.from_headers(request.headers), tenant or "")
+        asked = self._permits.of(request_controls.asked(request.headers), tenant or "")
         if asked.only_if_cached:
             raise NotCached("This answer is not in the cache, and the request asked for a cached one only")
         report.forwarded = True

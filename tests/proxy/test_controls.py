@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,11 +10,11 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from policies.decision import Controls
-from proxy.controls import NAMES, REMOVED, Name, Permits, from_headers, from_litellm
+from proxy.controls import NAMES, REMOVED, Name, Permits, asked
 
 
-def read(*headers: tuple[str, str]) -> Controls:
-    return from_headers(CIMultiDictProxy(CIMultiDict(headers)))
+def read(*headers: tuple[str, str], cache: dict[str, Any] | None = None) -> Controls:
+    return asked(CIMultiDictProxy(CIMultiDict(headers)), cache)
 
 
 @pytest.mark.parametrize(
@@ -69,8 +70,7 @@ def test_our_own_headers_win_over_aliases() -> None:
 
 def test_litellm_body_object() -> None:
     cache = {"ttl": 60, "s-maxage": 5, "no-cache": True, "no-store": False, "namespace": "n"}
-    assert from_litellm(Controls(), cache) == Controls(read=False, ttl=60, max_age=5, namespace="n")
-    assert from_litellm(Controls(), "nonsense") == Controls()
+    assert read(cache=cache) == Controls(read=False, ttl=60, max_age=5, namespace="n")
 
 
 def test_cache_control_goes_on_and_ours_do_not() -> None:

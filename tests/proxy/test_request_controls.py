@@ -206,6 +206,15 @@ async def test_litellms_members_are_bounded_too(make_world: MakeWorld) -> None:
     assert answer.cache == "HIT exact"
 
 
+async def test_our_own_headers_win_over_litellms_members(world: World) -> None:
+    theirs = {"namespace": "theirs", "ttl": 1000}
+    ours = {"X-Nearhit-Namespace": "ours", "X-Nearhit-TTL": "100"}
+    await world.ask(ASKED, headers=ours, cache=theirs)
+    await world.settled()
+    answer = await world.ask(ASKED, headers={"X-Nearhit-Namespace": "ours"})
+    assert answer.headers["Cache-Status"] == "nearhit; hit; ttl=100; detail=exact"
+
+
 async def test_trusted_callers_may(make_world: MakeWorld) -> None:
     trusted = tenant_digest("Authorization: Bearer operator")[:12]
     world = await make_world(controls={"allow": [], "trusted": [trusted]})
