@@ -40,7 +40,7 @@ MODELS = 1024
 """Models whose upstream is remembered."""
 CREDENTIALS = (
     "Authorization", "x-api-key", "api-key", "x-goog-api-key", "x-portkey-api-key", "x-litellm-api-key",
-    "helicone-auth", "cf-aig-authorization", "ocp-apim-subscription-key",
+    "helicone-auth", "cf-aig-authorization", "ocp-apim-subscription-key", "x-bf-vk",
 )  # fmt: skip
 """Headers in which callers of the big APIs and of gateways carry theirs."""
 

@@ -161,7 +161,8 @@ class DataPlane:
         credentials = [
             f"{name}: {value}"
             for name in self._credentials
-            if (value := headers.get(name)) and not _is_empty(value)
+            for value in headers.getall(name, ())
+            if not _is_empty(value)
         ]
         if self._in_query and (query := target_of(request).partition("?")[2]):
             credentials += given(query, self._in_query)

@@ -209,6 +209,7 @@ async def test_passed_calls_and_batches_have_the_alias_too(make_world: MakeWorld
         ("/v1/files", "Authorization", {"Authorization": "Bearer ours"}),
         ("/v1/files", "x-portkey-api-key", {"Authorization": "Bearer ours"}),
         ("/v1/chat/completions", "x-litellm-api-key", {"Authorization": "Bearer ours"}),
+        ("/v1/chat/completions", "x-bf-vk", {"Authorization": "Bearer ours"}),
         ("/v1/chat/completions", "helicone-auth", {"Authorization": "Bearer ours"}),
         ("/v1/chat/completions", "cf-aig-authorization", {"Authorization": "Bearer ours"}),
         ("/v1/chat/completions", "ocp-apim-subscription-key", {"Authorization": "Bearer ours"}),
