@@ -233,7 +233,7 @@ def ending(answer: JsonObject) -> Ending:
     content = answer.get("content")
     if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
         return Ending(whole=False)
-    if answer.get("type") != "message" or not isinstance(answer.get("usage"), dict):
+    if answer.get("type") != "message" or not isinstance(answer.get("usage"), dict) or answer.get("error"):
         return Ending(whole=False)
     return Ending(
         whole=True,

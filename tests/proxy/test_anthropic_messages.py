@@ -145,6 +145,7 @@ SAID = {"type": "text", "text": "hi"}
         (message(), "empty"),
         (message({"type": "thinking", "thinking": "hm"}), "empty"),
         ({"type": "error", "error": {}}, "incomplete"),
+        (message(SAID) | {"error": {"type": "overloaded_error"}}, "incomplete"),
         ({"type": "message", "content": "hi", "usage": {}}, "incomplete"),
         ({"type": "message", "content": [SAID], "stop_reason": "end_turn"}, "incomplete"),
     ],
