@@ -3,7 +3,7 @@
 `Cache-Control` has the meaning of RFC 9111, section 5.2.1. The other gateways' names are aliases. Our own
 headers and the aliases end here: the upstream never sees them. `Cache-Control` goes on, as any cache on the
 way may act on it. A control that does not parse is ignored, as RFC 9111 wants of unknown directives: a
-typing error in a header must not fail the call.
+typing error in a header must not fail the call. A `max-age` that does not parse is 0.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ def _clean(value: str) -> str:
 
 
 def _seconds(text: str) -> float | None:
-    """As in category files, or a bare number of seconds; None for anything else."""
+    """As in category files; None for anything else."""
     try:
-        return float(text) if text.strip().isdigit() else values.seconds(text)
+        return values.seconds(text)
     except ValueError:
         return None
 
@@ -127,21 +127,28 @@ def _directives(controls: Controls, value: str) -> Controls:
     return controls
 
 
-def _age(member: str, otherwise: float | None = None) -> Change:
+def _age(member: str, bare: float | None = None, invalid: float | None = None) -> Change:
+    """`bare`: what it means without an argument. `invalid`: with one that is none."""
+
     def change(controls: Controls, argument: str) -> Controls:
-        value = _seconds(argument) if argument else otherwise
+        value = _seconds(argument) if argument else bare
+        value = invalid if value is None else value
         changes: dict[str, Any] = {} if value is None else {member: value}
         return replace(controls, **changes)
 
     return change
 
 
+_max_age = _age("max_age", invalid=0.0)
+"""Who says how old an answer may be, and nobody can read it, gets no old one (RFC 9111, section 4.2.1)."""
+
+
 _DIRECTIVES: dict[str, Change] = {
     "no-cache": lambda controls, _: replace(controls, read=False),
     "no-store": lambda controls, _: replace(controls, write=False),
     "only-if-cached": lambda controls, _: replace(controls, only_if_cached=True),
-    "max-age": _age("max_age"),
-    "max-stale": _age("max_stale", otherwise=math.inf),
+    "max-age": _max_age,
+    "max-stale": _age("max_stale", bare=math.inf),
     "stale-if-error": _age("stale_if_error"),
 }
 
@@ -204,6 +211,6 @@ _LITELLM: dict[str, Change] = {
     "no-cache": _if_true(read=False),
     "no-store": _if_true(write=False),
     "ttl": _ttl,
-    "s-maxage": _age("max_age"),
+    "s-maxage": _max_age,
     "namespace": _key,
 }

@@ -53,12 +53,6 @@ def _size(value: Any) -> Any:
     return int(found[1]) * _UNITS[found[2]] if found else _whole(value)
 
 
-def _seconds(value: Any) -> float:
-    """As in the category files; a bare number also as the text that the environment gives."""
-    bare = isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value.strip())
-    return seconds(float(value) if bare else value)
-
-
 def _origin(url: str) -> str:
     """Without the slash at its end. Raises `ValueError`."""
     parts = urlsplit(url)
@@ -140,7 +134,7 @@ def mask(text: str) -> str:
     return _SECRET_PARAMETER.sub(r"\1***", _USERINFO.sub("***@", text))
 
 
-Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+Duration = Annotated[float, BeforeValidator(seconds), Field(gt=0)]
 Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 Count = Annotated[int, BeforeValidator(_whole), Field(gt=0)]
 Port = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=65535)]

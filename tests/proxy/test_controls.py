@@ -26,7 +26,11 @@ def read(*headers: tuple[str, str], cache: dict[str, Any] | None = None) -> Cont
         ("Cache-Control", "max-stale", Controls(max_stale=math.inf)),
         ("Cache-Control", "max-stale=30", Controls(max_stale=30)),
         ("Cache-Control", "stale-if-error=10", Controls(stale_if_error=10)),
-        ("Cache-Control", "max-age=soon, stuff=1, , private", Controls()),
+        ("Cache-Control", "max-stale=soon, stuff=1, , private", Controls()),
+        ("Cache-Control", "max-age=1.0", Controls(max_age=1)),
+        ("Cache-Control", "max-age=-1", Controls(max_age=0)),
+        ("Cache-Control", "max-age=soon", Controls(max_age=0)),
+        ("Cache-Control", "max-age", Controls(max_age=0)),
         ("X-Nearhit-Category", "code", Controls(category="code")),
         ("X-Nearhit-Namespace", "blue", Controls(namespace="blue")),
         ("X-Nearhit-TTL", "2h", Controls(ttl=7200)),
@@ -71,6 +75,11 @@ def test_our_own_headers_win_over_aliases() -> None:
 def test_litellm_body_object() -> None:
     cache = {"ttl": 60, "s-maxage": 5, "no-cache": True, "no-store": False, "namespace": "n"}
     assert read(cache=cache) == Controls(read=False, ttl=60, max_age=5, namespace="n")
+
+
+def test_litellms_seconds_may_be_written_as_fractions() -> None:
+    assert read(cache={"ttl": 100.0, "s-maxage": 1.5}) == Controls(ttl=100, max_age=1.5)
+    assert read(cache={"s-maxage": -1, "ttl": -1}) == Controls(max_age=0)
 
 
 def test_cache_control_goes_on_and_ours_do_not() -> None:
