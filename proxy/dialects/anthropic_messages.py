@@ -265,6 +265,7 @@ def usage(answer: JsonObject) -> Usage:
 
 _KINDS = {
     400: "invalid_request_error",
+    401: "authentication_error",
     413: "request_too_large",
     429: "rate_limit_error",
     504: "timeout_error",

@@ -274,6 +274,7 @@ async def test_who_brings_no_credentials_does_not_use_our_key(
     headers = {"Upgrade": "websocket", "Connection": "Upgrade"} if "realtime" in path else {}
     answer = await world.call("GET" if headers else "POST", path, data=b'{"model": "m"}', headers=headers)
     assert (answer.status, answer.json["error"]["code"]) == (401, "unauthenticated")
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
     assert two[0].asked == []
 
 
