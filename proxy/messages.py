@@ -144,6 +144,19 @@ def _understood(
     return fields, reading, _digest(_canonical([dialect.name, place, reading.identity])), asked
 
 
+def without_controls(body: bytes) -> bytes:
+    """A body that is no `Call`, without LiteLLM's `cache` member where that can be told; else as it came."""
+    if b'"cache"' not in body:
+        return body
+    try:
+        fields = _parse(body)
+        if not isinstance(fields, dict) or not isinstance(fields.pop("cache", None), dict):
+            return body
+        return dump(fields)
+    except (BadRequest, Ambiguous, RecursionError):
+        return body
+
+
 def forget_bodies() -> None:
     """Of bodies that were read, all that is remembered."""
     _understood.cache_clear()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from aiohttp import web
 from doubles import Clock
-from world import Answer, MakeWorld, World
+from world import Answer, MakeWorld, World, upstream
 
 from proxy.messages import tenant_digest
 
@@ -204,6 +206,33 @@ async def test_litellms_members_are_bounded_too(make_world: MakeWorld) -> None:
     await ask(world)
     answer = await world.ask(ASKED, cache={"no-cache": True, "namespace": "mine"})
     assert answer.cache == "HIT exact"
+
+
+@pytest.mark.parametrize("cache", [b'{"no-store": true}', b'"v1"'])
+@pytest.mark.parametrize(
+    ("reason", "key", "rest"),
+    [
+        ("anonymous", "", b'"messages": [{"role": "user", "content": "\xc3\xbc"}]'),
+        ("not-understood", "Bearer one", b'"messages": []'),
+    ],
+)
+async def test_litellms_members_end_here_where_the_cache_is_bypassed(
+    make_world: MakeWorld, cache: bytes, reason: str, key: str, rest: bytes
+) -> None:
+    came = []
+
+    async def handle(request: web.BaseRequest) -> web.Response:
+        came.append(await request.read())
+        return web.json_response({})
+
+    async with upstream(handle) as url:
+        world = await make_world(upstream_url=url)
+        plain, asked = b'{"model": "m", %b}' % rest, b'{"model": "m", %b, "cache": %b}' % (rest, cache)
+        for body in (plain, asked):
+            answer = await world.post("/v1/chat/completions", data=body, headers={"Authorization": key})
+            assert answer.headers["X-Cache-Bypass-Reason"] == reason
+    assert came[0] == plain
+    assert (json.loads(came[1]) == json.loads(plain)) if cache[:1] == b"{" else (came[1] == asked)
 
 
 async def test_our_own_headers_win_over_litellms_members(world: World) -> None:
