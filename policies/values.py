@@ -10,14 +10,18 @@ from pydantic import BeforeValidator
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|w)\s*")
+_BARE = re.compile(r"\d+(?:\.\d+)?")
 _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 
 def seconds(value: Any) -> float:
-    """`7d`, `1h30m`, `90s`, `500ms` or a number of seconds. Raises `ValueError`."""
+    """`7d`, `1h30m`, `90s`, `500ms` or a number of seconds, which may be a text as well: queries, headers and
+    variables have no other numbers. Raises `ValueError`."""
     if _is_amount(value):
         return float(value)
     text = value.strip() if isinstance(value, str) else ""
+    if _BARE.fullmatch(text):
+        return float(text)
     parts = _PART.findall(text)
     if not parts or _PART.sub("", text):
         raise ValueError("should be a duration such as 90s, 1h30m or 7d, or a number of seconds")

@@ -23,6 +23,7 @@ from policies.book import Book
 from policies.classifier import Classifier
 from policies.errors import ConfigError
 from policies.prices import Prices
+from proxy import header_bytes
 from proxy.answers import Manner
 from proxy.auditing import Auditor
 from proxy.batches import Batches
@@ -141,6 +142,7 @@ async def open_app(
 ) -> AsyncIterator[App]:
     """Everything but the listening sockets. Raises `ConfigError`, `StorageError`, and what `open_embedder`
     raises."""
+    header_bytes.keep()
     async with AsyncExitStack() as stack:
         kinds = await stack.enter_async_context(open_tracing(settings.tracing.endpoint))
         if embedder is None:

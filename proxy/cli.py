@@ -213,7 +213,9 @@ def _line(policy: dict[str, Any]) -> str:
 
 @nearhit.command("demo-upstream")
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8090, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8090, show_default=True, help="0 takes a free one."
+)
 @click.option("--latency", "latency_s", default=0.0, show_default=True, help="Seconds to the first token.")
 @click.option("--tokens-per-s", default=0.0, show_default=True, help="Rate after it; 0: all at once.")
 @click.option("--capacity", default=0, show_default=True, help="Calls served at once; 0: any number.")

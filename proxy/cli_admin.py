@@ -184,7 +184,7 @@ def _verdict(near: Json) -> str:
 @click.option("--namespace", help="Of this namespace.")
 @click.option("--tag", help="With this tag.")
 @click.option("--model", help="Of this model.")
-@click.option("--older-than", help="Older than 90s, 1h30m, 7d.")
+@click.option("--older-than", help="Older than 90s, 1h30m, 7d, or seconds.")
 @click.option("--like", metavar="TEXT", help="With a question like this one.")
 @click.option("--threshold", type=float, help="Least similarity to --like; 0.9 if not given.")
 @click.option("--everything", is_flag=True, help="All there is.")

@@ -65,7 +65,11 @@ def export(file: Path, config: Path | None, documents_url: str | None, as_json: 
         async with _store(settings) as store:
             return await exporting.export(store, file, advance)
 
-    count = _run("exporting", work)
+    try:
+        count = _run("exporting", work)
+    except OSError as error:
+        advice = "name a file in a folder that is there, that you may write to and that has room"
+        raise click.ClickException(f"cannot write {file} ({error.strerror}); {advice}") from None
     _say(as_json, {"exported": count}, f"{count} entries exported to {file}")
 
 

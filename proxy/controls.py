@@ -3,7 +3,7 @@
 `Cache-Control` has the meaning of RFC 9111, section 5.2.1. The other gateways' names are aliases. Our own
 headers and the aliases end here: the upstream never sees them. `Cache-Control` goes on, as any cache on the
 way may act on it. A control that does not parse is ignored, as RFC 9111 wants of unknown directives: a
-typing error in a header must not fail the call.
+typing error in a header must not fail the call. A `max-age` that does not parse is 0.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ def _clean(value: str) -> str:
 
 
 def _seconds(text: str) -> float | None:
-    """As in category files, or a bare number of seconds; None for anything else."""
+    """As in category files; None for anything else."""
     try:
-        return float(text) if text.strip().isdigit() else values.seconds(text)
+        return values.seconds(text)
     except ValueError:
         return None
 
@@ -100,7 +100,13 @@ def _exactly(word: str) -> Change:
 
 
 def _namespace(controls: Controls, value: str) -> Controls:
-    return replace(controls, namespace=value.strip())
+    return replace(controls, namespace=value.strip() or controls.namespace)
+
+
+def _key(controls: Controls, value: str) -> Controls:
+    """Of several, each keeps apart: a line each, as no header holds a line break."""
+    keys = (controls.namespace, value.strip())
+    return replace(controls, namespace="\n".join(filter(None, keys)))
 
 
 def _category(controls: Controls, value: str) -> Controls:
@@ -121,21 +127,28 @@ def _directives(controls: Controls, value: str) -> Controls:
     return controls
 
 
-def _age(member: str, otherwise: float | None = None) -> Change:
+def _age(member: str, bare: float | None = None, invalid: float | None = None) -> Change:
+    """`bare`: what it means without an argument. `invalid`: with one that is none."""
+
     def change(controls: Controls, argument: str) -> Controls:
-        value = _seconds(argument) if argument else otherwise
+        value = _seconds(argument) if argument else bare
+        value = invalid if value is None else value
         changes: dict[str, Any] = {} if value is None else {member: value}
         return replace(controls, **changes)
 
     return change
 
 
+_max_age = _age("max_age", invalid=0.0)
+"""Who says how old an answer may be, and nobody can read it, gets no old one (RFC 9111, section 4.2.1)."""
+
+
 _DIRECTIVES: dict[str, Change] = {
     "no-cache": lambda controls, _: replace(controls, read=False),
     "no-store": lambda controls, _: replace(controls, write=False),
     "only-if-cached": lambda controls, _: replace(controls, only_if_cached=True),
-    "max-age": _age("max_age"),
-    "max-stale": _age("max_stale", otherwise=math.inf),
+    "max-age": _max_age,
+    "max-stale": _age("max_stale", bare=math.inf),
     "stale-if-error": _age("stale_if_error"),
 }
 
@@ -152,24 +165,22 @@ _ALIASES: dict[str, Change] = {
     "x-cache-control": _directives,
     "cf-aig-skip-cache": _if_true(read=False, write=False),
     "cf-aig-cache-ttl": _ttl,
-    "cf-aig-cache-key": _namespace,
+    "cf-aig-cache-key": _key,
     "x-portkey-cache": _exactly("simple"),
     "x-portkey-cache-force-refresh": _if_true(read=False),
-    "x-portkey-cache-namespace": _namespace,
+    "x-portkey-cache-namespace": _key,
     "helicone-cache-enabled": _if_false(read=False, write=False),
-    "helicone-cache-seed": _namespace,
-    "x-bf-cache-key": _namespace,
+    "helicone-cache-seed": _key,
+    "x-bf-cache-key": _key,
     "x-bf-cache-type": _exactly("direct"),
     "x-bf-cache-ttl": _ttl,
     "x-bf-cache-threshold": _threshold,
     "x-bf-cache-no-store": _if_true(write=False),
 }
 
-_HEADERS: dict[str, Change] = {
-    istr(name): change for name, change in {"cache-control": _directives, **_ALIASES, **_OURS}.items()
-}
-"""In the order in which they act: what is said in our own words wins. As `istr`, which are found among
-headers in half the time."""
+_FIRST = {istr(name): change for name, change in {"cache-control": _directives, **_ALIASES}.items()}
+_LAST = {istr(name): change for name, change in _OURS.items()}
+"""As `istr`, which are found among headers in half the time."""
 
 _NOTHING = Controls()
 EVERYTHING = Permits()
@@ -178,21 +189,21 @@ REMOVED = frozenset({*_ALIASES, *_OURS})
 """Headers, in lower case, that are not forwarded."""
 
 
-def from_headers(headers: CIMultiDictProxy[str]) -> Controls:
-    controls = _NOTHING
-    for name, change in _HEADERS.items():
+def asked(headers: CIMultiDictProxy[str], cache: dict[str, Any] | None = None) -> Controls:
+    """`cache`: LiteLLM's member of the body, https://docs.litellm.ai/docs/proxy/caching. What is said in our
+    own words comes last, and wins."""
+    controls = _told(_NOTHING, _FIRST, headers)
+    if cache is not None:
+        for name, change in _LITELLM.items():
+            if cache.get(name) is not None:
+                controls = change(controls, _clean(str(cache[name])))
+    return _told(controls, _LAST, headers)
+
+
+def _told(controls: Controls, names: dict[istr, Change], headers: CIMultiDictProxy[str]) -> Controls:
+    for name, change in names.items():
         if name in headers:
             controls = change(controls, _clean(",".join(headers.getall(name))))
-    return controls
-
-
-def from_litellm(controls: Controls, cache: Any) -> Controls:
-    """LiteLLM's body object `cache`: https://docs.litellm.ai/docs/proxy/caching"""
-    if not isinstance(cache, dict):
-        return controls
-    for name, change in _LITELLM.items():
-        if cache.get(name) is not None:
-            controls = change(controls, _clean(str(cache[name])))
     return controls
 
 
@@ -200,6 +211,6 @@ _LITELLM: dict[str, Change] = {
     "no-cache": _if_true(read=False),
     "no-store": _if_true(write=False),
     "ttl": _ttl,
-    "s-maxage": _age("max_age"),
-    "namespace": _namespace,
+    "s-maxage": _max_age,
+    "namespace": _key,
 }

@@ -40,11 +40,13 @@ class BadRequest(CallError):
 class Unidentified(CallError):
     status = 401
     code = "unauthenticated"
+    headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
 
 
 class NotAllowed(CallError):
     status = 405
     code = "method_not_allowed"
+    headers = MappingProxyType({"Allow": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"})
 
 
 class TooLarge(CallError):

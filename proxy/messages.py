@@ -131,9 +131,8 @@ def _read(
     if understood is None:
         return None
     fields, reading, identity, asked_in_body = understood
-    asked = request_controls.from_headers(headers)
+    asked = request_controls.asked(headers, asked_in_body)
     if asked_in_body is not None:
-        asked = request_controls.from_litellm(asked, asked_in_body)
         body = dump(fields)
     asked = permits.of(asked, tenant)
     chosen = _identity_headers(headers)
@@ -160,6 +159,19 @@ def _understood(
     if reading is None:
         return None
     return fields, reading, _digest(_canonical([dialect.name, place, reading.identity])), asked
+
+
+def without_controls(body: bytes) -> bytes:
+    """A body that is no `Call`, without LiteLLM's `cache` member where that can be told; else as it came."""
+    if b'"cache"' not in body:
+        return body
+    try:
+        fields = _parse(body)
+        if not isinstance(fields, dict) or not isinstance(fields.pop("cache", None), dict):
+            return body
+        return dump(fields)
+    except (BadRequest, Ambiguous, RecursionError):
+        return body
 
 
 def forget_bodies() -> None:

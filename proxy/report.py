@@ -101,9 +101,18 @@ class Report:
         self.outcome, self.reason = "BYPASS", reason
 
 
+_OURS = (
+    "X-Cache", "X-Cache-Tier", "X-Cache-Category", "X-Cache-Bypass-Reason", "X-Cache-Entry-Id",
+    "X-Cache-Similarity", "X-Cache-Threshold", "X-Cache-Pressure", "X-Cache-Items",
+)  # fmt: skip
+"""Headers that may be told of an answer."""
+
+
 def add(headers: CIMultiDict[str], told: dict[str, str]) -> None:
     """Puts what we tell among an upstream's headers; `Cache-Status` lists every cache on the way, ours
-    last."""
+    last. What another of us has told of itself would be taken for ours."""
+    for name in _OURS:
+        headers.popall(name, None)
     status = [*headers.getall("Cache-Status", ()), told["Cache-Status"]]
     headers.update(told)
     headers["Cache-Status"] = ", ".join(status)

@@ -23,7 +23,7 @@ from proxy.dialects.gemini import CREDENTIALS_IN_QUERY
 from proxy.errors import BadRequest, Busy, CallError, NotAllowed, NotCached
 from proxy.exchange import Exchange
 from proxy.fleet import CREDENTIALS, Fleet
-from proxy.messages import TENANT_SHOWN, Ambiguous, Call, read_call, shown, tenant_digest
+from proxy.messages import TENANT_SHOWN, Ambiguous, Call, read_call, shown, tenant_digest, without_controls
 from proxy.passthrough import pass_through, read_body
 from proxy.report import Report
 from proxy.targets import given, target_of
@@ -123,7 +123,7 @@ class DataPlane:
     ) -> web.StreamResponse:
         tenant = self._tenant(request)
         if reason := self._not_read(request, tenant):
-            return await self._bypass(request, report, reason, tenant)
+            return await self._bypass(request, report, reason, tenant, await self._short(request))
         body = await read_body(request, self._limits.body_bytes)
         if len(body) > self._limits.parse_bytes:
             return await self._bypass(request, report, "large-body", tenant, body)
@@ -165,7 +165,8 @@ class DataPlane:
         credentials = [
             f"{name}: {value}"
             for name in self._credentials
-            if (value := headers.get(name)) and not _is_empty(value)
+            for value in headers.getall(name, ())
+            if not _is_empty(value)
         ]
         if self._in_query and (query := target_of(request).partition("?")[2]):
             credentials += given(query, self._in_query)
@@ -181,6 +182,11 @@ class DataPlane:
             return "large-body"
         return "encoded-body" if "Content-Encoding" in request.headers else ""
 
+    async def _short(self, request: web.BaseRequest) -> bytes | None:
+        """The body, where it is no longer than what is looked into."""
+        length = request.content_length or 0
+        return await read_body(request, length) if 0 < length <= self._limits.parse_bytes else None
+
     async def _bypass(
         self,
         request: web.BaseRequest,
@@ -190,10 +196,12 @@ class DataPlane:
         body: bytes | None = None,
     ) -> web.StreamResponse:
         report.bypassed(reason)
-        asked = self._permits.of(request_controls.from_headers(request.headers), tenant or "")
+        asked = self._permits.of(request_controls.asked(request.headers), tenant or "")
         if asked.only_if_cached:
             raise NotCached("This answer is not in the cache, and the request asked for a cached one only")
         report.forwarded = True
+        if body is not None and len(body) <= self._limits.parse_bytes:
+            body = without_controls(body)
         return await self._pass_through(request, body, reports.headers(report, debug=False))
 
     async def _pass_through(

@@ -10,7 +10,7 @@ import ipaddress
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
@@ -51,12 +51,6 @@ def _size(value: Any) -> Any:
     """`64MiB` or a number of bytes."""
     found = re.fullmatch(r"(\d+)\s*(KiB|MiB|GiB)", value.strip()) if isinstance(value, str) else None
     return int(found[1]) * _UNITS[found[2]] if found else _whole(value)
-
-
-def _seconds(value: Any) -> float:
-    """As in the category files; a bare number also as the text that the environment gives."""
-    bare = isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)?", value.strip())
-    return seconds(float(value) if bare else value)
 
 
 def _origin(url: str) -> str:
@@ -140,7 +134,8 @@ def mask(text: str) -> str:
     return _SECRET_PARAMETER.sub(r"\1***", _USERINFO.sub("***@", text))
 
 
-Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+_IN_SECONDS = BeforeValidator(seconds)
+Duration = Annotated[float, _IN_SECONDS, Field(gt=0)]
 Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 Count = Annotated[int, BeforeValidator(_whole), Field(gt=0)]
 Port = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=65535)]
@@ -553,19 +548,24 @@ def table() -> str:
     """Every setting as a Markdown table."""
     rows = ["| setting | environment | default | |", "|---|---|---|---|"]
     for name, field in settings_fields():
-        default = "none" if field.default in (None, ()) else f"`{_plain(field.default)}`"
+        default = "none" if field.default in (None, ()) else f"`{_default(field)}`"
         rows.append(f"| `{'.'.join(name)}` | `{_variable(name)}` | {default} | {field.description} |")
     return "\n".join(rows) + "\n"
 
 
-def _plain(value: Any) -> str:
+def _default(field: FieldInfo) -> str:
+    value = field.default
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return f"{value:g}s"
+        return f"{value:g}s" if _in_seconds(field.annotation, *field.metadata) else f"{value:g}"
     if isinstance(value, int) and value % 2**20 == 0 and value:
         return f"{value // 2**20}MiB"
     return str(value)
+
+
+def _in_seconds(*parts: Any) -> bool:
+    return _IN_SECONDS in parts or any(_in_seconds(*get_args(part)) for part in parts)
 
 
 def _variable(name: tuple[str, ...]) -> str:

@@ -228,7 +228,7 @@ def ending(answer: JsonObject) -> Ending:
     content = answer.get("content")
     if not isinstance(content, list) or not all(isinstance(block, dict) for block in content):
         return Ending(whole=False)
-    if answer.get("type") != "message" or not isinstance(answer.get("usage"), dict):
+    if answer.get("type") != "message" or not isinstance(answer.get("usage"), dict) or answer.get("error"):
         return Ending(whole=False)
     return Ending(
         whole=True,
@@ -260,6 +260,7 @@ def usage(answer: JsonObject) -> Usage:
 
 _KINDS = {
     400: "invalid_request_error",
+    401: "authentication_error",
     413: "request_too_large",
     429: "rate_limit_error",
     504: "timeout_error",

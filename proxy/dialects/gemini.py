@@ -107,7 +107,7 @@ class Gemini:
         if not isinstance(candidates, list) or not all(_is_candidate(each) for each in candidates):
             return Ending(whole=False)
         return Ending(
-            whole=bool(candidates),
+            whole=bool(candidates) and not answer.get("error"),
             reasons=tuple(str(each.get("finishReason")) for each in candidates),
             empty=not all(any(map(_has_substance, parts_of(each))) for each in candidates),
         )

@@ -61,7 +61,7 @@ class Ollama:
     def ending(self, answer: JsonObject) -> Ending:
         said = answer.get("message", answer)
         text = said.get("content", said.get("response")) if isinstance(said, dict) else None
-        if not isinstance(text, str) or not answer.get("done"):
+        if not isinstance(text, str) or not answer.get("done") or answer.get("error"):
             return Ending(whole=False)
         empty = not text and not said.get("tool_calls")
         return Ending(whole=True, reasons=(str(answer.get("done_reason")),), empty=empty)

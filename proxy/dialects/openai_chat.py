@@ -13,7 +13,7 @@ from proxy.dialects.openai_chunks import offended as offended
 from proxy.dialects.openai_chunks import unenriched as unenriched
 from proxy.dialects.openai_chunks import usage as usage
 from proxy.dialects.openai_common import error as error
-from proxy.dialects.openai_common import hosted_tools
+from proxy.dialects.openai_common import hosted_tools, reports_error
 from proxy.dialects.turns import span
 
 name = "openai-chat"
@@ -130,6 +130,8 @@ _SUBSTANCE = ("content", "tool_calls", "function_call", "audio")
 def ending(answer: JsonObject) -> Ending:
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices or not all(_is_choice(choice) for choice in choices):
+        return Ending(whole=False)
+    if reports_error(answer, choices):
         return Ending(whole=False)
     messages = [choice["message"] for choice in choices]
     return Ending(

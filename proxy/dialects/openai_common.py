@@ -31,6 +31,11 @@ def _is_hosted(tool: Any) -> bool:
     return isinstance(tool, dict) and tool.get("type") not in _HERE
 
 
+def reports_error(answer: JsonObject, choices: list[JsonObject]) -> bool:
+    """Servers that begin to answer before they fail, and gateways before them, say so under status 200."""
+    return any(each.get("error") for each in (answer, *choices))
+
+
 def error(status: int, code: str, message: str) -> bytes:
     kind = "invalid_request_error" if status < 429 else "rate_limit_error" if status == 429 else "api_error"
     return json.dumps({"error": {"message": message, "type": kind, "param": None, "code": code}}).encode()

@@ -13,7 +13,7 @@ from proxy.dialects.openai_chunks import offended as offended
 from proxy.dialects.openai_chunks import unenriched as unenriched
 from proxy.dialects.openai_chunks import usage as usage
 from proxy.dialects.openai_common import error as error
-from proxy.dialects.openai_common import hosted_tools
+from proxy.dialects.openai_common import hosted_tools, reports_error
 from proxy.dialects.turns import Span, prompt_span
 
 name = "openai-completions"
@@ -90,6 +90,8 @@ def _parts(choice: JsonObject) -> Iterator[JsonObject]:
 def ending(answer: JsonObject) -> Ending:
     choices = answer.get("choices")
     if not isinstance(choices, list) or not choices or not all(_is_choice(choice) for choice in choices):
+        return Ending(whole=False)
+    if reports_error(answer, choices):
         return Ending(whole=False)
     return Ending(
         whole=True,

@@ -96,7 +96,7 @@ def parts(body: bytes, weights: Sequence[int]) -> list[Part] | None:
         whole = json.loads(_NUMBERS.sub(moved, body))
         data = sorted(whole.pop("data"), key=lambda item: int(item["index"]))
         usages = _shared(whole.pop("usage", None) or {}, weights)
-        if [item.pop("index") for item in data] != list(range(len(weights))):
+        if whole.get("error") or [item.pop("index") for item in data] != list(range(len(weights))):
             return None
         vectors = [_written(item.pop("embedding"), arrays) for item in data]
     except (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError):

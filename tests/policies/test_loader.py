@@ -198,10 +198,17 @@ def test_advice_without_anything_alike_lists_what_is_known() -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("7d", 604800), ("1h30m", 5400), ("90s", 90), ("500ms", 0.5), ("1.5h", 5400), (12, 12), (0, 0)],
-)
+    [("7d", 604800), ("1h30m", 5400), ("90s", 90), ("500ms", 0.5), ("1.5h", 5400), (12, 12), (0, 0),
+     ("3600", 3600), (" 1.5 ", 1.5)],
+)  # fmt: skip
 def test_durations(text: object, value: float) -> None:
     assert seconds(text) == value
+
+
+@pytest.mark.parametrize("text", ["-1", "1h30", "1.", "1e3", "inf", "", "²"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="should be a duration"):
+        seconds(text)
 
 
 @given(st.one_of(st.text(), st.floats(), st.booleans(), st.none(), st.lists(st.integers())))

@@ -298,6 +298,7 @@ async def filled(make_plane: MakePlane) -> Plane:
         ({"model": "demo-chat-large"}, {BETA}),
         ({"older_than": 5}, {ALPHA}),
         ({"older_than": "5s"}, {ALPHA}),
+        ({"older_than": "5"}, {ALPHA}),
         ({"like": "alpha one two three five"}, set()),
         ({"like": "alpha one two three five", "threshold": 0.6}, {ALPHA}),
         ({"category": "default", "older_than": 5}, {ALPHA}),

@@ -145,6 +145,7 @@ SAID = {"type": "text", "text": "hi"}
         (message(), "empty"),
         (message({"type": "thinking", "thinking": "hm"}), "empty"),
         ({"type": "error", "error": {}}, "incomplete"),
+        (message(SAID) | {"error": {"type": "overloaded_error"}}, "incomplete"),
         ({"type": "message", "content": "hi", "usage": {}}, "incomplete"),
         ({"type": "message", "content": [SAID], "stop_reason": "end_turn"}, "incomplete"),
     ],
@@ -294,5 +295,6 @@ async def test_our_own_errors_have_anthropics_shape(world: World) -> None:
     broken = await world.post(PATH, data=b"{", headers={"x-api-key": "one"})
     assert (broken.status, broken.json["type"]) == (400, "error")
     assert broken.json["error"]["type"] == "invalid_request_error"
+    assert json.loads(dialect.error(401, "unauthenticated", "x"))["error"]["type"] == "authentication_error"
     missed = await world.send(PATH, BODY, **{"Cache-Control": "only-if-cached"})
     assert (missed.status, missed.json["error"]["type"]) == (504, "timeout_error")

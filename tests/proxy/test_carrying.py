@@ -223,6 +223,13 @@ def test_an_interrupted_import_goes_on_where_it_ended(folder: Path) -> None:
     assert json_of(folder, "export", "out.jsonl") == {"exported": count}
 
 
+def test_an_export_that_cannot_be_written_says_what_to_do(folder: Path) -> None:
+    run(folder, "import", str(write(folder / "pairs.jsonl", pair("common question"))))
+    _, err = run(folder, "export", "nowhere/out.jsonl", status=1)
+    assert err.count("\n") == 1
+    assert "nowhere/out.jsonl (No such file or directory); name a file in a folder" in err
+
+
 def test_an_interrupted_export_goes_on_where_it_ended(folder: Path) -> None:
     file = write(folder / "pairs.jsonl", *(pair(f"common question {n} of many") for n in range(300)))
     run(folder, "import", str(file))

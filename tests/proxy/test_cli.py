@@ -282,6 +282,7 @@ def test_every_command_has_help(here: Path, capsys: Captured, name: str) -> None
         ["purge", "--threshold", "high", "--like", "x"],
         ["demo-upstream", "--error-rate", "2"],
         ["demo-upstream", "--capacity", "-1"],
+        ["demo-upstream", "--port", "70000"],
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_2(here: Path, capsys: Captured, arguments: list[str]) -> None:

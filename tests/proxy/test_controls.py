@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -9,11 +10,11 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from policies.decision import Controls
-from proxy.controls import NAMES, REMOVED, Name, Permits, from_headers, from_litellm
+from proxy.controls import NAMES, REMOVED, Name, Permits, asked
 
 
-def read(*headers: tuple[str, str]) -> Controls:
-    return from_headers(CIMultiDictProxy(CIMultiDict(headers)))
+def read(*headers: tuple[str, str], cache: dict[str, Any] | None = None) -> Controls:
+    return asked(CIMultiDictProxy(CIMultiDict(headers)), cache)
 
 
 @pytest.mark.parametrize(
@@ -25,7 +26,11 @@ def read(*headers: tuple[str, str]) -> Controls:
         ("Cache-Control", "max-stale", Controls(max_stale=math.inf)),
         ("Cache-Control", "max-stale=30", Controls(max_stale=30)),
         ("Cache-Control", "stale-if-error=10", Controls(stale_if_error=10)),
-        ("Cache-Control", "max-age=soon, stuff=1, , private", Controls()),
+        ("Cache-Control", "max-stale=soon, stuff=1, , private", Controls()),
+        ("Cache-Control", "max-age=1.0", Controls(max_age=1)),
+        ("Cache-Control", "max-age=-1", Controls(max_age=0)),
+        ("Cache-Control", "max-age=soon", Controls(max_age=0)),
+        ("Cache-Control", "max-age", Controls(max_age=0)),
         ("X-Nearhit-Category", "code", Controls(category="code")),
         ("X-Nearhit-Namespace", "blue", Controls(namespace="blue")),
         ("X-Nearhit-TTL", "2h", Controls(ttl=7200)),
@@ -69,8 +74,12 @@ def test_our_own_headers_win_over_aliases() -> None:
 
 def test_litellm_body_object() -> None:
     cache = {"ttl": 60, "s-maxage": 5, "no-cache": True, "no-store": False, "namespace": "n"}
-    assert from_litellm(Controls(), cache) == Controls(read=False, ttl=60, max_age=5, namespace="n")
-    assert from_litellm(Controls(), "nonsense") == Controls()
+    assert read(cache=cache) == Controls(read=False, ttl=60, max_age=5, namespace="n")
+
+
+def test_litellms_seconds_may_be_written_as_fractions() -> None:
+    assert read(cache={"ttl": 100.0, "s-maxage": 1.5}) == Controls(ttl=100, max_age=1.5)
+    assert read(cache={"s-maxage": -1, "ttl": -1}) == Controls(max_age=0)
 
 
 def test_cache_control_goes_on_and_ours_do_not() -> None:
@@ -94,6 +103,16 @@ def test_what_keeps_answers_apart_elsewhere_keeps_them_apart_here(
     header: str, value: str, expected: Controls
 ) -> None:
     assert read((header, value)) == expected
+
+
+def test_several_keys_of_other_gateways_are_one_namespace_of_theirs() -> None:
+    two = (("x-portkey-cache-namespace", "app"), ("cf-aig-cache-key", "user-1"))
+    assert read(*two).namespace == "user-1\napp"
+    assert read(*two, ("Helicone-Cache-Seed", " ")).namespace == "user-1\napp"
+    assert read(*two, ("X-Nearhit-Namespace", "ours")).namespace == "ours"
+    assert read(("cf-aig-cache-key", "a,b"), ("x-bf-cache-key", "c")) != read(
+        ("cf-aig-cache-key", "a"), ("x-bf-cache-key", "b,c")
+    )
 
 
 ASKED_FOR_ALL = Controls(

@@ -279,7 +279,8 @@ def test_an_answer_is_the_sum_of_its_parts(data: list[Any], tokens: int, spaced:
 @pytest.mark.parametrize(
     "body",
     [b"", b"[]", b"{}", b'{"data":[]}', b'{"data":[{"index":1,"embedding":[1]}]}', b'{"data":[{"index":0}]}',
-     b'{"data":[{"index":0,"embedding":[1]},{"index":1,"embedding":[1]}]}', b'{"data":"x"}', b'{"data":[1]}'],
+     b'{"data":[{"index":0,"embedding":[1]},{"index":1,"embedding":[1]}]}', b'{"data":"x"}', b'{"data":[1]}',
+     b'{"data":[{"index":0,"embedding":[1]}],"error":{"code":502}}'],
 )  # fmt: skip
 def test_what_is_no_answer_to_a_call_for_one(body: bytes) -> None:
     assert dialect.parts(body, [1]) is None

@@ -225,6 +225,7 @@ async def test_passed_calls_and_batches_have_the_alias_too(make_world: MakeWorld
         ("/v1/files", "Authorization", {"Authorization": "Bearer ours"}),
         ("/v1/files", "x-portkey-api-key", {"Authorization": "Bearer ours"}),
         ("/v1/chat/completions", "x-litellm-api-key", {"Authorization": "Bearer ours"}),
+        ("/v1/chat/completions", "x-bf-vk", {"Authorization": "Bearer ours"}),
         ("/v1/chat/completions", "helicone-auth", {"Authorization": "Bearer ours"}),
         ("/v1/chat/completions", "cf-aig-authorization", {"Authorization": "Bearer ours"}),
         ("/v1/chat/completions", "ocp-apim-subscription-key", {"Authorization": "Bearer ours"}),
@@ -289,6 +290,7 @@ async def test_who_brings_no_credentials_does_not_use_our_key(
     headers = {"Upgrade": "websocket", "Connection": "Upgrade"} if "realtime" in path else {}
     answer = await world.call("GET" if headers else "POST", path, data=b'{"model": "m"}', headers=headers)
     assert (answer.status, answer.json["error"]["code"]) == (401, "unauthenticated")
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
     assert two[0].asked == []
 
 

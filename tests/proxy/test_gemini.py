@@ -170,6 +170,11 @@ def test_only_what_ended_whole_and_well_is_storable(candidates: list[Any], why: 
     assert storable.objection(200, speaking(WHOLE).ending(answer)) == why
 
 
+def test_an_answer_that_reports_an_error_is_not_storable() -> None:
+    answer = chunk({"text": "hi"}, **END) | {"error": {"code": 500}}
+    assert storable.objection(200, speaking(WHOLE).ending(answer)) == "incomplete"
+
+
 def test_an_answer_that_was_blocked_is_not_storable() -> None:
     blocked = {"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {}}
     assert storable.objection(200, speaking(WHOLE).ending(blocked)) == "incomplete"

@@ -210,7 +210,8 @@ async def test_history_of_real_calls_survives_a_restart(categories: Path, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("window", "step"), [("", 10), ("?window=2h", 60), ("?window=24h", 240), ("?window=30d", 7200)]
+    ("window", "step"),
+    [("", 10), ("?window=3600", 10), ("?window=2h", 60), ("?window=24h", 240), ("?window=30d", 7200)],
 )
 async def test_a_longer_window_has_wider_buckets(world: World, window: str, step: int) -> None:
     await world.ask()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
-from world import MakeWorld, upstream
+from world import MakeWorld, World, upstream
 
 from proxy import dialects
 from proxy.messages import read_call
@@ -76,6 +76,23 @@ async def test_a_key_in_another_header_is_a_tenant_of_its_own(make_world: MakeWo
         return answer.cache
 
     assert [await ask("one"), await ask("two"), await ask("one")] == ["MISS", "MISS", "HIT exact"]
+
+
+@pytest.mark.parametrize("header", ["Authorization", "x-api-key", "api-key"])
+async def test_each_of_several_keys_in_one_header_tells_whose_call_it_is(world: World, header: str) -> None:
+    async def ask(*keys: str) -> str:
+        headers = CIMultiDict((header, key) for key in keys)
+        body = json.dumps({"model": "m", "messages": [{"role": "user", "content": "what did I order"}]})
+        answer = await world.post("/v1/chat/completions", data=body.encode(), headers=headers)
+        await world.settled()
+        return answer.cache
+
+    assert await ask("ours", "one") == "MISS"
+    assert await ask("ours", "two") == "MISS"
+    assert await ask("ours", "one") == "HIT exact"
+    assert await ask("ours") == "MISS"
+    assert await ask("", "two") == "MISS"
+    assert await ask("", "one") == "MISS"
 
 
 _TURNS = [{"role": "user", "content": [{"type": "text", "text": "hi", "cache_control": {"type": "e"}}]}]

@@ -87,6 +87,7 @@ def test_pieces_grow() -> None:
         ({"response": "", "done_reason": "load"}, "empty"),
         ({"message": "hi", "done_reason": "stop"}, "incomplete"),
         ({"response": "hi", "done": False}, "incomplete"),
+        ({"response": "hi", "done_reason": "stop", "error": "out of memory"}, "incomplete"),
     ],
 )
 def test_only_what_ended_whole_and_well_is_storable(whole: dict[str, Any], why: str | None) -> None:

@@ -85,10 +85,16 @@ def test_pieces_with_their_tokens_grow_together() -> None:
         ({"text": "", "finish_reason": "stop"}, "empty"),
         ({"text": None, "finish_reason": "stop"}, "incomplete"),
         ("a", "incomplete"),
+        ({"text": "a", "finish_reason": "stop", "error": {"code": 502}}, "incomplete"),
     ],
 )
 def test_only_what_ended_whole_and_well_is_storable(choice: Any, why: str | None) -> None:
     assert storable.objection(200, dialect.ending({"choices": [choice]})) == why
+
+
+def test_what_reports_an_error_is_not_storable() -> None:
+    whole = {"choices": [{"text": "a", "finish_reason": "stop"}], "error": {"code": 502}}
+    assert storable.objection(200, dialect.ending(whole)) == "incomplete"
 
 
 def test_tokens_are_counted() -> None:

@@ -256,6 +256,7 @@ async def test_there_is_no_tunnel(world: World) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", int(world.url.rsplit(":", 1)[1]))
     writer.write(b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org:443\r\n\r\n")
     assert b" 405 " in await reader.readline()
+    assert b"\r\nAllow: GET, " in await reader.readuntil(b"\r\n\r\n")
     writer.close()
     await writer.wait_closed()
 
@@ -277,6 +278,20 @@ async def test_another_cache_on_the_way_keeps_its_say(make_world: MakeWorld) -> 
         world = await make_world(upstream_url=url)
         answer = await world.ask("what does the edge say")
         assert answer.headers["Cache-Status"] == "edge; hit, nearhit; fwd=miss; stored"
+
+
+async def test_what_another_of_us_tells_is_not_taken_for_ours(make_world: MakeWorld) -> None:
+    told = {"X-Cache": "HIT", "X-Cache-Tier": "semantic", "X-Cache-Similarity": "0.9", "X-Cache-Items": "1/1"}
+
+    async def handle(request: web.BaseRequest) -> web.Response:
+        return web.json_response({}, headers=told)
+
+    async with upstream(handle) as url:
+        world = await make_world(upstream_url=url)
+        asked = await world.ask("what does the other one say")
+        assert (asked.cache, told.keys() & asked.headers.keys()) == ("MISS", {"X-Cache"})
+        passed = await world.call("GET", "/v1/models")
+        assert {name: passed.headers.get(name) for name in told} == told
 
 
 async def test_an_upstream_may_lie_below_a_path(make_world: MakeWorld) -> None:

@@ -206,6 +206,32 @@ async def test_headers_go_up_as_often_as_they_came_however_they_are_spelled(worl
     assert sent == ["one", "two", "three"]
 
 
+@pytest.mark.parametrize("line", ["GET /v1/models", f"POST {CHAT}"])
+@pytest.mark.parametrize("value", [b"k\xe9y", "kéy".encode(), b"\xc3\xa9 \xe9\xff"])
+async def test_the_bytes_of_a_header_go_both_ways_as_they_came(
+    make_world: MakeWorld, line: str, value: bytes
+) -> None:
+    came = b""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal came
+        came = await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 " + value + b"\r\nX-Title: " + value + b"\r\nContent-Length: 2\r\n\r\nok")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        world = await make_world(upstream_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with connected(world) as (reader, writer):
+            asked = asking("hello").replace(f"POST {CHAT}".encode(), line.encode())
+            writer.write(asked.replace(b"Bearer one", b"Bearer " + value))
+            told = await reader.readuntil(b"\r\n\r\n")
+    assert b"\r\nAuthorization: Bearer " + value + b"\r\n" in came
+    assert b"\r\nX-Title: " + value + b"\r\n" in told
+    assert told.startswith(b"HTTP/1.1 200 " + value + b"\r\n")
+
+
 async def test_a_refused_body_is_not_asked_for(make_world: MakeWorld) -> None:
     world = await make_world(limits={"body_bytes": 1000})
     head = f"POST {CHAT} HTTP/1.1\r\nHost: n\r\nAuthorization: Bearer one\r\nContent-Length: 5000\r\n"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
+from aiohttp import web
 from doubles import Clock
-from world import Answer, MakeWorld, World
+from world import Answer, MakeWorld, World, upstream
 
 from proxy.messages import tenant_digest
 
@@ -208,6 +210,42 @@ async def test_litellms_members_are_bounded_too(make_world: MakeWorld) -> None:
     assert answer.cache == "HIT exact"
 
 
+@pytest.mark.parametrize("cache", [b'{"no-store": true}', b'"v1"'])
+@pytest.mark.parametrize(
+    ("reason", "key", "rest"),
+    [
+        ("anonymous", "", b'"messages": [{"role": "user", "content": "\xc3\xbc"}]'),
+        ("not-understood", "Bearer one", b'"messages": []'),
+    ],
+)
+async def test_litellms_members_end_here_where_the_cache_is_bypassed(
+    make_world: MakeWorld, cache: bytes, reason: str, key: str, rest: bytes
+) -> None:
+    came = []
+
+    async def handle(request: web.BaseRequest) -> web.Response:
+        came.append(await request.read())
+        return web.json_response({})
+
+    async with upstream(handle) as url:
+        world = await make_world(upstream_url=url)
+        plain, asked = b'{"model": "m", %b}' % rest, b'{"model": "m", %b, "cache": %b}' % (rest, cache)
+        for body in (plain, asked):
+            answer = await world.post("/v1/chat/completions", data=body, headers={"Authorization": key})
+            assert answer.headers["X-Cache-Bypass-Reason"] == reason
+    assert came[0] == plain
+    assert (json.loads(came[1]) == json.loads(plain)) if cache[:1] == b"{" else (came[1] == asked)
+
+
+async def test_our_own_headers_win_over_litellms_members(world: World) -> None:
+    theirs = {"namespace": "theirs", "ttl": 1000}
+    ours = {"X-Nearhit-Namespace": "ours", "X-Nearhit-TTL": "100"}
+    await world.ask(ASKED, headers=ours, cache=theirs)
+    await world.settled()
+    answer = await world.ask(ASKED, headers={"X-Nearhit-Namespace": "ours"})
+    assert answer.headers["Cache-Status"] == "nearhit; hit; ttl=100; detail=exact"
+
+
 async def test_trusted_callers_may(make_world: MakeWorld) -> None:
     trusted = tenant_digest("Authorization: Bearer operator")[:12]
     world = await make_world(controls={"allow": [], "trusted": [trusted]})
@@ -224,6 +262,16 @@ async def test_a_cache_key_of_another_gateway_keeps_answers_apart(world: World) 
     assert (
         await ask(world, REWORDED + " and", x_bf_cache_key="session-1", x_bf_cache_type="direct")
     ).cache == "MISS"
+
+
+@pytest.mark.parametrize("key", ["cf_aig_cache_key", "Helicone_Cache_Seed", "x_portkey_cache_namespace"])
+async def test_each_of_several_keys_of_other_gateways_keeps_answers_apart(world: World, key: str) -> None:
+    def keys(mine: str) -> dict[str, str]:
+        return {key: mine, "x_bf_cache_key": "app"}
+
+    await ask(world, **keys("user-1"))
+    assert (await ask(world, **keys("user-2"))).cache == "MISS"
+    assert (await ask(world, **keys("user-1"))).cache == "HIT exact"
 
 
 async def test_a_ttl_may_not_go_beyond_the_category(make_world: MakeWorld) -> None:

@@ -251,6 +251,13 @@ def test_the_table_in_the_docs_is_the_one_of_the_code():
     assert table() in text, "put the output of `python -m proxy.settings` into docs/settings.md"
 
 
+@pytest.mark.parametrize("row", table().splitlines()[2:])
+def test_a_default_may_be_set_as_the_table_has_it(row: str) -> None:
+    variable, shown = (cell.strip(" `") for cell in row.split(" | ")[1:3])
+    environ = {} if shown == "none" else {variable: shown}
+    assert load_settings(None, environ, {}) == load_settings(None, {}, {})
+
+
 def test_the_example_file_holds_and_names_only_settings():
     text = (ROOT / "nearhit.example.yaml").read_text()
     assert from_text(text).upstream.url == "https://api.openai.com"
