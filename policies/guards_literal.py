@@ -29,6 +29,10 @@ _OPERATOR = re.compile(
 )
 
 
+_SIGN = re.compile(r"[-+*/^=×÷<>&|%!:–−]")
+"""Without one of these there is no operator."""
+
+
 def literals(text: str, spans: Iterable[str]) -> Iterable[tuple[str, str]]:
     """Whatever counts to the letter, each as a key without capitals and as it is written. `spans`: quotations
     and code."""
@@ -50,7 +54,9 @@ def _telling(word: str) -> bool:
 
 def operators(lower: str) -> tuple[str, ...]:
     """Signs of arithmetic and of programming languages, sorted; "++x" and "x++" where these differ."""
-    found = []
+    found: list[str] = []
+    if not _SIGN.search(lower):
+        return ()
     for match in _OPERATOR.finditer(re.sub("[–−]", "-", lower)):
         sign = match[0]
         if sign in ("++", "--"):
