@@ -282,7 +282,8 @@ def _dates(a: Facts, b: Facts) -> Sides:
 
 
 def _identifiers(a: Facts, b: Facts) -> Sides:
-    return {i for i in a.identifiers if i not in b.flat}, {i for i in b.identifiers if i not in a.flat}
+    mine, theirs = a.identifiers - b.identifiers, b.identifiers - a.identifiers
+    return {i for i in mine if i not in b.flat}, {i for i in theirs if i not in a.flat}
 
 
 def _marks(a: Facts, b: Facts) -> Sides:
