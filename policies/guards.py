@@ -291,9 +291,8 @@ def _marks(a: Facts, b: Facts) -> Sides:
 
 
 def _names(a: Facts, b: Facts) -> Sides:
-    return {name for name in a.names if not _named(name, b)}, {
-        name for name in b.names if not _named(name, a)
-    }
+    mine, theirs = a.names - b.names, b.names - a.names
+    return {name for name in mine if not _named(name, b)}, {name for name in theirs if not _named(name, a)}
 
 
 _LOOKS = (_numbers, _dates, _identifiers, _names)

@@ -54,13 +54,13 @@ def _telling(word: str) -> bool:
 
 def operators(lower: str) -> tuple[str, ...]:
     """Signs of arithmetic and of programming languages, sorted; "++x" and "x++" where these differ."""
-    found: list[str] = []
     if not _SIGN.search(lower):
         return ()
-    for match in _OPERATOR.finditer(re.sub("[–−]", "-", lower)):
+    found, text = [], re.sub("[–−]", "-", lower.strip())
+    for match in _OPERATOR.finditer(text):
         sign = match[0]
         if sign in ("++", "--"):
-            sign = f"{sign}x" if lower[match.end() : match.end() + 1].isalnum() else f"x{sign}"
+            sign = f"{sign}x" if text[match.end() : match.end() + 1].isalnum() else f"x{sign}"
         found.append(sign)
     return tuple(sorted(found))
 

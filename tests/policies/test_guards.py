@@ -435,6 +435,8 @@ def test_a_text_longer_than_any_encoder_reads_objects() -> None:
 
 @given(st.text(max_size=200))
 @example("_0'A")
+@example("w'C0 a")
+@example("f½ [d <")
 def test_nothing_objects_to_the_same_text_in_other_spacing(text: str) -> None:
     assert objection(list(GUARDS), text, text + " ") is None
 
