@@ -217,8 +217,8 @@ def _by_pole(terms: Iterable[tuple[int, int, str]]) -> dict[tuple[int, int], str
 
 def identifiers(a: Facts, b: Facts) -> str | None:
     """A quoted string, path, file name, flag, identifier or named tool that the other text does not have; a
-    letter or a mark such as "dir1" in the place of another; one of them, or a short name such as "MW", with
-    other capitals; the same words with other indentation."""
+    letter or a mark such as "dir1" in the place of another; code, a quotation or a unit with other capitals;
+    the same words with other indentation."""
     return (
         _differ(*_identifiers(a, b))
         or _swapped(*_marks(a, b))

@@ -31,7 +31,7 @@ _KINDS = {
     r"|\bwhat (?:is|are|was|were) the (?:\w+ )?(?:reason|cause)|\bwhat (?:made|makes|led to|cause[sd]?)\b",
     "when": _ASKED + r"when (?:is|was|are|were|do|does|did|will|should|can|could|would|to)\b"
     r"|\b(?:what|which) (?:time|date|year|day|month)\b|\bat what point\b"
-    r"|\bwhat(?:'?s| is| was) (?:the )?(?:date|(?:\w+ )?day|\w+ year|best time)\b",
+    r"|\bwhat(?:'?s| is| was) the (?:(?:\w+ )?date\b|best time (?:of (?:the )?year )?to\b)",
     "somewhere": _ASKED + r"where(?:(?:'s| is| are) (?:an? |the |some )?(?:good|best|great|nice|cheap)"
     r"| (?:can|could|do|should|would|to) (?:(?:i|we|you|one) )?(?:find|get|see|check|learn|buy))\b"
     r"|\b(?:what|which) (?:place|city|town|country|nation|state|directory|folder)\b|\bis there somewhere\b",
@@ -56,7 +56,8 @@ _KIND = re.compile(
 )
 _MEASURE = re.compile(
     r"\b(?:(?P<measure>convert|number|total|amount|quantity|sum|bill|remaining|no\. of)"
-    r"|(?P<extent>distance|length|size|height)|(?P<price>population|cost|price|fare|salary|profit|revenue|income|toll))\b"
+    r"|(?P<extent>distance|length|size|height)|(?P<price>population|cost|price|fare|salary|profit|revenue"
+    r"|death toll))\b"
 )
 """Where no other kind is asked for, these ask for an amount, with or without "how"."""
 _AMOUNTS = {

@@ -113,7 +113,7 @@ _PLAIN = str.maketrans(
 _UNSPACED = re.compile(r"(?<=[\u3040-\u9fff\uac00-\ud7af])(?=\d)|(?<=\d)(?=[\u3040-\u9fff\uac00-\ud7af])")
 """Between a digit and a letter of a script without spaces."""
 _NEGATIVE = re.compile(r"(?<![^\s(=,])[-−](?=\d)")
-_PRODUCT = re.compile(r"(?<![\w.])(\d{1,6})(?: ?[*×] ?| times )(\d{1,6})(?!\w|\.\d)")
+_PRODUCT = re.compile(r"(?<![\w.])(\d{1,6}) ?\* ?(\d{1,6})(?![\w.])")
 _ROMAN_VALUES = {
     tens + unit: value
     for value, (tens, unit) in enumerate(
@@ -272,8 +272,9 @@ def _joined(words: Sequence[str]) -> dict[str, frozenset[str]]:
 
 
 _EACH = "each"
+"""Stands for groups, one answer for each: "the average age", "the average age for each class"."""
 _PATTERNS = {
-    _EACH: re.compile(r" (?:for|in|at|by) each | for every "),  # "the average age", "... for each class"
+    _EACH: re.compile(r" (?:for|in|at|by) each | for every "),
     "cheapest": re.compile(
         r" budget (?:friendly|hotel|hostel|motel|stay|accommodation|flight|airline|trip|travel|phone|car)"
     ),
@@ -345,10 +346,9 @@ _RHETORICAL = re.compile(
     rf"^{_AUXILIARY} (?:you think|you|it|we|i|they|he|she)\b"
     r"|\b(?:or )?no,? (?:no|sorry|wait(?=,? \w)|actually|rather|make that|let me|i mean)\b(?! times?\b)"
     r"|\b(?:um|uh|er),? no\b"
-    r"|\b(?:can't|can ?not|couldn't|could not) (?:seem to )?(?:figure|find|work) out\b"
-    r"|\b(?:have|had|having) no (?:clue|idea)\b"
-    r"|\b(?:don't|do not|didn't|did not) (?:know|understand|get)(?= (?:how|what|where|which|why|when|if)\b)"
-    r"|\bnot sure(?= (?:how|what|where|which|why|when|if)\b)"
+    r"|(?:^|[.?!,] )(?:i|we) (?:really |just |still )?(?:can't|can ?not|couldn't|could not) figure out\b"
+    r"|(?:^|[.?!,] )(?:i|we) (?:really |just |still )?(?:don't|do not|didn't|did not) (?:know|understand)"
+    r"(?= (?:how|what|where|which|why|when|if)\b)|\bi (?:have|had) no (?:clue|idea)\b"
     r"|\bor not\b|\bnot only\b|\bwhy not\b(?! \w)|\bno matter\b|\bno\."
     r"|\b(?:mobile|phone|account|order|card|contact|id|serial|tracking) no\b"
     r"(?! (?!(?:is|of|for|to|on|in|and|or|from)\b)[a-z])"
@@ -360,8 +360,7 @@ _UNDONE = re.compile(r"un(?!der|til|less|cle|to$|it|iv|io|iq|if|ic|$)|non")
 
 
 _HALTED = re.compile(
-    r" (?:(?:stop|prevent)(?:ping|ing)? (?:(?!or |and )[a-z']+ ){0,4}?|keep (?:[a-z']+ ){0,4}?from )"
-    r"([a-z]+ing) "
+    r" (?:stop|stopping|prevent|preventing|keep) (?:(?!or |and )[a-z']+ ){1,4}?from ([a-z]+ing) "
 )
 
 

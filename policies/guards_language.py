@@ -13,6 +13,7 @@ from itertools import chain
 
 from policies import guards_lexicon as lexicon
 from policies.guards_opposites import KINDS, OPPOSITES
+from policies.guards_words import stem
 
 _LONGEST_WORD = 100
 """Letters. WordPiece, the tokenizer of BERT, gives longer ones the token of unknown words."""
@@ -42,10 +43,10 @@ def unread(text: str, words: Sequence[str]) -> tuple[str, ...]:
 
 
 def keywords(words: Sequence[str]) -> frozenset[str]:
-    """The words of a text that has none of those by which English is known, nor such of other languages."""
+    """Stems of all words where none is known, of English or of another language."""
     bag = frozenset(words)
-    several = sum(map(str.isalpha, bag)) >= _WORDS
-    return bag if several and bag.isdisjoint(_ENGLISH) else frozenset()
+    several = sum(map(str.isalpha, bag)) >= (_WORDS if "".join(bag).isascii() else 2)
+    return frozenset(map(stem, bag)) if several and bag.isdisjoint(_ENGLISH) else frozenset()
 
 
 def symbols(text: str) -> frozenset[str]:
@@ -57,8 +58,9 @@ def symbols(text: str) -> frozenset[str]:
 
 def _foreign(words: Sequence[str]) -> bool:
     bag = set(words)
-    strange = len(bag & _FOREIGN) + sum(not word.isascii() for word in bag)
-    return strange > max(1, len(bag & _COMMON)) or (strange > 0 and bag.isdisjoint(_ENGLISH))
+    known = len(bag & _FOREIGN)
+    strange = known + sum(not word.isascii() for word in bag)
+    return known > 0 and strange > max(1, len(bag & _COMMON))
 
 
 def _in_other_script(word: str) -> bool:

@@ -214,16 +214,13 @@ depart leave
 price cost charge fee rate
 weather forecast
 alone solo
-marriage marry married wedding
+marriage marry married
 virus viral
 bacteria bacterial
 ship vessel
-gender sex
 employee staff worker
 shop store
 author writer
-route path
-paper article
 result outcome
 journalist reporter
 device equipment
@@ -233,7 +230,6 @@ founder establisher
 zip postal
 airport aerodrome
 battle combat
-credential certificate
 temperature temp
 lessen reduce lower decrease
 increase raise grow
@@ -390,7 +386,7 @@ ALIASES = {
     "forenames and surnames": "fullname", "directory tree": "directory",
     "order by": "sorted", "ordered by": "sorted", "ordering by": "sorted", "sort by": "sorted", "sorting by": "sorted",
     "in order of": "sorted", "in the order of": "sorted",
-    "allowed to": "able to", "js": "javascript", "ts": "typescript", "py": "python", "k8s": "kubernetes", "largest number of": "most", "highest number of": "most", "greatest number of": "most",
+    "allowed to": "able to", "largest number of": "most", "highest number of": "most", "greatest number of": "most",
     "lowest number of": "least", "smallest number of": "least",
     "at least": "atleast", "at most": "atmost", "least difficult": "easiest", "least expensive": "cheapest",
     "less expensive": "cheaper", "most expensive": "costliest",
@@ -400,6 +396,7 @@ ALIASES = {
     "turn off": "disable", "turned off": "disabled", "switch off": "disable", "sun rise": "sunrise", "sun set": "sunset",
     "or more": "atleast", "or fewer": "atmost", "or less": "atmost", "w/o": "without", "carry-on": "carryon", "hand luggage": "carryon luggage",
     "front-end": "frontend", "front end": "frontend", "back-end": "backend", "back end": "backend", "postgresql": "postgres",
+    "in js": "in javascript", "in ts": "in typescript", "k8s": "kubernetes",
     "sign up": "signup", "the us": "the USA", "boy friend": "boyfriend", "girl friend": "girlfriend", "wi-fi": "wifi", "wi fi": "wifi",
 }  # fmt: skip
 

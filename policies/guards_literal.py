@@ -1,4 +1,4 @@
-"""What counts to the letter: capitals of flags, quotations, units and short names, operators, indentation.
+"""What counts to the letter: capitals of flags, quotations, code and units, operators, indentation.
 
 The packaged encoder knows neither capitals nor white space: "git branch -d" and "git branch -D" have a cosine
 of 1. Where people write the same word with and without a capital, nothing is said.
@@ -9,12 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from policies import guards_lexicon as lexicon
-
 _FLAG = re.compile(r"(?<!\S)-[A-Za-z]+\b|\\[A-Za-z]")
-_SHORT = re.compile(r"(?<![^\W\d])(?<!['’&-])(?:[A-Za-z]{2,4}|(?<!\d)[A-Za-z])(?![\w'’&+#-])")
-_UNCAPPED = frozenset("aic")
-"""Single letters that are words, or the name of a language that many write as they like."""
+_UNIT = re.compile(r"(?<![^\W\d])(?:[mkgtp]b|[kmg]bps|m[wva]|mhz|mpa)\b", re.IGNORECASE)
+"""Symbols of units that mean another one with other capitals."""
+_PROSE = re.compile(r"(?:[^\W\d_]+ ?)+")
 
 _OPERATOR = re.compile(
     r"""
@@ -36,20 +34,14 @@ _SIGN = re.compile(r"[-+*/^=×÷<>&|%!:–−]")
 def literals(text: str, spans: Iterable[str]) -> Iterable[tuple[str, str]]:
     """Whatever counts to the letter, each as a key without capitals and as it is written. `spans`: quotations
     and code."""
-    written = [*spans, *_FLAG.findall(text)]
-    if not text.isupper() and not text.islower():
-        written += filter(_telling, _SHORT.findall(text))
-    return [(" ".join(each.lower().split()), each.strip()) for each in written]
+    units = () if text.isupper() else (unit for unit in _UNIT.findall(text) if not unit.islower())
+    written = [*(_as_meant(span.strip()) for span in spans), *_FLAG.findall(text), *units]
+    return [(" ".join(each.lower().split()), each) for each in written]
 
 
-def _telling(word: str) -> bool:
-    """Not what is written this way and that: "usa" and "USA", "Pin" and "PIN"."""
-    lower = word.lower()
-    if len(word) == 1:
-        return lower not in _UNCAPPED
-    if word == lower or lower in lexicon.FUNCTION:
-        return False
-    return word[1:] != lower[1:] or lower in lexicon.UNITS
+def _as_meant(span: str) -> str:
+    """Words begin with a capital or not, as people like it."""
+    return re.sub(r"\b\w", lambda first: first[0].lower(), span) if _PROSE.fullmatch(span) else span
 
 
 def operators(lower: str) -> tuple[str, ...]:

@@ -242,7 +242,7 @@ formal informal,casual,friendly
 final semifinal quarterfinal
 delivery,deliver,delivered pickup
 fiscal calendar
-make,produce use,consume
+produce consume
 single all,every,whole,entire
 kill,killed,death,die,died injure,injured,injury displace,displaced arrest,arrested rescue,rescued evacuate,evacuated
 candidate winner loser

@@ -159,7 +159,8 @@ class Forwarder:
                     return
                 read = Read(answer.head, await answer.read())
             # One that has never taken it may refuse it without a word of why.
-            if not (offended := backend.knows_usage is None or call.dialect.offended(read.body)):
+            offended = call.dialect.offended(read.body)
+            if not offended and backend.knows_usage:
                 yield read
                 return
         async with backend.send(call, call.body) as answer:

@@ -10,6 +10,7 @@ from aiohttp import http_writer
 from multidict import CIMultiDict
 
 _serialize = http_writer._serialize_headers
+"""Of aiohttp 3, which is the bound of our dependency."""
 
 
 def keep() -> None:

@@ -37,7 +37,8 @@ IDENTITY_HEADERS = re.compile(
       | helicone-(?: target | moderations | llm-security | token-limit )-.+
       | x-bf-(?: api-key | api-key-id | mcp-include-.+ | prompt-.+ | send-back-.+ | passthrough-.+ | compat )
       | x-portkey-(?! trace- | span- | parent-span- | metadata | debug | sensitive- | request-timeout | retry-
-                    | cache | api-key | aws-access- | aws-secret- | .+-token$ ).+
+                    | cache | api-key | aws-access- | aws-secret- | .+-token$ | runtime | package-version
+                    | request-id | user ).+
     )
     """,
     re.IGNORECASE | re.VERBOSE,

@@ -148,6 +148,7 @@ class DataPlane:
         if call is None or len(call.reading.model) > MODEL_LENGTH:
             return await self._bypass(request, report, "not-understood", tenant, body)
         await self._cache.certain()
+        call.generation = self._cache.generation
         report.tenant = call.tenant[:TENANT_SHOWN]
         report.model, report.stream = call.reading.model, call.reading.stream
         report.query = shown(call.text or "")

@@ -64,6 +64,8 @@ CONFIRM_S = 10.0
 """For all others to have applied a purge."""
 PATIENCE_S = 2.0
 """For Redis at start."""
+STOPPED_S = ANSWER_S + 1.0
+"""Since Redis was asked, after which it was not Redis that was late, but this process that was stopped."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 """Seconds between attempts to reach Redis."""
 
@@ -108,6 +110,7 @@ class Replication:
         self._cursor = ""
         """The last change that was applied; "" before the first contact."""
         self._told_at = float("-inf")
+        self._asked_at = float("-inf")
         self._hearing = False
         """Waiting for Redis, and nothing says that it is away."""
         self._all_heard_at = 0.0
@@ -191,8 +194,8 @@ class Replication:
                     log.warning("this replica works alone until there is contact again: %s", error)
             except Exception:
                 log.exception("replication failed in a way that it should not")
-            # One failure may be but the echo of a process that was stopped: nothing was late, only we were.
-            self._hearing, away = self._hearing and not away, True
+            self._hearing = self._hearing and not away and monotonic() - self._asked_at > STOPPED_S
+            away = True
             self._connected.clear()
             self._told_at = float("-inf")
             self._counts["failures"] += 1
@@ -235,7 +238,8 @@ class Replication:
         self._cursor = tail
 
     async def _hear(self) -> None:
-        asked, self._hearing = monotonic(), True
+        asked = self._asked_at = monotonic()
+        self._hearing = True
         async with in_time():
             async with self._client.pipeline(transaction=False) as pipeline:
                 pipeline.set(REPLICA + self.name, self._cursor, px=HEARD_MS)

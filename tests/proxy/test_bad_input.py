@@ -154,6 +154,7 @@ async def test_an_empty_key_is_nobodys(world: World, nobody: str) -> None:
 
 
 async def test_a_bad_streaming_request_goes_up_once(world: World) -> None:
+    await world.ask("this one is good", stream=True)
     before = await world.upstream_calls()
     answer = await world.ask("is this any good", stream=True, headers={"X-Demo-Status": "400"})
     assert answer.status == 400
