@@ -12,7 +12,7 @@ from collections.abc import Iterable
 _FLAG = re.compile(r"(?<!\S)-[A-Za-z]+\b|\\[A-Za-z]")
 _UNIT = re.compile(r"(?<![^\W\d])(?:[mkgtp]b|[kmg]bps|m[wva]|mhz|mpa)\b", re.IGNORECASE)
 """Symbols of units that mean another one with other capitals."""
-_PROSE = re.compile(r"(?:[^\W\d_]+ ?)+")
+_PROSE = re.compile(r"[^\W\d_]+(?: +[^\W\d_]+)*")
 
 _OPERATOR = re.compile(
     r"""
@@ -25,8 +25,6 @@ _OPERATOR = re.compile(
     """,
     re.VERBOSE,
 )
-
-
 _SIGN = re.compile(r"[-+*/^=×÷<>&|%!:–−]")
 """Without one of these there is no operator."""
 

@@ -440,6 +440,14 @@ def test_a_text_that_cannot_be_read_objects(monkeypatch: pytest.MonkeyPatch) -> 
     assert objection(["numbers"], "some text", "other text") == "facts: RecursionError"
 
 
+@pytest.mark.parametrize(
+    "text", ["run " + "a" * 3000 + "_b", 'the "' + "a" * 60 + '_"', '"' + "a " * 35 + '_"']
+)
+def test_letters_with_a_sign_behind_them_are_read_to_their_end(text: str) -> None:
+    """In time that grows with their number and not as a power of two."""
+    assert objection(["identifiers"], text, text + " please") is None
+
+
 def test_a_text_longer_than_any_encoder_reads_objects() -> None:
     assert objection(["numbers"], "a" * (LONGEST + 1), "a") == "facts: ValueError"
 
