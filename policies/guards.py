@@ -90,9 +90,14 @@ def numbers(a: Facts, b: Facts) -> str | None:
         or _units(a, b)
         or _clash(a.bounds, b.bounds)
         or _limited(a, b)
-        or _clash(*({k: v for k, v in x.joined.items() if k[0].isdigit()} for x in (a, b)))
+        or _clash(_joined_numbers(a), _joined_numbers(b))
         or _signs(a, b)
     )
+
+
+def _joined_numbers(a: Facts) -> dict[str, frozenset[str]]:
+    """Divisible by "3 and 5", by "3 or 5"."""
+    return {pair: between for pair, between in a.joined.items() if pair[0].isdigit()}
 
 
 def _units(a: Facts, b: Facts) -> str | None:

@@ -13,6 +13,8 @@ Token = tuple[str, str, str]
 """A number, the letters glued to it, "" or "", "", a word."""
 
 _ORDINAL = frozenset(("st", "nd", "rd", "th"))
+_TIMES = frozenset(("s", "month"))
+"""Base units before which no number counts them: "week 12", "year 2023"."""
 _OF_A_BOUND = lexicon.DETERMINERS | {"age", "of", "than"}
 _ONE = frozenset(("a", "an", "per", "each", "every", "last", "past", "previous", "one", "1"))
 
@@ -43,10 +45,7 @@ def quantities(tokens: Sequence[Token]) -> Iterator[Quantity]:
         ahead = words[at]
         if ahead in ("atleast", "atmost"):
             ahead, bound = words[at + 1], lexicon.BOUNDS[ahead]
-        label = not counted and lexicon.UNITS.get(before, ("", 1))[0] in (
-            "s",
-            "month",
-        )  # "week 12", "year 2023"
+        label = not counted and lexicon.UNITS.get(before, ("", 1))[0] in _TIMES
         unit = unit or next((u for u in (ahead, "" if label else before) if u in lexicon.UNITS), "")
         soft = not scales and (unit_of_one or word in ("one", "once"))
         measured, unit = _measured(value, prod(map(lexicon.SCALES.__getitem__, scales)), unit)

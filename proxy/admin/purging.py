@@ -18,6 +18,7 @@ from proxy.admin.inputs import PurgeOrder
 from proxy.admin.shown import Json, Written
 from proxy.admin.views import known_entry
 from proxy.app import App
+from proxy.aside import Breath
 from proxy.messages import TENANT_SHOWN
 from proxy.report import Report
 from storage.base import Entry, StorageError
@@ -124,7 +125,7 @@ async def _in_store(app: App, wanted: Wanted) -> dict[str, Entry]:
     comparable = app.cache.entries.vectors.complete and not app.progress.to_embed
     if whole and (wanted.vector is None or comparable):
         return {}
-    found, current, breath = dict[str, Entry](), app.cache.embedder.fingerprint, walk.Breath()
+    found, current, breath = dict[str, Entry](), app.cache.embedder.fingerprint, Breath()
     try:
         async for batch in app.cache.documents.scan():
             if wanted.vector is not None and any(e.fingerprint not in ("", current) for e, _ in batch):
@@ -149,7 +150,7 @@ async def _vector(app: App, text: str) -> Vector:
 
 async def _hide_all(app: App, found: dict[str, Entry]) -> None:
     """Nothing is served any more before the store is waited for."""
-    breath = walk.Breath()
+    breath = Breath()
     for some in slices(found.values()):  # taking them out of the index takes its time
         app.cache.purge([entry.id for entry in some])
         app.cache.entries.vectors.condemn(some)

@@ -16,6 +16,7 @@ from proxy.admin.errors import NotFound, Refusal, Unavailable, Unprocessable
 from proxy.admin.inputs import Listing, Recent, Window
 from proxy.admin.shown import VERSION, Json, Written
 from proxy.app import App
+from proxy.aside import Breath
 from storage.base import Entry, StorageError
 
 TOTAL = ""
@@ -108,7 +109,7 @@ async def stats_history(app: App, given: Window) -> Json:
             return None
         return TOTAL if given.total else name
 
-    now, breath = app.clock(), walk.Breath()
+    now, breath = app.clock(), Breath()
     step, buckets = await app.history.since(now, given.window, group)
     found = list[Json]()
     for start, rows in buckets:

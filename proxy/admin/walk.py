@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
 
-from proxy.aside import Breath as Breath
+from proxy.aside import Breath
 from storage.base import Entry, Vector
 from storage.entries import Entries
 from storage.spread import slices
