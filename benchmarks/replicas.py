@@ -245,12 +245,9 @@ class Purges:
     stops: int = 0
     kills: int = 0
     slowest_purge_s: float = 0.0
+    failed: int = 0
     torn: int = 0
     resurrected: int = 0
-
-    @property
-    def faults(self) -> int:
-        return self.torn + self.resurrected
 
 
 class Trial:
@@ -297,7 +294,8 @@ class Trial:
         self.found.calls += 1
         self.found.hits += outcome == "HIT"
         number = number_of(body, asked) if status == 200 else None
-        self.found.torn += number is None
+        self.found.failed += status != 200
+        self.found.torn += status == 200 and number is None
         self.found.resurrected += number is not None and number <= floor
 
     async def _purge(self) -> None:
@@ -384,8 +382,8 @@ def main() -> None:
             print(part)
             for name, value in figures.items():
                 print(f"  {name.replace('_', ' '):16} {value:10.4g}")
-    faults = found["purges"]["torn"] + found["purges"]["resurrected"] + found["outage"]["failed"]
-    sys.exit(1 if faults else 0)
+    wrong = [found["purges"][name] for name in ("failed", "torn", "resurrected")]
+    sys.exit(1 if found["outage"]["failed"] or any(wrong) else 0)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from proxy.controls import REMOVED
-from proxy.errors import Unreachable, UpstreamSlow
+from proxy.errors import CallError, Unreachable, UpstreamSlow
 
 HOP_BY_HOP = frozenset(
     {
@@ -41,6 +41,7 @@ ATTEMPTS = 4
 PAUSE_S, PAUSE_MOST_S = 0.2, 5.0
 """Before the first retry, doubled with each up to the second; as long as that an upstream may ask for."""
 
+_NO_CONNECTION = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 AT_ONCE_S = 1.0
 """A connection that is dropped later was in use: somebody may have done what was asked."""
 HEADER_BYTES = 2**16
@@ -187,28 +188,29 @@ class Upstream:
         until = monotonic() + self._deadlines.first_byte
         pauses = self._retry.pauses() if isinstance(body, bytes | None) else iter(())
         while True:
-            outcome: aiohttp.ClientResponse | Unreachable
+            outcome: aiohttp.ClientResponse | Unreachable | UpstreamSlow
             try:
                 outcome = await self._reach(method, url, headers, body, until)
-            except Unreachable as error:
+            except (Unreachable, UpstreamSlow) as error:
                 outcome = error
             pause = self._pause(outcome, retry, pauses)
             if monotonic() + pause >= until:
-                if isinstance(outcome, Unreachable):
+                if isinstance(outcome, CallError):
                     raise outcome
                 return outcome
-            if not isinstance(outcome, Unreachable):
+            if not isinstance(outcome, CallError):
                 outcome.close()
             await asyncio.sleep(pause)
 
     def _pause(
-        self, outcome: aiohttp.ClientResponse | Unreachable, retry: bool, pauses: Iterator[float]
+        self, outcome: aiohttp.ClientResponse | CallError, retry: bool, pauses: Iterator[float]
     ) -> float:
         """Seconds until the next try; infinite where there shall be none. Where nobody was reached, nobody
         can have begun to work."""
-        if isinstance(outcome, Unreachable):
-            never_there = isinstance(outcome.__cause__, aiohttp.ClientConnectorError)
-            again = never_there or (retry and "broken" in self._retry.on)
+        if isinstance(outcome, CallError):
+            never_there = isinstance(outcome.__cause__, _NO_CONNECTION)
+            broken = isinstance(outcome, Unreachable)
+            again = never_there or (broken and retry and "broken" in self._retry.on)
             return next(pauses, inf) if again else inf
         if not retry or not self._retry.wants(outcome.status):
             return inf
@@ -299,7 +301,7 @@ def _payload(body: Body) -> Body | BytesIO:
 def _was_dropped(error: Unreachable) -> bool:
     cause = error.__cause__
     dropped = isinstance(cause, aiohttp.ServerDisconnectedError | OSError)
-    return dropped and not isinstance(cause, aiohttp.ClientConnectorError)
+    return dropped and not isinstance(cause, _NO_CONNECTION)
 
 
 @contextmanager

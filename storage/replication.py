@@ -194,7 +194,7 @@ class Replication:
                     log.warning("this replica works alone until there is contact again: %s", error)
             except Exception:
                 log.exception("replication failed in a way that it should not")
-            self._hearing = self._hearing and not away and monotonic() - self._asked_at > STOPPED_S
+            self._hearing = self._hearing and monotonic() - self._asked_at > STOPPED_S
             away = True
             self._connected.clear()
             self._told_at = float("-inf")
@@ -203,7 +203,7 @@ class Replication:
             pause = min(LONGEST_PAUSE, 2 * pause)
 
     async def _meet(self) -> None:
-        asked = monotonic()
+        asked = self._asked_at = monotonic()
         async with in_time():
             info = await self._client.info("server")
             async with self._client.pipeline(transaction=True) as pipeline:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -530,6 +531,32 @@ async def test_a_connection_that_cannot_be_made_is_tried_again(make_world: MakeW
         assert (await asking).text == "late"
     finally:
         await runner.cleanup()
+    assert len(echo.asked) == 1
+
+
+async def test_a_connection_that_is_not_made_in_time_is_tried_again(make_world: MakeWorld) -> None:
+    """Nobody can have begun to work; and a proxy that was stopped for a while takes itself for the network."""
+    echo = Echo("late")
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listening, ExitStack() as full:
+        address = listening.getsockname()
+        listening.setblocking(False)
+        for _ in range(4):  # the rest of them are left waiting by the kernel
+            waiting = full.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
+        late = {"name": "late", "url": "http://{}:{}".format(*address), "connect_timeout": 0.3, "retries": 8}
+        world = await make_world(upstreams=[late])
+        asking = asyncio.ensure_future(ask(world, "m"))
+        await asyncio.sleep(0.8)
+        assert not asking.done()
+        full.close()
+        runner = web.ServerRunner(web.Server(echo.answer))
+        await runner.setup()
+        try:
+            await web.SockSite(runner, listening).start()
+            assert (await asking).text == "late"
+        finally:
+            await runner.cleanup()
     assert len(echo.asked) == 1
 
 

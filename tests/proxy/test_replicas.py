@@ -49,7 +49,7 @@ async def test_three_replicas(name: str, tmp_path: Path) -> None:
                 purges = await trial.run(10.0, trouble=False)
                 assert purges.purges > 0
                 assert purges.hits > 0
-                assert (purges.torn, purges.resurrected) == (0, 0)
+                assert (purges.failed, purges.torn, purges.resurrected) == (0, 0, 0)
     logs = "".join(log.read_text() for log in sorted(tmp_path.glob("*.log")))  # noqa: ASYNC240
     assert PASSWORD not in logs
 

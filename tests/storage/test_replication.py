@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import pytest
+from redis import exceptions as redis_errors
 from redis_server import PASSWORD, RedisServer
 from stored import DIMENSIONS, Troubled, digest, make_document
 
@@ -266,6 +267,36 @@ async def test_who_was_stopped_hears_of_a_purge_before_it_serves(
     redis.command("XADD", STREAM, "*", "kind", "purge", "by", "another", "ids", "next")
     await asyncio.sleep(0)
     time.sleep(replication.CURRENT_S + replication.ANSWER_S)  # noqa: ASYNC251  as SIGSTOP does
+    await node.replication.certain()
+    assert node.generation == 1
+
+
+async def test_who_is_stopped_again_while_it_gets_in_contact_hears_of_a_purge_before_it_serves(
+    make_node: MakeNode, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = await make_node()
+    await until(lambda: node.replication.current)
+    node.generation, client = 0, node.replication._client
+    stops = 0
+
+    async def stopped(*asked: Any, **how: Any) -> Any:
+        nonlocal stops
+        stops += 1
+        raise redis_errors.TimeoutError
+
+    async def stopped_again(*asked: Any) -> Any:
+        await asyncio.to_thread(redis.command, "SET", EPOCH, "next")
+        told = "kind", "purge", "by", "another", "ids", "next"
+        await asyncio.to_thread(redis.command, "XADD", STREAM, "*", *told)
+        patched.undo()
+        await stopped()
+
+    stop_s = replication.STOPPED_S + 0.5
+    monkeypatch.setattr(replication, "monotonic", lambda: time.monotonic() + stops * stop_s)
+    with monkeypatch.context() as patched:
+        patched.setattr(client, "xread", stopped)
+        patched.setattr(client, "info", stopped_again)
+        await until(lambda: stops == 2)
     await node.replication.certain()
     assert node.generation == 1
 
