@@ -535,7 +535,7 @@ async def test_a_connection_that_cannot_be_made_is_tried_again(make_world: MakeW
 
 
 async def test_a_connection_that_is_not_made_in_time_is_tried_again(make_world: MakeWorld) -> None:
-    """Nobody can have begun to work; and a proxy that was stopped for a while takes itself for the network."""
+    """Nobody can have begun to work; and who was stopped takes itself for the network."""
     echo = Echo("late")
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listening, ExitStack() as full:
         address = listening.getsockname()
