@@ -10,7 +10,9 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from contextlib import suppress
 from functools import lru_cache
+from itertools import takewhile
 
+from policies import guards_lexicon as lexicon
 from policies.guards_asked import same_kind
 from policies.guards_direction import direction
 from policies.guards_facts import Facts, facts, flat
@@ -267,11 +269,28 @@ def _place_or_leave(a: Facts, b: Facts) -> bool:
 
 
 def conditions(a: Facts, b: Facts) -> str | None:
-    """A term that narrows the question (cheapest, only, without, sorted) on one side only, or the same two
-    things joined by "and" in one text and by "or" in the other."""
+    """A term that narrows the question (cheapest, only, without, sorted) on one side only, another thing to
+    sort by, or the same two things joined by "and" in one text and by "or" in the other."""
     by_a, by_b = a.implied - b.implied, b.implied - a.implied
     narrowed = _differ(a.qualifiers - b.qualifiers - by_b, b.qualifiers - a.qualifiers - by_a)
-    return narrowed or _clash(a.joined, b.joined)
+    return narrowed or _clash(a.joined, b.joined) or _resorted(a, b)
+
+
+_SORTED_BY = re.compile(r" (?:sorted (?:by )?|(?:sort|order|rank|arrange) (?:\S+ ){1,3}?by )((?:\S+ ){1,8})")
+_ORDERS = frozenset(("ascending", "descending", "order", "alphabetical", "alphabetically", "sorted"))
+_NO_KEY = frozenset(("and", "then", "for", "with"))
+
+
+def _resorted(a: Facts, b: Facts) -> str | None:
+    """Sorted by something else altogether."""
+    mine, theirs = _sort_key(a), _sort_key(b)
+    return _swapped(mine, theirs) if mine.isdisjoint(theirs) else None
+
+
+def _sort_key(a: Facts) -> Set[str]:
+    found = _SORTED_BY.search(a.flat)
+    words = takewhile(lambda word: word not in _NO_KEY, found[1].split() if found else ())
+    return {stem(word) for word in words if word not in lexicon.FUNCTION and word not in _ORDERS}
 
 
 # Each look gives what only the first text has and what only the second has.

@@ -11,14 +11,20 @@ from policies.guards_words import stem
 _ASKED = r"(?:^|[.?!,;:] ?|\b(?:me|know|and|find|find out|explain|understand|wondering|say|about|see|so) )"
 _HOW = r"\bhow "
 _WHAT = r"|\bwhat(?:'?s| 's| is) the "
+_TIME = (
+    r"(?:(?:\w+ )?time(?! zone)"
+    r"|(?:seconds|minutes|hours|days|weeks|months|years)\b(?! (?:an?|per|each|every|in an?)\b))\b"
+)
 _KINDS = {
-    "how-many": r"\bhow (?:many|much)\b|^(?:the )?(?:count|number)\b|\bwhat (?:number|amount|quantity) of\b"
+    "how-many": rf"\bhow (?:many|much)\b(?! (?:more )?{_TIME})|^(?:the )?(?:count|number)\b"
+    r"|\bwhat (?:number|amount|quantity) of\b"
     r"|\bwhat(?:'?s| is) [\d(]"
     r"|\bwhat(?:'?s| 's| is| are)? the (?:total )?(?:number|amount|count|quantity) of\b"
     r"|\b(?:return|give|show|find|list|tell|get|display|report|calculate|determine)(?: me)? the (?:total )?"
     r"(?:number|count|quantity) of\b",
-    "how-percent": r"\bwhat percent(?:age)?\b|^percentage of\b",
-    "how-long": r"\bhow long\b|\bduration of\b",
+    "how-percent": r"\bwhat (?:percent(?:age)?|proportion|share|fraction)\b|^(?:the )?percent(?:age)? of\b",
+    "how-long": r"\bhow long\b(?! (?:until|till|before)\b)|\bduration of\b"
+    rf"|\bhow (?:many|much) (?:more )?{_TIME}",
     "how-often": r"\bhow (?:often|frequently)\b",
     "how-old": r"\bhow old\b|\bwhat (?:is the )?(?:right |best )?age\b|\bages? of\b",
     "how-high": _HOW + r"(?:high|tall)\b" + _WHAT + r"(?:height|elevation|altitude) of\b",
@@ -28,16 +34,21 @@ _KINDS = {
     "how-fast": _HOW + r"fast\b" + _WHAT + r"(?:speed|velocity) of\b",
     "how-far": r"\bhow far\b|\bdistance (?:from|between|to)\b",
     "why": r"\bwhy\b|\bhow come\b|\breasons? (?:for|behind|why)\b"
-    r"|\bwhat (?:is|are|was|were) the (?:\w+ )?(?:reason|cause)|\bwhat (?:made|makes|led to|cause[sd]?)\b",
-    "when": _ASKED + r"when (?:is|was|are|were|do|does|did|will|should|can|could|would|to)\b"
-    r"|\b(?:what|which) (?:time|date|year|day|month)\b|\bat what point\b"
-    r"|\bwhat(?:'?s| is| was) the (?:(?:\w+ )?date\b|best time (?:of (?:the )?year )?to\b)",
+    r"|\bwhat(?:'?s| (?:is|are|was|were|(?:could|can|might|may) be)) the (?:\w+ )?(?:reason|cause)"
+    r"|\bwhat (?:made|makes|led to|cause[sd]?)\b",
+    "when": _ASKED + r"when(?:'?s| (?:is|was|are|were|do|does|did|will|should|can|could|would|to))\b"
+    r"|\b(?:what|which) (?:time|date|year|day|month)s?\b|\bat what point\b|\bhow long (?:until|till|before)\b"
+    r"|\bwhat(?:'?s| is| was) the (?:(?:\w+ )?date\b|(?:arrival|departure|opening|closing|start|end) time\b"
+    r"|best (?:time|month|season)s? (?:of (?:the )?year )?to\b)",
     "somewhere": _ASKED + r"where(?:(?:'s| is| are) (?:an? |the |some )?(?:good|best|great|nice|cheap)"
     r"| (?:can|could|do|should|would|to) (?:(?:i|we|you|one) )?(?:find|get|see|check|learn|buy))\b"
     r"|\b(?:what|which) (?:place|city|town|country|nation|state|directory|folder)\b|\bis there somewhere\b",
-    "where": _ASKED + r"where\b|^(?:the )?location of\b",
+    "where": _ASKED + r"where\b|^(?:the )?location of\b"
+    r"|\bwhat(?:'?s| is) (?:the (?:current |exact )?location of|(?:[\w']+ ){1,3}location)\b",
     "which": r"(?:^|[.?!] ?|\b(?:me|know|find|out) )which [a-z]+\b",
-    "who": _ASKED + r"(?:who|whom|whose)\b|\bwho(?:'s| is) (?:the|teaching)\b|\b(?:by|has) whom?\b"
+    "who": _ASKED
+    + r"(?:whom?|who'?s)\b|(?:^|[.?!] ?|\b(?:me|know|out) )whose\b|\bwho(?:'s| is) (?:the|teaching)\b"
+    r"|\b(?:by|has) whom?\b"
     r"|\b(?:what|which) (?:person|people|teacher|professor|instructor|author|player|actor)s?\b",
 }
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Set
+from itertools import pairwise
 
+from policies import guards_lexicon as lexicon
 from policies.guards_facts import Facts
-from policies.guards_words import SHOWN
+from policies.guards_opposites import OPPOSITES
+from policies.guards_words import SHOWN, stem, versus
 
 
 def direction(a: Facts, b: Facts) -> str | None:
     """The same words in another order, as in "can I sue my landlord" and "can my landlord sue me"; the same
     order where one text says who did it by "by", as in "was Rome defeated by Carthage" and "did Rome defeat
-    Carthage"; or what stands behind "from" in one text stands behind "to" in the other."""
+    Carthage"; what stands behind "from" in one text stands behind "to" in the other; or two parts of the
+    question have changed places."""
     trips = dict((*_trips(a, b), *_trips(b, a)))
     if objections := [found for found in trips.values() if found]:
         return objections[0]
@@ -26,7 +30,7 @@ def direction(a: Facts, b: Facts) -> str | None:
         gone, come = _moved(one, other, a, b), _moved(other, one, a, b)
         if (gone - come and come - gone) or (alone and gone ^ come):
             return f"{one} / {other} {min(gone ^ come)}"
-    return None
+    return _turned(a, b) or _asked_of_each_other(a, b) or _opposites_in_turn(a, b)
 
 
 def _trips(a: Facts, b: Facts) -> Iterator[tuple[tuple[str, str], str]]:
@@ -98,3 +102,57 @@ def _reordered(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
 def _moved(one: str, other: str, a: Facts, b: Facts) -> set[str]:
     """What has the role `one` in `a` and `other` in `b`."""
     return {root for role, root in a.roles if role == one} & {root for role, root in b.roles if role == other}
+
+
+_CLAUSE = re.compile(r"^ (?!if |when )(.+?) (?:if|when|because|unless) (.+)$")
+
+
+def _turned(a: Facts, b: Facts) -> str | None:
+    """What one text asks about is the condition for it in the other, and the other way round."""
+    mine, theirs = _CLAUSE.match(a.flat), _CLAUSE.match(b.flat)
+    if not mine or not theirs:
+        return None
+    (asked, given), (asked_, given_) = map(_stems, mine.groups()), map(_stems, theirs.groups())
+    return _both(given & asked_, given_ & asked) if given.isdisjoint(given_) else None
+
+
+def _stems(part: str) -> Set[str]:
+    return {stem(word) for word in part.split() if word not in lexicon.FUNCTION}
+
+
+_SUBJECT = re.compile(r" (?:which|what|how many) ([a-z]+s) ")
+
+
+def _asked_of_each_other(a: Facts, b: Facts) -> str | None:
+    """How many employees a manager has, how many managers an employee."""
+    mine, theirs = (_stems(" ".join(_SUBJECT.findall(each.flat))) - _FRAME for each in (a, b))
+    return _both(mine, theirs) if mine.isdisjoint(theirs) and mine <= b.stems and theirs <= a.stems else None
+
+
+_FRAME = {stem(word) for word in lexicon.FRAME}
+_JOINING = frozenset(("and", "or", "than", "vs", "versus", "not", "but"))
+
+
+def _opposites_in_turn(a: Facts, b: Facts) -> str | None:
+    """Both of two opposites in both texts, the other one first: from light to dark, from dark to light."""
+    for family in {family for family, *_ in a.poles} & {family for family, *_ in b.poles}:
+        mine, theirs = _in_turn(family, a), _in_turn(family, b)
+        if len(mine) == 2 and [pole for pole, _ in mine] == [pole for pole, _ in reversed(theirs)]:
+            return " / ".join(word for _, word in mine)
+    return None
+
+
+def _in_turn(family: int, a: Facts) -> list[tuple[int, str]]:
+    """Poles of a family of opposites and their first words as they come; none where the two are joined."""
+    if family >= len(OPPOSITES):
+        return []
+    poles = {word: pole for of, pole, word in a.poles if of == family and word not in lexicon.FUNCTION}
+    words = a.flat.split()
+    first = {poles[word]: at for at, word in reversed([*enumerate(words)]) if word in poles}
+    places = sorted(first.values())
+    joined = any(not _JOINING.isdisjoint(words[one + 1 : other][-2:]) for one, other in pairwise(places))
+    return [] if joined else [(poles[words[at]], words[at]) for at in places]
+
+
+def _both(mine: Set[str], theirs: Set[str]) -> str | None:
+    return versus(mine, theirs) if mine and theirs else None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise, product
@@ -113,6 +113,13 @@ _PLAIN = str.maketrans(
 _UNSPACED = re.compile(r"(?<=[\u3040-\u9fff\uac00-\ud7af])(?=\d)|(?<=\d)(?=[\u3040-\u9fff\uac00-\ud7af])")
 """Between a digit and a letter of a script without spaces."""
 _NEGATIVE = re.compile(r"(?<![^\s(=,])[-−](?=\d)")
+_TENS = "twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety"
+_DIGITS = (
+    "one|two|three|four|five|six|seven|eight|nine|first|second|third|fourth|fifth|sixth|seventh|eighth|ninth"
+)
+_SPELLED = re.compile(rf"\b({_TENS})[- ]({_DIGITS})\b", re.IGNORECASE)
+_AND_A_HALF = re.compile(r"\b(\d{1,6}) and (?:a|one) half\b", re.IGNORECASE)
+_METRES = re.compile(r"(?<![$€£₹¥\d.,])(\d+(?:\.\d+)?) m\b")
 _PRODUCT = re.compile(r"(?<![\w.])(\d{1,6}) ?\* ?(\d{1,6})(?![\w.])")
 _ROMAN_VALUES = {
     tens + unit: value
@@ -173,6 +180,8 @@ def _read(given: str) -> Facts:
         text = _ALIAS.sub(lambda match: lexicon.ALIASES[match[0].lower()], text)
     text = _ROMAN.sub(lambda match: f"{match[1]} {_ROMAN_VALUES[match[2].lower()]}", text)
     text = _PRODUCT.sub(lambda match: str(int(match[1]) * int(match[2])), text)
+    text = _SPELLED.sub(_spelled, text)
+    text = _METRES.sub(r"\1 metres", _AND_A_HALF.sub(r"\1.5", text))
     lower = text.lower()
     tokens = [(m["number"] or "", m["suffix"] or "", m["word"] or "") for m in _TOKEN.finditer(lower)]
     words = [word or number for number, _, word in tokens]
@@ -196,7 +205,7 @@ def _read(given: str) -> Facts:
         soft=frozenset(each.value for each in amounts if each.soft)
         | soft_names
         | _regions(words, names)
-        | {"today", "0", *_WHICH.values()},
+        | {"today", "lastnight", "0", *_WHICH.values()},
         dates=_dates(words),
         negators=_negators(lower, words),
         roots=frozenset(map(bare, words)),
@@ -204,8 +213,7 @@ def _read(given: str) -> Facts:
             bare(word) for word in bag if word in lexicon.SOFT_NEGATORS or _UNDONE.match(word)
         ),
         qualifiers=qualifiers,
-        implied=frozenset(lexicon.IMPLYING[word] for word in bag & lexicon.IMPLYING.keys())
-        - (qualifiers & {_EACH}),
+        implied=_implied(words, bag) - (qualifiers & _WHOLE),
         joined=_joined(words),
         halted=frozenset(bare(word) for word in _HALTED.findall(f" {' '.join(words)} ")),
         poles=frozenset((*pole, word) for word in bag for pole in _POLES.get(bare(word), ())),
@@ -229,6 +237,11 @@ def _read(given: str) -> Facts:
     )
 
 
+def _spelled(match: re.Match[str]) -> str:
+    tens, digit = (_NUMBERS[word.lower()] for word in match.groups())
+    return str(tens + digit)
+
+
 _of_short = lru_cache(maxsize=4096)(_read)
 _of_long = lru_cache(maxsize=512)(_read)
 
@@ -237,6 +250,7 @@ for _number, _line in enumerate((*OPPOSITES, *KINDS)):
     for _side, _pole in enumerate(_line):
         for _root in set(map(bare, _pole)):
             _POLES.setdefault(_root, []).append((_number, _side))
+_NUMBERS = {**lexicon.NUMBER_WORDS, "first": 1, "second": 2}
 _QUALIFIERS = {word: family[0] for family in lexicon.QUALIFIERS for word in family}
 _TIMES = frozenset(word for word, (unit, _) in lexicon.UNITS.items() if unit in ("s", "month", "am", "pm"))
 _NO_CONTENT = lexicon.FUNCTION | lexicon.FRAME | lexicon.NUMBER_WORDS.keys() | lexicon.SCALES.keys() | _TIMES
@@ -262,7 +276,7 @@ def _joined(words: Sequence[str]) -> dict[str, frozenset[str]]:
     """A choice between two things has them joined by "and" as well as by "or"."""
     if "between" in words:
         return {}
-    plain = [word for word in words if word not in lexicon.DETERMINERS]
+    plain = [word for word in words if word not in lexicon.DETERMINERS and word != "whose"]
     threes = zip(plain, plain[1:], plain[2:], strict=False)
     return _gathered(
         (" ".join(sorted((stem(a), stem(b)))), between)
@@ -274,6 +288,16 @@ def _joined(words: Sequence[str]) -> dict[str, frozenset[str]]:
 _EACH = "each"
 """Stands for groups, one answer for each: "the average age", "the average age for each class"."""
 _PATTERNS = {
+    "nonstop": re.compile(
+        r" direct (?:flight|train|bus|route|service|connection)s? | (?:fly|flying|flights?) direct "
+    ),
+    "broken": re.compile(r"^(?=.* (?:sym)?links? ).* (?:broken|dangling) "),
+    "whether": re.compile(
+        r" how (?:to|(?:do|can|could|would|should) (?:i|you|we|one)) "
+        r"(?:(?:tell|know) (?:if|whether|when|that)"
+        r"|(?:\S+ )?(?:check|see|verify|determine|find out) (?:if|whether)) "
+    ),
+    "attempt": re.compile(r" (?:tried|attempted|failed) to "),
     _EACH: re.compile(r" (?:for|in|at|by) each | for every "),
     "cheapest": re.compile(
         r" budget (?:friendly|hotel|hostel|motel|stay|accommodation|flight|airline|trip|travel|phone|car)"
@@ -288,6 +312,17 @@ def _qualifiers(words: Sequence[str]) -> frozenset[str]:
     text = f" {' '.join(words)} "
     found = {_QUALIFIERS[word] for word in words if word in _QUALIFIERS}
     return frozenset(found | {name for name, pattern in _PATTERNS.items() if pattern.search(text)})
+
+
+_WHOLE = frozenset((_EACH, "whether"))
+"""Who has these needs no vaguer word for them."""
+_MOST = re.compile(r" most (?!\S+(?:ful|ous|ive|al|ant|ent|ed|ing|ble|ic|ar|ary|se|mon) )")
+"""Of the most people; "the most beautiful" is not the largest."""
+
+
+def _implied(words: Sequence[str], bag: Set[str]) -> frozenset[str]:
+    found = {lexicon.IMPLYING[word] for word in bag & lexicon.IMPLYING.keys()}
+    return frozenset(found | ({"largest"} if _MOST.search(f" {' '.join(words)} ") else set()))
 
 
 _TENSES = {"was": "past", "were": "past", "did": "past", "will": "future"}
@@ -360,7 +395,7 @@ _UNDONE = re.compile(r"un(?!der|til|less|cle|to$|it|iv|io|iq|if|ic|$)|non")
 
 
 _HALTED = re.compile(
-    r" (?:stop|stopping|prevent|preventing|keep) (?:(?!or |and )[a-z']+ ){1,4}?from ([a-z]+ing) "
+    r" (?:stop|stopping|prevent|preventing|keep) (?:(?!or |and )[a-z']+ ){1,4}?from (?:re )?([a-z]+ing) "
 )
 
 

@@ -104,7 +104,8 @@ UNITS: dict[str, tuple[str, int]] = {
         ("s", 86400, "day days"),
         ("s", 604800, "week weeks wk wks"),
         ("month", 1, "month months"),
-        ("month", 12, "year years yr yrs yo"),
+        ("month", 12, "year years yr yrs"),
+        ("yo", 1, "yo"),
         ("byte", 1, "byte bytes b"),
         ("byte", 10**3, "kb kilobyte kilobytes kib"),
         ("byte", 10**6, "mb megabyte megabytes mib m"),
@@ -168,7 +169,7 @@ DAYS = {
         ("christmas", "christmas xmas"), ("easter", "easter"), ("thanksgiving", "thanksgiving"), ("halloween", "halloween"),
         ("nextweek", "nextweek"), ("nextmonth", "nextmonth"), ("nextyear", "nextyear"), ("thisweek", "thisweek"),
         ("thismonth", "thismonth"), ("thisyear", "thisyear"), ("lastweek", "lastweek"), ("lastmonth", "lastmonth"),
-        ("lastyear", "lastyear"),
+        ("lastyear", "lastyear"), ("lastnight", "lastnight"),
     )
     for word in words.split()
 }  # fmt: skip
@@ -389,7 +390,9 @@ ALIASES = {
     "allowed to": "able to", "largest number of": "most", "highest number of": "most", "greatest number of": "most",
     "lowest number of": "least", "smallest number of": "least",
     "at least": "atleast", "at most": "atmost", "least difficult": "easiest", "least expensive": "cheapest",
-    "less expensive": "cheaper", "most expensive": "costliest",
+    "less expensive": "cheaper", "most expensive": "costliest", "leaving out": "without",
+    "years old": "yo", "year old": "yo", "years of age": "yo", "off campus": "offcampus", "off-campus": "offcampus",
+    "on campus": "oncampus", "on-campus": "oncampus", "last night": "lastnight",
     "square root": "squareroot", "square roots": "squareroot", "do n't": "don't", "does n't": "doesn't", "set up": "setup", "log in": "login", "sign in": "login",
     "signed in": "login", "signed up": "signup", "log out": "logout", "sign out": "logout", "check in": "checkin", "check-in": "checkin",
     "check out": "checkout", "check-out": "checkout", "turn on": "enable", "turned on": "enabled", "switch on": "enable",
@@ -448,17 +451,24 @@ except excluding exclude besides
 free
 roundtrip
 oneway
-nonstop direct
+nonstop
 distinct unique
 natural naturally organic herbal homeopathic
 professional professionally
-commercial
+commercial commercially
 online internet
+alive
+empty
+hidden
+duplicate duplicates duplicated
+doubles
 sorted ascending descending alphabetical alphabetically chronological chronologically
 """)
 
 IMPLYING = {
-    "last": "latest", "first": "earliest", "different": "distinct",
+    "last": "latest", "first": "earliest", "different": "distinct", "least": "smallest",
+    "cheapest": "smallest", "lowest": "cheapest", "sort": "sorted", "order": "sorted",
+    **dict.fromkeys(("whether", "signs", "symptoms", "know", "find", "tell"), "whether"),
     **dict.fromkeys(("each", "every", "per", "by"), "each"),
 }  # fmt: skip
 """Words that may stand for a term that narrows: where only the other text has the term, and this word only this one,

@@ -25,7 +25,7 @@ atleast more,over,exceed exactly,precisely atmost less,fewer,under
 any all,every none
 after,past within
 ascending,asc descending,desc
-increase,raise,rise,grow,gain,boost decrease,reduce,lower,fall,drop,shrink,lose,decline
+increase,raise,rise,grow,gain,boost decrease,reduce,lower,fall,drop,shrink,lose,decline,discount
 enable,activate,on,unlock,unblock,allow,show disable,deactivate,off,lock,block,prevent,forbid,hide
 include,with exclude,without,except
 add,create,insert,install,make,join,register,subscribe remove,delete,drop,uninstall,erase,leave,unsubscribe
@@ -195,7 +195,7 @@ shipped delivered
 for against
 injured,wounded killed,dead
 government opposition
-nominee,nomination winner
+nominee,nomination,nominated winner,won
 right duty,obligation,responsibility
 salaried hourly
 checked carryon,cabin
@@ -258,6 +258,7 @@ red blue green yellow black white orange purple pink brown
 home,homeowner renter auto,car life health dental disability
 sweet sour bitter
 first second third fourth fifth sixth
+second third fourth fifth last
 create,insert update,edit,modify,alter delete,remove,drop
 rain,rainy snow,snowy sunny,sun wind,windy cloudy,cloud fog,foggy storm,stormy,thunderstorm humid,humidity hail frost flood,flooding drought tornado hurricane temperature,temp
 north,northern south,southern east,eastern west,western
@@ -325,6 +326,14 @@ deductible premium copay
 single,sole joint
 activate freeze
 late damaged missing
+open reopen,reopened
+inner cross left right
+size number,count
+sold listed rented
+gave won bought ate sold
+return,returning leave,leaving,depart,departing
+toward,towards away
+oncampus offcampus
 decline,declined pending revert,reverted
 email postal,postcode
 restaurant hotel,hostel museum pharmacy

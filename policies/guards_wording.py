@@ -54,12 +54,16 @@ def additions(a: Facts, b: Facts) -> str | None:
     return _added(a, b) or _added(b, a)
 
 
+_JOINING = frozenset(("and", "but"))
+
+
 def _added(a: Facts, b: Facts) -> str | None:
     words = _plain(a)
-    if words.count("and") <= b.flat.split().count("and"):
+    mine, theirs = (sum(word in _JOINING for word in each) for each in (words, b.flat.split()))
+    if mine <= theirs:
         return None
     threes = zip(("", *words), words, (*words[1:], ""), strict=False)
-    joined = {stem(each) for before, word, after in threes if word == "and" for each in (before, after)}
+    joined = {stem(each) for before, word, after in threes if word in _JOINING for each in (before, after)}
     return next((f"and {word}" for word in unmatched(a, b) if word in joined), None)
 
 

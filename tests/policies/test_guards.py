@@ -14,6 +14,21 @@ from policies.guards_asked import _KINDS, kind_asked
 from policies.guards_facts import LONGEST
 
 DIFFERENT = [
+    ("conditions", "how to enable logging", "how to check whether logging is enabled"),
+    ("conditions", "which clubs did Ajax buy", "which clubs has Ajax tried to buy"),
+    ("conditions", "delete the folders in src", "delete the empty folders in src"),
+    ("conditions", "list the clerks sorted by salary", "list the clerks sorted by age"),
+    ("conditions", "list the clerks and order them by salary", "list the clerks ordered by age"),
+    ("direction", "can I cancel if the flight is late", "is the flight late if I can cancel"),
+    ("direction", "how many owners does each dog have", "how many dogs do the owners have"),
+    ("direction", "which lakes feed the rivers", "which rivers feed the lakes"),
+    ("direction", "turn a public repo private", "turn a private repo public"),
+    ("question", "how many ferries run today", "how many hours do the ferries run today"),
+    ("question", "what share of the pupils walk", "which of the pupils walk"),
+    ("numbers", "a cat that is 2 months old", "a cat that is 2 years old"),
+    ("negation", "who came second", "who came last"),
+    ("negation", "stop the list from re-rendering", "make the list re-render"),
+    ("additions", "birds that swim", "birds that swim but sink"),
     ("question", "What is Labor Day?", "When is Labor Day?"),
     ("negation", "what if I didn't get what I ordered", "what if I get what I ordered"),
     ("negation", "what if I do not know how to swim", "what if I know how to swim"),
@@ -240,6 +255,24 @@ DIFFERENT = [
 ]
 
 SAME = [
+    ("conditions", "how do I know if it is ripe", "what are the signs that it is ripe"),
+    ("conditions", "the lowest fare to Bari", "the cheapest fare to Bari"),
+    ("conditions", "who sold the most cars", "who had the highest number of cars sold"),
+    ("conditions", "films directed by Varda", "films that Varda made as the direct author"),
+    ("question", "why does it leak", "what could be the reason that it leaks"),
+    ("question", "how long is the drive", "how many hours is the drive"),
+    ("question", "when will it stop", "how long until it stops"),
+    ("question", "when is it dry there", "what months is it dry there"),
+    (
+        "question",
+        "find a kite with sides of 3 and whose tail is 5",
+        "find a kite with sides of 3 and a tail of 5",
+    ),
+    ("numbers", "leave on May 27th", "leave on May twenty seventh"),
+    ("numbers", "3.5 hours", "3 and a half hours"),
+    ("numbers", "a plot of 12 m by 7 m", "a plot of 12 metres by 7 metres"),
+    ("numbers", "Ida is 9", "Ida is 9 years old"),
+    ("direction", "the pros and cons of gas", "the cons and pros of gas"),
     ("exchange", "how do I purchase a car", "how do I buy a car"),
     ("exchange", "how do I lease a big tent", "how do I hire a large tent"),
     ("exchange", "sum up the plot", "sum up this plot"),
