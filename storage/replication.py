@@ -35,6 +35,7 @@ from time import monotonic
 from typing import Any, Literal, cast
 
 from storage.base import Entry, StorageError, Vector
+from storage.breath import Breath
 from storage.buffered import BufferedDocuments
 from storage.entries import Entries
 from storage.leases import Leases
@@ -48,8 +49,6 @@ CHANGES = 20_000
 """Kept in the stream, about; who was away for longer compares with the whole store."""
 AT_ONCE = 128
 """Ids in one change, and documents loaded at a time."""
-SLICE_S = 0.002
-"""Of the loop's time for taking in documents, before others run."""
 WAITING = 100_000
 """Changes that wait for Redis; beyond them the others reload, and what they do not know is given up."""
 
@@ -288,14 +287,12 @@ class Replication:
         self.give_up([*self._documents.unwritten(), *untold])
 
     async def _load(self, ids: Sequence[str]) -> None:
-        since = monotonic()
+        breath = Breath()
         for start in range(0, len(ids), AT_ONCE):
             async for entry, vector in self._documents.each(ids[start : start + AT_ONCE]):
                 self.take_in(entry, vector)
                 self.leases.arrived(entry.exact)
-                if monotonic() - since > SLICE_S:
-                    await asyncio.sleep(0)
-                    since = monotonic()
+                await breath.take()
 
     # What we did
 

@@ -18,10 +18,10 @@ from proxy.admin.inputs import PurgeOrder
 from proxy.admin.shown import Json, Written
 from proxy.admin.views import known_entry
 from proxy.app import App
-from proxy.aside import Breath
 from proxy.messages import TENANT_SHOWN
 from proxy.report import Report
 from storage.base import Entry, StorageError
+from storage.breath import Breath
 from storage.spread import slices
 
 LIKE_AT_MOST = 1000

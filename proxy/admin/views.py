@@ -16,8 +16,8 @@ from proxy.admin.errors import NotFound, Refusal, Unavailable, Unprocessable
 from proxy.admin.inputs import Listing, Recent, Window
 from proxy.admin.shown import VERSION, Json, Written
 from proxy.app import App
-from proxy.aside import Breath
 from storage.base import Entry, StorageError
+from storage.breath import Breath
 
 TOTAL = ""
 """Name of the sum of all categories; none of them has it."""

@@ -14,10 +14,10 @@ from doubles import Clock, WordEmbedder
 from planes import API, Plane, loaded, plane_of
 from world import MakeWorld
 
-from proxy import aside
 from proxy.admin import plane as admin_plane
 from proxy.admin import purging
 from proxy.admin.routes import ROUTES
+from storage import breath
 from storage.base import Entry, StorageError
 from storage.spread import SLICE
 
@@ -448,7 +448,7 @@ def fill(plane: Plane, count: int) -> None:
 
 async def test_long_walks_let_calls_through(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop gets to do something else at every slice of 30,000 entries that are looked at and purged."""
-    monkeypatch.setattr(aside, "AT_ONCE_S", 0.0)
+    monkeypatch.setattr(breath, "AT_ONCE_S", 0.0)
     fill(plane, 30_000)
     turns = 0
 
