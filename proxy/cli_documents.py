@@ -23,7 +23,8 @@ from embeddings.base import Embedder, EmbeddingError
 from embeddings.opening import open_embedder
 from policies.book import Book
 from proxy import exporting, rebuilding
-from proxy.app import make_rules, open_store
+from proxy.app import open_store
+from proxy.cache import Rules
 from proxy.cli import settings_from, with_config
 from proxy.client import AdminClient, AdminError
 from proxy.importing import Importer
@@ -98,7 +99,7 @@ def import_(
 
     async def work(advance: Advance) -> dict[str, Any]:
         async with _embedder(settings) as embedder, _store(settings) as store:
-            rules = await make_rules(settings.categories, embedder)
+            rules = await Rules.read(settings.categories, embedder)
             importer = Importer(store, rules, embedder, owner, time.time())
             return (await importer.run(file, settings.documents.url, advance)).shown()
 

@@ -216,11 +216,11 @@ class State(Collector):
         yield from self._load()
         yield from self._audited()
         yield from self._economics()
-        yield _gauge("nearhit_index_loaded", "Stored answers that were loaded at start", app.progress.loaded)
-        yield _gauge("nearhit_index_to_embed", "Entries of another embedding model", app.progress.to_embed)
-        yield _gauge("nearhit_index_ready", "1: everything stored is loaded", app.progress.done)
+        yield _gauge("nearhit_index_loaded", "Stored answers that were loaded at start", app.warm_up.loaded)
+        yield _gauge("nearhit_index_to_embed", "Entries of another embedding model", app.warm_up.to_embed)
+        yield _gauge("nearhit_index_ready", "1: everything stored is loaded", app.warm_up.done)
         yield _gauge(
-            "nearhit_categories_current", "1: the categories on disk are in force", not app.reload_error
+            "nearhit_categories_current", "1: the categories on disk are in force", not app.categories.error
         )
         yield self._build
         yield _gauge("nearhit_start_time_seconds", "Unix time of the start", app.started)

@@ -55,5 +55,5 @@ async def plane_of(world: World) -> AsyncIterator[Plane]:
 
 
 async def loaded(plane: Plane) -> None:
-    while not plane.world.app.progress.done:
+    while not plane.world.app.warm_up.done:
         await asyncio.sleep(0.01)

@@ -248,7 +248,7 @@ async def test_readiness_names_what_does_less_than_it_should(plane: Plane, categ
     assert ready["index"] == {"loaded": 0, "done": True, "failed": "", "to_embed": 0}
     before = [line for line in ready["degraded"] if not line.startswith("classifier")]
     assert before == []
-    world.app.progress.done = False
+    world.app.warm_up.done = False
     (categories / "default.yaml").write_text("threshold: high")
     status, message = await plane.refused("POST", f"{API}/reload")
     assert status == 422
@@ -385,7 +385,7 @@ async def test_a_purge_while_the_index_loads_takes_what_is_not_loaded_yet(filled
     (id,) = [entry.id for entry in cache.entries.select(lambda entry: entry.text == ALPHA)]
     cache.entries.remove(id)
     assert (await filled.post("/purge", order))["matched"] == 0
-    filled.world.app.progress.done = False
+    filled.world.app.warm_up.done = False
     assert (await filled.post("/purge", {**order, "dry_run": True}))["examples"] == [ALPHA]
     assert (await filled.post("/purge", order))["purged"] == 1
     assert await cache.documents.load(id) is None
@@ -400,7 +400,7 @@ async def test_a_store_that_cannot_be_looked_through_is_told(
         yield
 
     monkeypatch.setattr(filled.world.app.cache.documents, "scan", scan)
-    filled.world.app.progress.done = False
+    filled.world.app.warm_up.done = False
     status, message = await filled.refused("POST", f"{API}/purge", json={"tag": "doc"})
     assert (status, "the store is away" in message) == (503, True)
     assert ALPHA not in await left(filled)

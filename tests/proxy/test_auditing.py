@@ -192,7 +192,7 @@ async def test_the_budget_holds_per_hour(make_world: MakeWorld, categories: Path
 
 async def test_only_the_share_is_audited(world: World, categories: Path) -> None:
     write(categories, "{share: 0.25, per_hour: 100}")
-    await world.app.reload()
+    await world.app.categories.reload()
     drawn = iter([0.1, 0.3, 0.24, 0.9, 0.25])
     world.app.auditor._draw = lambda: next(drawn)
     await world.ask(ASKED)
@@ -352,7 +352,7 @@ async def test_a_threshold_follows_its_target_and_survives_a_reload(
     world: World, plane: Plane, categories: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(categories, more=", target_wrong_rate: 2%")
-    await world.app.reload()
+    await world.app.categories.reload()
     with caplog.at_level("INFO", "nearhit.auditing"):
         for _ in range(EVIDENCE):
             world.app.auditor.told("audited", 0.95, "wrong")
@@ -368,11 +368,11 @@ async def test_a_threshold_follows_its_target_and_survives_a_reload(
     assert 'nearhit_wrong_rate_lower{category="audited"} 0.88' in metrics
     assert 'nearhit_audits_total{category="audited",verdict="wrong"} 30.0' in metrics
     write(categories, more=", target_wrong_rate: 2%, description: other")
-    await world.app.reload()
+    await world.app.categories.reload()
     answer = await world.ask(ASKED, headers={"X-Nearhit-Debug": "1"})
     assert answer.headers["X-Cache-Threshold"] == "0.8050"
     write(categories)
-    await world.app.reload()
+    await world.app.categories.reload()
     assert world.app.cache.policy("audited", 0.0).threshold == 0.8
 
 

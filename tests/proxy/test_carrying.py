@@ -318,9 +318,9 @@ async def test_reading_again_takes_the_newer_of_two_with_one_digest(world: Any) 
     ((entry, vector),) = [pair async for batch in store.scan() for pair in batch]
     newer = replace(entry, id="newer", created=entry.created + 1, provenance="imported")
     await store.save([Document(newer, vector, b"{}")])
-    assert world.app.reread()
-    assert not world.app.reread()
-    while not world.app.progress.done:
+    assert world.app.warm_up.reread()
+    assert not world.app.warm_up.reread()
+    while not world.app.warm_up.done:
         await asyncio.sleep(0.01)
     assert world.app.cache.entries.get(old.id) is None
     assert world.app.cache.entries.by_exact(entry.exact).id == "newer"

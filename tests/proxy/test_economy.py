@@ -210,6 +210,6 @@ async def test_a_category_that_is_auto_no_more_is_forgotten(world: World, catego
     (categories / "auto.yaml").write_text(
         "{name: auto, threshold: 0.8, ttl: 1h, match: {patterns: ['^auto']}}"
     )
-    await world.app.reload()
+    await world.app.categories.reload()
     step(world)
     assert world.app.cache.automatics.of == {}
