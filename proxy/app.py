@@ -42,7 +42,8 @@ from proxy.metrics import Metrics
 from proxy.recording import Recorder
 from proxy.renewals import Renewals
 from proxy.server import DataPlane, Limits
-from proxy.settings import NamedUpstream, Settings, upstream_keys
+from proxy.settings import NamedUpstream, Settings
+from proxy.settings_sources import upstream_keys
 from proxy.sharing import Sharing
 from proxy.tasks import Tasks, Work
 from proxy.tracing import open_tracing

@@ -22,7 +22,8 @@ from policies.model import Category
 from policies.prices import Prices
 from proxy.cache import Rules
 from proxy.kept_vectors import KeptVectors, open_kept
-from proxy.settings import Settings, load_settings
+from proxy.settings import Settings
+from proxy.settings_sources import load_settings
 from proxy.simulation.figures import Outcome, load_of
 from proxy.simulation.queueing import Ride, Service
 from proxy.simulation.replay import MODEL, Conditions, Played, Policy, replay, replay_bound
