@@ -18,6 +18,7 @@ from proxy.admin.shown import VERSION, Json, Written
 from proxy.app import App
 from storage.base import Entry, StorageError
 from storage.breath import Breath
+from storage.entries import CategoryUsage
 
 TOTAL = ""
 """Name of the sum of all categories; none of them has it."""
@@ -78,12 +79,8 @@ def _degraded(app: App, documents: Json) -> list[str]:
 
 async def stats(app: App) -> Json:
     usage, tallies = app.cache.entries.usage(), app.ledger.tallies
-    names = sorted({*usage["categories"], *tallies})
-    rows = {
-        name: {**shown.tally(tallies[name]), "entries": used["entries"], "bytes": used["bytes"]}
-        for name in names
-        if (used := usage["categories"].get(name) or {"entries": 0, "bytes": 0}) is not None
-    }
+    held, names = usage["categories"], sorted({*usage["categories"], *tallies})
+    rows = {name: {**shown.tally(tallies[name]), **_room(held.get(name))} for name in names}
     for name in rows.keys() & app.cache.rules.book.categories.keys():
         rows[name]["audit"] = shown.estimate(app.cache.rules.book.get(name), app.cache)
         rows[name]["economics"] = shown.economics(app.cache.rules.book.get(name), app)
@@ -99,6 +96,10 @@ async def stats(app: App) -> Json:
         "overall": shown.total(list(tallies.values())),
         "categories": rows,
     }
+
+
+def _room(used: CategoryUsage | None) -> Json:
+    return {"entries": used["entries"] if used else 0, "bytes": used["bytes"] if used else 0}
 
 
 async def stats_history(app: App, given: Window) -> Json:
