@@ -22,14 +22,14 @@ AT_ONCE = 256
 _DEADLINE_S = 600.0
 
 
-def open_kept(chosen: Embedding, folder: Path = FOLDER) -> KeptVectors:
+def open_kept(chosen: Embedding) -> KeptVectors:
     """The embedder of the settings; slow, as that is. Raises `EmbedderFailed` or `OSError`."""
     model = chosen.model or ""
     try:
         embedder = open_embedder(chosen.kind, model, chosen.device, queue=AT_ONCE, deadline_s=_DEADLINE_S)
     except ValueError as error:
         raise EmbedderFailed(str(error)) from None
-    return KeptVectors(embedder, folder)
+    return KeptVectors(embedder, FOLDER)
 
 
 class KeptVectors:

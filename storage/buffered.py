@@ -51,7 +51,6 @@ class BufferedDocuments:
         self,
         documents: Documents,
         *,
-        on_lost: Callable[[Sequence[str]], None] = lambda ids: None,
         deadline: float = 5.0,
         pending_count: int = 2_000,
         pending_bytes: int = 64 * 2**20,
@@ -59,7 +58,7 @@ class BufferedDocuments:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._documents = documents
-        self.on_lost = on_lost
+        self.on_lost: Callable[[Sequence[str]], None] = _nobody
         self.on_saved: Callable[[Sequence[str]], None] = _nobody
         self.on_deleted: Callable[[Sequence[str]], None] = _nobody
         self.current: Callable[[], bool] = lambda: True

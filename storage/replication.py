@@ -86,11 +86,10 @@ class Replication:
     """
 
     def __init__(
-        self, url: str, documents: BufferedDocuments, entries: Entries, lease_s: float | None,
-        changes: int = CHANGES, name: str | None = None,
-    ) -> None:  # fmt: skip
+        self, url: str, documents: BufferedDocuments, entries: Entries, lease_s: float | None
+    ) -> None:
         """Raises ValueError for what is no Redis URL."""
-        self.name = name or token_hex(6)
+        self.name = token_hex(6)
         self.take_in: Callable[[Entry, Vector | None], object] = lambda entry, vector: None
         """A document that another replica has stored."""
         self.drop: Callable[[Sequence[str]], None] = lambda ids: None
@@ -103,7 +102,6 @@ class Replication:
         """Makes memory what the store is."""
         self._client = connect(url, ANSWER_S, tries_again=0)
         self._documents = documents
-        self._changes = changes
         self._epoch = self.name
         self._run_id = ""
         self._cursor = ""
@@ -341,7 +339,7 @@ class Replication:
             told = cast(
                 bytes | None,
                 await self._client.eval(
-                    _ANNOUNCE, 2, STREAM, EPOCH, self.name, epoch, kind, ",".join(ids), str(self._changes)
+                    _ANNOUNCE, 2, STREAM, EPOCH, self.name, epoch, kind, ",".join(ids), str(CHANGES)
                 ),
             )
         ids = [id for id in ids if self._outbox.get(id) == what]
@@ -365,7 +363,7 @@ class Replication:
         fields: Any = {"kind": "purge", "by": self.name, "ids": epoch}
         async with in_time(), self._client.pipeline(transaction=True) as pipeline:
             pipeline.set(EPOCH, epoch)
-            pipeline.xadd(STREAM, fields, maxlen=self._changes, approximate=True)
+            pipeline.xadd(STREAM, fields, maxlen=CHANGES, approximate=True)
             _, told = await pipeline.execute()
         await self._applied(told.decode())
 
