@@ -20,11 +20,11 @@ from world import MakeWorld, World, open_world
 
 from proxy.admin.errors import Unavailable
 from proxy.admin.explaining import explain
+from proxy.admin.gauges import Gauges
 from proxy.admin.inputs import Explained, PurgeOrder
 from proxy.admin.purging import purge
 from proxy.admin.views import readyz
 from proxy.demo_upstream import Behaviour
-from proxy.metrics import State
 from proxy.settings import Settings
 from storage import breaker
 from storage.base import StorageError
@@ -126,7 +126,7 @@ async def test_with_the_database_stopped_calls_are_answered_and_later_hits_come_
         assert world.app.ledger.recent[-1].degraded == "index-failed"
         assert (world.app.ledger.recent[-1].lookup_ms or 0.0) > 0.0
         assert "database with the vectors fails" in await degraded(world)
-        told = {each.name: each.samples[0].value for each in State(world.app).collect() if each.samples}
+        told = {each.name: each.samples[0].value for each in Gauges(world.app).collect() if each.samples}
         assert told["nearhit_vectors_breaker_open"] == 1
         assert told["nearhit_vectors_search_failures"] >= breaker.BREAKER_FAILURES
         with pytest.raises(Unavailable):
