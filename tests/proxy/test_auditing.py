@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 from doubles import Clock
 from test_admin import Plane, plane_of
-from world import MakeWorld, World
+from world import MakeWorld, World, upstream
 
 from policies.audit import EVIDENCE
 from proxy import auditing
@@ -59,7 +59,7 @@ class Model:
     bodies: list[Any] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
 
-    async def handle(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.BaseRequest) -> web.Response:
         self.bodies.append(await request.json())
         self.keys.append(request.headers.get("Authorization", ""))
         said = self.says(len(self.bodies), self.bodies[-1])
@@ -72,14 +72,8 @@ class Model:
 
 @asynccontextmanager
 async def running(model: Model) -> AsyncIterator[Model]:
-    app = web.Application()
-    app.router.add_post("/v1/chat/completions", model.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    model.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield model
-    await runner.cleanup()
+    async with upstream(model.handle) as model.url:
+        yield model
 
 
 Run = Callable[..., Any]
