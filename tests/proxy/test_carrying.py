@@ -307,6 +307,10 @@ def test_what_cannot_be_done_is_said_in_one_line(folder: Path) -> None:
     _, err = run(folder, "export", "out.jsonl", "--documents", "memory", status=1)
     assert "memory" in err
     run(folder, "import", "none.jsonl", status=2)
+    file, no_gpu = write(folder / "pairs.jsonl", pair("common question")), {"NEARHIT_EMBEDDING__KIND": "onnx"}
+    _, err = run(folder, "import", str(file), status=1, **no_gpu, NEARHIT_EMBEDDING__DEVICE="cuda")
+    assert "use auto or cpu" in err
+    assert len(err.splitlines()) == 1
 
 
 async def test_reading_again_takes_the_newer_of_two_with_one_digest(world: Any) -> None:
