@@ -6,28 +6,25 @@ import asyncio
 import gc
 import logging
 import os
-import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
-from embeddings.base import Embedder, EmbeddingError
+from embeddings.base import Embedder
 from embeddings.opening import open_embedder
 from policies.admission import Limit
-from policies.book import Book
-from policies.classifier import Classifier
-from policies.errors import ConfigError
 from policies.prices import Prices
 from proxy import header_bytes
 from proxy.answers import Manner
 from proxy.auditing import Auditor
 from proxy.batches import Batches
 from proxy.cache import SIMULATED, Cache, Rules
+from proxy.categories import Categories, stamps
 from proxy.controls import Permits
 from proxy.economy import Economy
 from proxy.exchange import Exchange
@@ -43,19 +40,19 @@ from proxy.load_scraper import Names, Scraper
 from proxy.logs import log_call
 from proxy.metrics import Metrics
 from proxy.recording import Recorder
-from proxy.reembedding import reembed
 from proxy.renewals import Renewals
 from proxy.server import DataPlane, Limits
-from proxy.settings import NamedUpstream, Settings, upstream_keys
+from proxy.settings import NamedUpstream, Settings
+from proxy.settings_sources import upstream_keys
 from proxy.sharing import Sharing
 from proxy.tasks import Tasks, Work
-from proxy.tracing import Kinds, open_tracing
+from proxy.tracing import open_tracing
 from proxy.upstream import Deadlines, Retry, Upstream
+from proxy.warming import WarmUp
 from storage.base import Documents, StorageError
 from storage.buffered import BufferedDocuments
 from storage.keys import read_key
 from storage.opening import open_documents, open_vectors
-from storage.rebuild import rebuild
 
 if TYPE_CHECKING:
     from storage.replication import Replication
@@ -63,8 +60,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("nearhit.app")
 
 Clock = Callable[[], float]
-Stamps = dict[Path, tuple[int, int]]
-"""What tells that a file changed: when it was written, in nanoseconds, and its bytes."""
 
 SWEEP_EVERY_S = 1.0
 SWEEP_ENTRIES = 500
@@ -72,68 +67,30 @@ SWEEP_ENTRIES = 500
 FREEZE_AFTER = 10_000
 """New entries after which the collector of garbage is told to leave all there are alone: looking through
 100,000 of them holds up every call for 40 to 75 ms."""
-WATCH_EVERY_S = 2.0
 
 
-@dataclass
-class Progress:
-    """Of the index's way back from the documents at start."""
-
-    loaded: int = 0
-    to_embed: int = 0
-    """Entries of another embedding model that have no vector yet."""
-    done: bool = False
-    failed: str = ""
-
-
-@dataclass
+@dataclass(kw_only=True)
 class App:
     settings: Settings
     cache: Cache
+    categories: Categories
     fleet: Fleet
     load: Load
     forwarder: Forwarder
     auditor: Auditor
     renewals: Renewals
-    data_plane: DataPlane
     ledger: Ledger
     metrics: Metrics
     economy: Economy
     history: History
+    warm_up: WarmUp
     tasks: Tasks
     clock: Clock
     started: float
-    recorder: Recorder | None = None
-    replication: Replication | None = None
-    progress: Progress = field(default_factory=Progress)
-    reload_error: str = ""
-    """Why the categories on disk are not the ones in force; "" when they are."""
-
-    async def reload(self) -> None:
-        """Takes the categories as they are on disk now. Raises `ConfigError` or `EmbeddingError`; whatever it
-        raises, the old ones stay."""
-        try:
-            self.cache.rules = await make_rules(self.settings.categories, self.cache.embedder)
-        except Exception as error:
-            self.reload_error = str(error) or type(error).__name__
-            raise
-        self.reload_error = ""
-
-    def reread(self) -> bool:
-        """Takes in what others have put into the document store; False when that is under way already."""
-        if not self.progress.done or self.progress.to_embed:
-            return False
-        if self.replication is not None:
-            self.replication.tell_to_reload()
-        self.progress.done = False
-        self.tasks.spawn(_warm_up(self), "reread")
-        return True
-
-
-async def make_rules(folder: Path | None, embedder: Embedder) -> Rules:
-    """Raises `ConfigError`."""
-    book = await asyncio.to_thread(Book.from_folder, folder)
-    return Rules(book, await Classifier.taught(book, embedder))
+    recorder: Recorder | None
+    replication: Replication | None
+    data_plane: DataPlane = field(init=False)
+    """Made from the others."""
 
 
 @asynccontextmanager
@@ -144,45 +101,9 @@ async def open_app(
     raises."""
     header_bytes.keep()
     async with AsyncExitStack() as stack:
-        kinds = await stack.enter_async_context(open_tracing(settings.tracing.endpoint))
-        if embedder is None:
-            embedder = await asyncio.to_thread(_open_embedder, settings)
-        stack.push_async_callback(embedder.close)
-        files = await asyncio.to_thread(_stamps, settings.categories)  # before they are read
-        rules = await make_rules(settings.categories, embedder)
-        prices = await asyncio.to_thread(Prices.read, settings.prices)
-        store = await open_store(settings)
-        documents = BufferedDocuments(store, hot_bytes=settings.documents.hot_bytes)
-        index, space = settings.index, (embedder.dimensions, embedder.fingerprint)
-        opening = open_vectors(index.url, index.deadline, *space, documents)
-        room = settings.capacity
-        cache = kinds.cache(
-            rules,
-            embedder,
-            documents,
-            room.entries,
-            room.bytes,
-            vectors=await stack.enter_async_context(opening),
-        )
-        cache.provenance = SIMULATED if settings.simulated else ""
-        documents.on_lost = cache.lost
-        replication = _replication(settings, cache)
-        if replication is not None:
-            stack.push_async_callback(replication.close)
-        stack.push_async_callback(documents.close)
-        metrics = Metrics()
-        fleet = make_fleet(settings.fleet(upstream_url), os.environ, metrics.waited, kinds.upstream)
-        stack.push_async_callback(fleet.close)
-        judge = await asyncio.to_thread(Judge, settings.judge) if settings.judge.url else None
-        if judge is not None:
-            stack.push_async_callback(judge.close)
-        # Entered last, so closed first: calls on their way still want to be stored.
-        tasks = Tasks()
-        stack.push_async_callback(tasks.close)
-        app = _assemble(settings, cache, fleet, tasks, clock, judge, prices, metrics, kinds, replication)
+        app = await _open_parts(settings, upstream_url, clock, embedder, stack)
         await app.history.load(clock())
-        works = _background(app, files) | _scrapers(app, upstream_url)
-        background = [tasks.keep(work, name) for name, work in works.items()]
+        background = [app.tasks.keep(work, name) for name, work in _background(app, upstream_url).items()]
         try:
             yield app
         finally:
@@ -190,6 +111,78 @@ async def open_app(
             await app.history.close(clock())
             for task in background:
                 task.cancel()
+
+
+async def _open_parts(
+    settings: Settings, upstream_url: str, clock: Clock, embedder: Embedder | None, stack: AsyncExitStack
+) -> App:
+    kinds = await stack.enter_async_context(open_tracing(settings.tracing.endpoint))
+    if embedder is None:
+        embedder = await asyncio.to_thread(_open_embedder, settings)
+    stack.push_async_callback(embedder.close)
+    files = await asyncio.to_thread(stamps, settings.categories)  # before they are read
+    rules = await Rules.read(settings.categories, embedder)
+    prices = await asyncio.to_thread(Prices.read, settings.prices)
+    cache = await _open_cache(settings, rules, embedder, kinds.cache, stack)
+    replication = _replication(settings, cache)
+    if replication is not None:
+        stack.push_async_callback(replication.close)
+    stack.push_async_callback(cache.documents.close)
+    metrics = Metrics()
+    fleet = make_fleet(settings.fleet(upstream_url), os.environ, metrics.waited, kinds.upstream)
+    stack.push_async_callback(fleet.close)
+    judge = await asyncio.to_thread(Judge, settings.judge) if settings.judge.url else None
+    if judge is not None:
+        stack.push_async_callback(judge.close)
+    # Entered last, so closed first: calls on their way still want to be stored.
+    tasks = Tasks()
+    stack.push_async_callback(tasks.close)
+    load = Load(*(backend.load for backend in fleet.backends.values()), of=fleet.load_of)
+    cache.pressure = load.level
+    forwarder = Forwarder(
+        cache, fleet, tasks, clock, settings.limits.answer_bytes, settings.upstream.finish_share
+    )
+    economy = Economy(cache, prices)
+    history = History(lambda: cache.audits.verdicts, clock(), _history_file(settings))
+    app = App(
+        settings=settings,
+        cache=cache,
+        categories=Categories(settings.categories, files, cache),
+        fleet=fleet,
+        load=load,
+        forwarder=forwarder,
+        auditor=Auditor(cache, forwarder, tasks, clock, judge, settings.audit.pairs),
+        renewals=Renewals(cache, forwarder, tasks),
+        ledger=Ledger(metrics.observe, log_call, economy.observe, history.observe),
+        metrics=metrics,
+        economy=economy,
+        history=history,
+        warm_up=WarmUp(cache, tasks, clock, replication),
+        tasks=tasks,
+        clock=clock,
+        started=clock(),
+        recorder=Recorder(settings.log.trace, cache.entries.get) if settings.log.trace else None,
+        replication=replication,
+    )
+    app.data_plane = _data_plane(app, kinds.data_plane)
+    if replication is not None:
+        _connect(replication, app)
+    return app
+
+
+async def _open_cache(
+    settings: Settings, rules: Rules, embedder: Embedder, kind: type[Cache], stack: AsyncExitStack
+) -> Cache:
+    """Whoever asks for it closes its documents."""
+    documents = BufferedDocuments(await open_store(settings), hot_bytes=settings.documents.hot_bytes)
+    index, room = settings.index, settings.capacity
+    vectors = await stack.enter_async_context(
+        open_vectors(index.url, index.deadline, embedder.dimensions, embedder.fingerprint, documents)
+    )
+    cache = kind(rules, embedder, documents, room.entries, room.bytes, vectors=vectors)
+    cache.provenance = SIMULATED if settings.simulated else ""
+    documents.on_lost = cache.lost
+    return cache
 
 
 async def open_store(settings: Settings) -> Documents:
@@ -205,71 +198,28 @@ def _open_embedder(settings: Settings) -> Embedder:
     )
 
 
-def _assemble(
-    settings: Settings, cache: Cache, fleet: Fleet, tasks: Tasks, clock: Clock, judge: Judge | None,
-    prices: Prices, metrics: Metrics, kinds: Kinds, replication: Replication | None,
-) -> App:  # fmt: skip
-    economy = Economy(cache, prices)
-    history = History(lambda: cache.audits.verdicts, clock(), _history_file(settings))
-    load = Load(*(backend.load for backend in fleet.backends.values()), of=fleet.load_of)
-    cache.pressure = load.level
-    forwarder = Forwarder(
-        cache, fleet, tasks, clock, settings.limits.answer_bytes, settings.upstream.finish_share
+def _data_plane(app: App, kind: type[DataPlane]) -> DataPlane:
+    settings, limits = app.settings, app.settings.limits
+    manner = Manner(
+        settings.expose_scores,
+        settings.upstream.stale_after,
+        settings.replay.tokens_per_second,
+        settings.upstream.queue_keep_alive,
     )
-    auditor = Auditor(cache, forwarder, tasks, clock, judge, settings.audit.pairs)
-    renewals = Renewals(cache, forwarder, tasks)
-    exchange = Exchange(
-        cache,
-        forwarder,
-        auditor,
-        renewals,
-        Manner(
-            settings.expose_scores,
-            settings.upstream.stale_after,
-            settings.replay.tokens_per_second,
-            settings.upstream.queue_keep_alive,
-        ),
-        Sharing(replication.leases, tasks) if replication is not None else None,
-    )
-    batches = Batches(cache, forwarder, tasks, settings.limits.answer_bytes, settings.expose_scores)
-    ledger = Ledger(metrics.observe, log_call, economy.observe, history.observe)
-    recorder = Recorder(settings.log.trace, cache.entries.get) if settings.log.trace else None
-    bounds = settings.limits
-    data_plane = kinds.data_plane(
-        exchange,
-        batches,
-        cache,
-        fleet,
-        Limits(bounds.in_flight, bounds.body_bytes, bounds.parse_bytes),
+    sharing = Sharing(app.replication.leases, app.tasks) if app.replication is not None else None
+    return kind(
+        Exchange(app.cache, app.forwarder, app.auditor, app.renewals, manner, sharing),
+        Batches(app.cache, app.forwarder, app.tasks, limits.answer_bytes, settings.expose_scores),
+        app.cache,
+        app.fleet,
+        Limits(limits.in_flight, limits.body_bytes, limits.parse_bytes),
         settings.tenancy.header,
         settings.tenancy.anonymous == "share",
-        clock,
-        ledger.publish,
-        recorder.note if recorder else None,
+        app.clock,
+        app.ledger.publish,
+        app.recorder.note if app.recorder else None,
         Permits(settings.controls.allow, settings.controls.trusted),
     )
-    app = App(
-        settings,
-        cache,
-        fleet,
-        load,
-        forwarder,
-        auditor,
-        renewals,
-        data_plane,
-        ledger,
-        metrics,
-        economy,
-        history,
-        tasks,
-        clock,
-        clock(),
-        recorder,
-        replication,
-    )
-    if replication is not None:
-        _connect(replication, app)
-    return app
 
 
 def _replication(settings: Settings, cache: Cache) -> Replication | None:
@@ -297,14 +247,10 @@ def _connect(replication: Replication, app: App) -> None:
         app.cache.shut_out()
         app.ledger.forget(lambda report: True)  # whom it is about is not told
 
-    async def reload() -> None:
-        app.progress.done = False
-        app.tasks.spawn(reembed(app.cache, await _load(app), _left(app)), "reembed")
-
     replication.take_in = lambda entry, vector: app.cache.take_in(entry, vector, app.clock())
     app.cache.certain = replication.certain
     replication.drop, replication.purging = drop, purging
-    replication.give_up, replication.reload = app.cache.purge, reload
+    replication.give_up, replication.reload = app.cache.purge, app.warm_up.reload
 
 
 def make_fleet(
@@ -360,13 +306,13 @@ def _history_file(settings: Settings) -> HistoryFile | None:
 # What goes on beside the calls
 
 
-def _background(app: App, files: Stamps) -> dict[str, Work]:
+def _background(app: App, upstream_url: str) -> dict[str, Work]:
     works: dict[str, Work] = {
         "tend-load": app.load.tend,
-        "warm-up": lambda: _warm_up(app),
+        "warm-up": app.warm_up.run,
         "sweep": lambda: _sweep(app),
         "keep-history": lambda: app.history.keep(app.clock),
-        "watch-categories": lambda: _watch(app, files),
+        "watch-categories": app.categories.watch,
         "tend-index": app.cache.entries.vectors.tend,
     }
     if app.replication is not None:
@@ -374,60 +320,12 @@ def _background(app: App, files: Stamps) -> dict[str, Work]:
         works["tell-replicas"] = app.replication.announce
     if app.recorder is not None:
         works["record-calls"] = app.recorder.run
-    return works
-
-
-def _scrapers(app: App, upstream_url: str) -> dict[str, Work]:
-    works: dict[str, Work] = {}
     for chosen in app.settings.fleet(upstream_url):
         if chosen.metrics_url is not None:
             names = Names(chosen.metrics_waiting, chosen.metrics_running, chosen.metrics_cache)
             url, load = urljoin(chosen.url, chosen.metrics_url), app.load.upstreams[chosen.name]
             works[f"scrape-load-{chosen.name}"] = Scraper(url, names, load).run
     return works
-
-
-async def _warm_up(app: App) -> None:
-    """The index from the documents, while calls are already served."""
-    if app.replication is not None:
-        await app.replication.joined()
-    await reembed(app.cache, await _load(app), _left(app))
-
-
-async def _load(app: App) -> list[str]:
-    """Until it works, though another may end meanwhile; returns the entries of another embedding model."""
-
-    def note(loaded: int) -> None:
-        app.progress.loaded = loaded
-
-    def note_foreign(id: str) -> None:
-        foreign.append(id)
-        app.progress.to_embed = len(foreign)
-
-    cache, pause, foreign = app.cache, 1.0, list[str]()
-    while True:
-        try:
-            await rebuild(
-                cache.documents, cache.entries, cache.embedder.fingerprint, cache.kept, app.clock(), note,
-                note_foreign,
-            )  # fmt: skip
-        except StorageError as error:
-            app.progress.failed = str(error)
-            log.error("the index could not be loaded from the documents, next try in %g s: %s", pause, error)
-            await asyncio.sleep(pause)
-            pause = min(60.0, 2 * pause)
-        else:
-            app.progress.failed = ""
-            app.progress.done = True
-            cache.entries.vectors.loaded()
-            return foreign
-
-
-def _left(app: App) -> Callable[[int], None]:
-    def note(count: int) -> None:
-        app.progress.to_embed = count
-
-    return note
 
 
 async def _sweep(app: App) -> None:
@@ -440,46 +338,3 @@ async def _sweep(app: App) -> None:
         if len(app.cache.entries) > frozen + FREEZE_AFTER:
             gc.freeze()
             frozen = len(app.cache.entries)
-
-
-async def _watch(app: App, taken: Stamps) -> None:
-    """Reloads the categories when their files are not as they were `taken` and two looks agree on how, and on
-    SIGHUP."""
-    folder = app.settings.categories
-    wanted = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, wanted.set)
-    before = taken
-    while True:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(WATCH_EVERY_S):
-                await wanted.wait()
-        now = await asyncio.to_thread(_stamps, folder)
-        if wanted.is_set() or taken != now == before:
-            wanted.clear()
-            taken = now
-            await _reload(app)
-        before = now
-
-
-async def _reload(app: App) -> None:
-    try:
-        await app.reload()
-    except (ConfigError, EmbeddingError) as error:
-        log.error("the categories stay as they were: %s", "; ".join(str(error).splitlines()))
-    except Exception:
-        log.exception("the categories stay as they were: reloading them failed in a way that it should not")
-    else:
-        log.info("categories reloaded, book %s", app.cache.rules.book.version)
-
-
-def _stamps(folder: Path | None) -> Stamps:
-    """Packaged files do not change."""
-    stamps: Stamps = {}
-    if folder is None:
-        return stamps
-    with suppress(OSError):
-        for path in folder.rglob("*"):
-            with suppress(OSError):  # editors replace files by renaming others; some may not be looked at
-                stat = path.stat()
-                stamps[path] = (stat.st_mtime_ns, stat.st_size)
-    return stamps

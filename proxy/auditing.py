@@ -52,16 +52,14 @@ class Auditor:
         clock: Callable[[], float],
         judge: Judge | None = None,
         pairs: Path | None = None,
-        draw: Callable[[], float] = random.random,
     ) -> None:
-        """`draw`: uniform in [0, 1)."""
         self._cache = cache
         self._forwarder = forwarder
         self._tasks = tasks
         self._clock = clock
         self._judge = judge
         self._pairs = pairs
-        self._draw = draw
+        self._draw = random.random
         self._budgets: defaultdict[str, Budget] = defaultdict(Budget)
         self._running = 0
 

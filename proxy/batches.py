@@ -17,7 +17,7 @@ from typing import Any
 from aiohttp import web
 
 from proxy import report as reports
-from proxy.aside import Breath, aside
+from proxy.aside import aside
 from proxy.cache import Cache, Found
 from proxy.dialects import openai_embeddings as dialect
 from proxy.dialects.base import Usage, dump
@@ -29,6 +29,7 @@ from proxy.relay import Ready, relay
 from proxy.tasks import Tasks
 from proxy.trip import Reply, Trip
 from proxy.upstream import Answer, Head, Read
+from storage.breath import Breath
 
 
 class Batches:

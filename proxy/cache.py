@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from embeddings.base import Embedder, TextTooLong, Vector
@@ -84,6 +85,16 @@ class Rules:
     def __post_init__(self) -> None:
         shared = any(category.scope == "shared" for category in self.book.categories.values())
         object.__setattr__(self, "shares", shared)
+
+    @classmethod
+    async def of(cls, book: Book, embedder: Embedder) -> Rules:
+        """Raises `EmbeddingError`."""
+        return cls(book, await Classifier.taught(book, embedder))
+
+    @classmethod
+    async def read(cls, folder: Path | None, embedder: Embedder) -> Rules:
+        """Of the category files there; None: the packaged ones. Raises `ConfigError` and `EmbeddingError`."""
+        return await cls.of(await asyncio.to_thread(Book.from_folder, folder), embedder)
 
 
 class Cache:

@@ -1,4 +1,4 @@
-"""Changes to category files that people wrote: a value is replaced, every other byte stays."""
+"""Writing the category files of people."""
 
 from __future__ import annotations
 
@@ -28,13 +28,17 @@ def copy_missing(names: Iterable[str], folder: Path) -> list[str]:
 
 
 def set_threshold(path: Path, threshold: float) -> None:
-    """The file is replaced as a whole, so that nobody reads half of it. Raises `ConfigError` for a file that
-    cannot be read, `OSError` for one that cannot be written."""
+    """Raises `OSError`."""
+    put(path, with_threshold(path.read_bytes().decode("utf-8"), threshold))
+
+
+def put(path: Path, text: str) -> None:
+    """The file is replaced as a whole, so that nobody reads half of it. Raises `OSError`."""
     path = path.resolve()
-    text = path.read_bytes().decode("utf-8")
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(with_threshold(text, threshold).encode("utf-8"))
-    shutil.copymode(path, partial)
+    partial.write_bytes(text.encode("utf-8"))
+    if path.exists():
+        shutil.copymode(path, partial)
     partial.replace(path)
 
 

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 import click
 
 from policies.errors import ConfigError
-from proxy.settings import Settings, load_settings, upstream_keys
+from proxy.settings import Settings
+from proxy.settings_sources import load_settings, upstream_keys
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -20,13 +20,14 @@ from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColum
 from sqlalchemy.engine import make_url
 
 from embeddings.base import Embedder, EmbeddingError
-from embeddings.opening import open_embedder
 from policies.book import Book
 from proxy import exporting, rebuilding
-from proxy.app import make_rules, open_store
+from proxy.app import open_store
+from proxy.cache import Rules
 from proxy.cli import settings_from, with_config
 from proxy.client import AdminClient, AdminError
 from proxy.importing import Importer
+from proxy.kept_vectors import open_patient
 from proxy.messages import tenant_digest
 from proxy.portable import TENANT
 from proxy.settings import Settings
@@ -35,10 +36,6 @@ from storage.base import Documents, StorageError
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 Advance = Callable[[int], None]
-
-AT_ONCE = 256
-"""Texts that wait for the encoder."""
-_EMBEDDER_S = 600.0
 
 
 def with_store(command: F) -> F:
@@ -98,7 +95,7 @@ def import_(
 
     async def work(advance: Advance) -> dict[str, Any]:
         async with _embedder(settings) as embedder, _store(settings) as store:
-            rules = await make_rules(settings.categories, embedder)
+            rules = await Rules.read(settings.categories, embedder)
             importer = Importer(store, rules, embedder, owner, time.time())
             return (await importer.run(file, settings.documents.url, advance)).shown()
 
@@ -178,9 +175,7 @@ async def _store(settings: Settings) -> AsyncIterator[Documents]:
 
 @asynccontextmanager
 async def _embedder(settings: Settings) -> AsyncIterator[Embedder]:
-    chosen = settings.embedding
-    opening = partial(open_embedder, queue=AT_ONCE, deadline_s=_EMBEDDER_S)
-    embedder = await asyncio.to_thread(opening, chosen.kind, chosen.model or "", chosen.device)
+    embedder = await asyncio.to_thread(open_patient, settings.embedding)
     try:
         yield embedder
     finally:

@@ -118,9 +118,8 @@ def chunk_count(value: str | None) -> int | None:
 class Demo:
     """Counters and places of one demo upstream."""
 
-    def __init__(self, behaviour: Behaviour, now: Callable[[], float]) -> None:
+    def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour = behaviour
-        self.now = now
         self.calls = self.in_flight = self.queued = self.rejected = self.errors = 0
         self._random = random.Random(behaviour.seed)
         self._places = asyncio.Semaphore(behaviour.capacity) if behaviour.capacity else None
@@ -255,7 +254,7 @@ def serve(endpoint: Endpoint) -> Handler:
             body, question = read_question(endpoint, await request.read(), request.match_info)
             async with demo.place() as number:
                 await demo.first_token(steering)
-                reply = reply_to(body, question, number, int(demo.now()))
+                reply = reply_to(body, question, number, int(time.time()))
                 if endpoint.events and endpoint.streams(body):
                     events = endpoint.events(reply)
                     return await send_events(request, steering, events, endpoint.content_type)
@@ -382,10 +381,9 @@ async def sign(request: web.Request, response: web.StreamResponse) -> None:
     response.headers["Server"] = SERVER
 
 
-def make_app(behaviour: Behaviour | None = None, now: Callable[[], float] = time.time) -> web.Application:
-    """`now` in Unix seconds, for the `created` of the answers."""
+def make_app(behaviour: Behaviour) -> web.Application:
     app = web.Application(client_max_size=BODY_LIMIT)
-    app[DEMO] = Demo(behaviour or Behaviour(), now)
+    app[DEMO] = Demo(behaviour)
     app.on_response_prepare.append(sign)
     for endpoint in (*ENDPOINTS, *AZURE, GEMINI):
         app.router.add_post(endpoint.path, serve(endpoint))
@@ -404,7 +402,7 @@ def make_app(behaviour: Behaviour | None = None, now: Callable[[], float] = time
 async def run_demo_upstream(host: str, port: int, behaviour: Behaviour | None = None) -> AsyncIterator[str]:
     """Serves until the block ends; yields the URL. Port 0: a free one. Raises OSError when it is taken."""
     runner = web.AppRunner(
-        make_app(behaviour), access_log=None, handler_cancellation=True, shutdown_timeout=1.0
+        make_app(behaviour or Behaviour()), access_log=None, handler_cancellation=True, shutdown_timeout=1.0
     )
     await runner.setup()
     try:

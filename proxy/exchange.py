@@ -367,7 +367,7 @@ def _named_otherwise(call: Call, flight: Flight) -> bool:
 
 def _demand_upstream(controls: Controls) -> None:
     if controls.only_if_cached:
-        raise NotCached("This answer is not in the cache, and the request asked for a cached one only")
+        raise NotCached
 
 
 def _raise(error: CallError) -> Reply:

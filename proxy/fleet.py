@@ -204,11 +204,10 @@ def _usual(headers: CIMultiDict[str], target: str) -> str:
 
 
 class Fleet:
-    def __init__(self, backends: Sequence[Backend], clock: Callable[[], float] = monotonic) -> None:
+    def __init__(self, backends: Sequence[Backend]) -> None:
         """At least one."""
         self.backends = {backend.name: backend for backend in backends}
         self.first = backends[0]
-        self._clock = clock
         self.of = lru_cache(MODELS)(self._of)
         """The upstream of a model."""
 
@@ -240,7 +239,7 @@ class Fleet:
         first = self.of(model)
         if background:
             yield [first]
-        elif first.fallback and first.outage.down and first.outage.probe(self._clock()):
+        elif first.fallback and first.outage.down and first.outage.probe(monotonic()):
             try:
                 yield [first, *first.fallback]
             finally:

@@ -36,7 +36,6 @@ _TARGET = "/v1/chat/completions"
 _CHARACTERS_PER_TOKEN = 4
 _MS_PER_TOKEN = 20.0
 """What writing the answer would have taken a model, roughly: only tells eviction that it is worth keeping."""
-_NO_HEADERS: CIMultiDictProxy[str] = CIMultiDictProxy(CIMultiDict())
 
 
 class _Refused(Exception):

@@ -22,14 +22,19 @@ AT_ONCE = 256
 _DEADLINE_S = 600.0
 
 
-def open_kept(chosen: Embedding, folder: Path = FOLDER) -> KeptVectors:
-    """The embedder of the settings; slow, as that is. Raises `EmbedderFailed` or `OSError`."""
+def open_patient(chosen: Embedding) -> Embedder:
+    """The embedder of the settings, for work that nobody waits for; slow, as that is. Raises `EmbedderFailed`
+    or `OSError`."""
     model = chosen.model or ""
     try:
-        embedder = open_embedder(chosen.kind, model, chosen.device, queue=AT_ONCE, deadline_s=_DEADLINE_S)
+        return open_embedder(chosen.kind, model, chosen.device, queue=AT_ONCE, deadline_s=_DEADLINE_S)
     except ValueError as error:
         raise EmbedderFailed(str(error)) from None
-    return KeptVectors(embedder, folder)
+
+
+def open_kept(chosen: Embedding) -> KeptVectors:
+    """As `open_patient`."""
+    return KeptVectors(open_patient(chosen), FOLDER)
 
 
 class KeptVectors:

@@ -112,34 +112,22 @@ def read_call(
 
     Raises `BadRequest` for what is not JSON and `Ambiguous` for what nobody should cache.
     """
+    understand = _understood if len(body) <= REMEMBERED_BYTES else _understood.__wrapped__
     try:
-        return _read(dialect, target, headers, body, tenant, generation, permits)
+        understood = understand(dialect, dialect.place or target, tenant, body)  # type: ignore[arg-type]  # a module, which can be hashed
+        if understood is None:
+            return None
+        fields, reading, identity, asked_in_body = understood
+        asked = request_controls.asked(headers, asked_in_body)
+        if asked_in_body is not None:
+            body = dump(fields)
+        asked = permits.of(asked, tenant)
+        chosen = _identity_headers(headers)
+        if chosen or asked.namespace:
+            identity = _digest(identity, _canonical([chosen, asked.namespace]))
+        return Call(dialect, target, headers, body, fields, reading, asked, tenant, identity, generation)
     except RecursionError as error:
         raise Ambiguous("nested too deeply for us to compare") from error
-
-
-def _read(
-    dialect: Dialect,
-    target: str,
-    headers: CIMultiDictProxy[str],
-    body: bytes,
-    tenant: str,
-    generation: int,
-    permits: Permits,
-) -> Call | None:
-    understand = _understood if len(body) <= REMEMBERED_BYTES else _understood.__wrapped__
-    understood = understand(dialect, dialect.place or target, tenant, body)  # type: ignore[arg-type]  # a module, which can be hashed
-    if understood is None:
-        return None
-    fields, reading, identity, asked_in_body = understood
-    asked = request_controls.asked(headers, asked_in_body)
-    if asked_in_body is not None:
-        body = dump(fields)
-    asked = permits.of(asked, tenant)
-    chosen = _identity_headers(headers)
-    if chosen or asked.namespace:
-        identity = _digest(identity, _canonical([chosen, asked.namespace]))
-    return Call(dialect, target, headers, body, fields, reading, asked, tenant, identity, generation)
 
 
 @lru_cache(REMEMBERED_BODIES)

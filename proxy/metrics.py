@@ -1,4 +1,5 @@
-"""Prometheus metrics: counts per call out of its report, and gauges that are read when somebody asks.
+"""What Prometheus is told of calls: counts per call out of its report. What it is told of the parts:
+`proxy.admin.gauges`.
 
 Every label has a bounded set of values: names of categories, and words of our own.
 """
@@ -9,65 +10,23 @@ import asyncio
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib.metadata import version
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-from proxy.logs import dropped_lines, refusal
+from proxy.logs import refusal
 from proxy.report import Report
 
-if TYPE_CHECKING:
-    from proxy.app import App
-
-Family = GaugeMetricFamily | CounterMetricFamily
-
 _CALL_S = (
-    0.0001,
-    0.00025,
-    0.0005,
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.025,
-    0.05,
-    0.1,
-    0.25,
-    0.5,
-    1,
-    2.5,
-    5,
-    10,
-    30,
-    60,
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60,
     120,
-)
+)  # fmt: skip
 _EMBED_S = (0.0001, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
-_VERSION = version("nearhit")
 _process = CollectorRegistry()
 ProcessCollector(registry=_process)
-_REPLICATION = {
-    "announced": "Messages to the other replicas",
-    "applied": "Messages that were applied, our own too",
-    "reloads": "Comparisons with the whole document store, because something may have been missed",
-    "given_up": "Entries given up, because a purge came before the others knew them",
-    "failures": "Attempts that Redis failed",
-    "waited": "Calls that waited for another replica",
-    "shared": "Calls that got another replica's answer",
-}
-
-
-_VECTORS = {
-    "written": "Vectors written to the database",
-    "dropped": "Vectors for which there was no room in the queue; they are sent later",
-    "search_failures": "Searches that failed or took too long",
-    "write_failures": "Failed attempts to write or compare",
-}
 
 
 class Histogram:
@@ -171,201 +130,3 @@ def _measured(
     for value, histogram in histograms.items():
         histogram.add_to(family, *([value] if label else []))
     return family
-
-
-class State(Collector):
-    """What is true at the moment of the scrape."""
-
-    def __init__(self, app: App) -> None:
-        self._app = app
-        self._build = GaugeMetricFamily("nearhit_build_info", "Always 1", labels=["version"])
-        self._build.add_metric([_VERSION], 1)
-
-    def collect(self) -> Iterator[Family]:
-        app = self._app
-        usage, documents = app.cache.entries.usage(), app.cache.documents.stats()
-        entries = GaugeMetricFamily("nearhit_entries", "Entries in memory", labels=["category"])
-        sizes = GaugeMetricFamily("nearhit_entry_bytes", "Bytes of the entries", labels=["category"])
-        for name, used in usage["categories"].items():
-            entries.add_metric([name], used["entries"])
-            sizes.add_metric([name], used["bytes"])
-        yield from (entries, sizes)
-        yield _gauge("nearhit_capacity_entries", "Most entries in memory", usage["capacity"])
-        yield from self._index()
-        yield _gauge("nearhit_in_flight", "Calls being answered", app.data_plane.in_flight)
-        yield _gauge("nearhit_in_flight_limit", "Most calls at once", app.settings.limits.in_flight)
-        yield CounterMetricFamily(
-            "nearhit_turned_away",
-            "Calls refused at the door as too many were served",
-            app.data_plane.turned_away,
-        )
-        yield CounterMetricFamily("nearhit_log_lines_dropped", "Log lines not written", dropped_lines())
-        if app.recorder is not None:
-            yield CounterMetricFamily(
-                "nearhit_trace_lines_dropped", "Calls that log.trace lacks", app.recorder.dropped
-            )
-        yield _gauge("nearhit_documents_pending", "Answers not yet written", documents["pending"])
-        yield _gauge("nearhit_documents_breaker_open", "1: the store failed", documents["breaker"] == "open")
-        for name in ("dropped", "lost", "failures"):
-            yield CounterMetricFamily(
-                f"nearhit_documents_{name}", f"Of the document store: {name}", documents[name]
-            )
-        yield from self._saved()
-        yield from self._replication()
-        yield from self._upstreams()
-        yield from self._load()
-        yield from self._audited()
-        yield from self._economics()
-        yield _gauge("nearhit_index_loaded", "Stored answers that were loaded at start", app.progress.loaded)
-        yield _gauge("nearhit_index_to_embed", "Entries of another embedding model", app.progress.to_embed)
-        yield _gauge("nearhit_index_ready", "1: everything stored is loaded", app.progress.done)
-        yield _gauge(
-            "nearhit_categories_current", "1: the categories on disk are in force", not app.reload_error
-        )
-        yield self._build
-        yield _gauge("nearhit_start_time_seconds", "Unix time of the start", app.started)
-
-    def _index(self) -> Iterator[Family]:
-        stats = self._app.cache.entries.vectors.stats()
-        yield _gauge("nearhit_partitions", "Partitions with vectors", stats["partitions"])
-        yield _gauge("nearhit_index_bytes", "Vectors in memory and what finds them", stats["bytes"])
-        if stats.get("recall") is not None:
-            yield _gauge("nearhit_index_recall", "Of the graph that was judged last", stats["recall"])
-        if stats["kind"] == "memory":
-            return
-        yield _gauge("nearhit_vectors_pending", "Vectors not yet written or deleted", stats["pending"])
-        yield _gauge("nearhit_vectors_breaker_open", "1: searches failed", stats["breaker"] == "open")
-        yield _gauge("nearhit_vectors_current", "1: the database has all vectors", stats["current"])
-        for name, text in _VECTORS.items():
-            yield CounterMetricFamily(f"nearhit_vectors_{name}", text, stats[name])
-
-    def _replication(self) -> Iterator[Family]:
-        if self._app.replication is None:
-            return
-        stats = self._app.replication.stats()
-        yield _gauge("nearhit_replication_connected", "1: in contact with the replicas", stats["current"])
-        yield _gauge("nearhit_replication_waiting", "Changes not yet told to the others", stats["waiting"])
-        if (behind := stats["behind_s"]) is not None:
-            yield _gauge("nearhit_replication_lag_seconds", "Since all there is to know was known", behind)
-        for name, text in _REPLICATION.items():
-            yield CounterMetricFamily(f"nearhit_replication_{name}", text, stats[name])
-
-    def _saved(self) -> Iterator[Family]:
-        seconds = CounterMetricFamily(
-            "nearhit_saved_seconds", "Upstream time that hits saved", labels=["category"]
-        )
-        tokens = CounterMetricFamily("nearhit_saved_tokens", "Tokens that hits saved", labels=["category"])
-        for name, tally in self._app.ledger.tallies.items():
-            if tally.hits or tally.stale:
-                seconds.add_metric([name], tally.saved_ms / 1000)
-                tokens.add_metric([name], tally.tokens_saved)
-        yield from (seconds, tokens)
-
-    def _upstreams(self) -> Iterator[Family]:
-        yield CounterMetricFamily(
-            "nearhit_renewals_held_back", "Stale answers not renewed", self._app.renewals.held_back
-        )
-        down = GaugeMetricFamily(
-            "nearhit_upstream_down", "1: it has not answered lately", labels=["upstream"]
-        )
-        errors = CounterMetricFamily(
-            "nearhit_upstream_errors", "Calls that it failed", labels=["upstream", "kind"]
-        )
-        for name, backend in self._app.fleet.backends.items():
-            down.add_metric([name], backend.outage.down)
-            for kind, count in backend.errors.items():
-                errors.add_metric([name, kind], count)
-        yield from (down, errors)
-        yield from self._places()
-
-    def _places(self) -> Iterator[Family]:
-        limit, used, queue = (
-            GaugeMetricFamily(f"nearhit_upstream_{name}", text, labels=["upstream"])
-            for name, text in (
-                ("limit", "Calls that may be on their way"),
-                ("in_use", "Calls on their way"),
-                ("queue", "Calls that wait for a place"),
-            )
-        )
-        refused = CounterMetricFamily(
-            "nearhit_upstream_refused", "Calls for which there was no place", labels=["upstream", "reason"]
-        )
-        for name, backend in self._app.fleet.backends.items():
-            if (admission := backend.admission) is None:
-                continue
-            limit.add_metric([name], admission.limit.places)
-            used.add_metric([name], admission.in_use)
-            queue.add_metric([name], admission.waiting)
-            for reason, count in admission.refused.items():
-                refused.add_metric([name, reason], count)
-        yield from (limit, used, queue, refused)
-
-    def _load(self) -> Iterator[Family]:
-        pressures = GaugeMetricFamily("nearhit_pressure", "Load, 0 to 1", labels=["upstream"])
-        parts = GaugeMetricFamily(
-            "nearhit_pressure_signal", "What it is made of, 0 to 1", labels=["upstream", "signal"]
-        )
-        for name, upstream in self._app.load.upstreams.items():
-            pressures.add_metric([name], upstream.highest)
-            for signal, value in upstream.signals().items():
-                parts.add_metric([name, signal], value)
-        yield from (pressures, parts)
-
-    def _audited(self) -> list[Family]:
-        cache = self._app.cache
-        verdicts = CounterMetricFamily("nearhit_audits", "Verdicts on hits", labels=["category", "verdict"])
-        for (name, verdict), count in cache.audits.verdicts.items():
-            verdicts.add_metric([name, verdict], count)
-        thresholds = GaugeMetricFamily("nearhit_threshold", "Threshold in force", labels=["category"])
-        targets = GaugeMetricFamily(
-            "nearhit_wrong_rate_target", "Share of wrong hits that is aimed at", labels=["category"]
-        )
-        lifetimes = GaugeMetricFamily("nearhit_ttl_seconds", "Lifetime in force", labels=["category"])
-        rates = [
-            GaugeMetricFamily(f"nearhit_wrong_rate{end}", f"Share of wrong hits{what}", labels=["category"])
-            for end, what in (("", ""), ("_lower", ", at least"), ("_upper", ", at most"))
-        ]
-        for name, category in cache.rules.book.categories.items():
-            policy = cache.policy(name, cache.pressure(""))
-            thresholds.add_metric([name], policy.threshold)
-            lifetimes.add_metric([name], policy.ttl)
-            _add(targets, name, category.target_wrong_rate)
-            share = cache.audits.estimate(category).wrong
-            if share.whole:
-                for family, value in zip(rates, (share.value, share.low, share.high), strict=True):
-                    family.add_metric([name], value)
-        return [verdicts, thresholds, lifetimes, targets, *rates]
-
-    def _economics(self) -> list[Family]:
-        app, now = self._app, self._app.clock()
-        even = GaugeMetricFamily("nearhit_break_even_hit_rate", "At which looking pays", labels=["category"])
-        rate = GaugeMetricFamily("nearhit_look_hit_rate", "Of calls that looked", labels=["category"])
-        gain = GaugeMetricFamily(
-            "nearhit_net_seconds_per_look", "Gained by looking, on average", labels=["category"]
-        )
-        modes = GaugeMetricFamily(
-            "nearhit_mode", "1: the semantic tier's mode now", labels=["category", "mode"]
-        )
-        cost = CounterMetricFamily(
-            "nearhit_saved_cost",
-            "What hits would have cost, of models whose price is known",
-            labels=["category", "currency"],
-        )
-        for name, category in app.cache.rules.book.categories.items():
-            figures = app.economy.figures(category, now)
-            _add(even, name, figures.break_even)
-            _add(rate, name, figures.hit_rate)
-            _add(gain, name, figures.net_ms_per_look and figures.net_ms_per_look / 1000)
-            modes.add_metric([name, app.cache.mode(name)], 1)
-        for name, saved in app.economy.cost_saved.items():
-            cost.add_metric([name, app.economy.prices.currency], saved)
-        return [even, rate, gain, modes, cost]
-
-
-def _add(family: GaugeMetricFamily, category: str, value: float | None) -> None:
-    if value is not None:
-        family.add_metric([category], value)
-
-
-def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
-    return GaugeMetricFamily(name, text, value)

@@ -4,7 +4,6 @@ next one shall have a new one."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from time import monotonic
 
 from embeddings.base import EmbeddingError
@@ -23,13 +22,10 @@ class Renewals:
     """One of an entry at a time. None while the upstream has enough to do; while it is down just now and then
     one, which shows when it is back."""
 
-    def __init__(
-        self, cache: Cache, forwarder: Forwarder, tasks: Tasks, clock: Callable[[], float] = monotonic
-    ) -> None:
+    def __init__(self, cache: Cache, forwarder: Forwarder, tasks: Tasks) -> None:
         self._cache = cache
         self._forwarder = forwarder
         self._tasks = tasks
-        self._clock = clock
         self._under_way: set[str] = set()
         self.held_back = 0
 
@@ -38,7 +34,7 @@ class Renewals:
         if not call.controls.write or entry.id in self._under_way or len(self._under_way) >= AT_ONCE:
             return
         probes = backend.outage.down
-        if self._too_busy(found, backend) if not probes else not backend.outage.probe(self._clock()):
+        if self._too_busy(found, backend) if not probes else not backend.outage.probe(monotonic()):
             self.held_back += 1
             return
         self._under_way.add(entry.id)

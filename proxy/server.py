@@ -199,7 +199,7 @@ class DataPlane:
         report.bypassed(reason)
         asked = self._permits.of(request_controls.asked(request.headers), tenant or "")
         if asked.only_if_cached:
-            raise NotCached("This answer is not in the cache, and the request asked for a cached one only")
+            raise NotCached
         report.forwarded = True
         if body is not None and len(body) <= self._limits.parse_bytes:
             body = without_controls(body)

@@ -1,125 +1,47 @@
-"""The settings: what may be set, what holds when nothing is, and where a value is taken from.
+"""The settings: what may be set, and what holds when nothing is. `settings_values` has how a value may look,
+`settings_sources` where it is taken from.
 
-Four layers, later wins: the defaults here, one YAML file, the environment (`NEARHIT_LISTEN__PORT`), the flags
-of the command. `python -m proxy.settings` prints the table of docs/settings.md.
+`python -m proxy.settings` prints the table of docs/settings.md.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic.fields import FieldInfo
 
-from policies.errors import ConfigError, Problem
-from policies.located import Keys, Lines, check, nearest, read
-from policies.values import seconds
+from policies.located import Keys, nearest
 from proxy.controls import NAMES, Name
-from storage.keys import read_key
+from proxy.settings_values import (
+    BY_COMMAS,
+    IN_SECONDS,
+    OR_OFF,
+    PREFIX,
+    SHARED_STORES,
+    Collector,
+    Count,
+    Digest,
+    DocumentStore,
+    Duration,
+    Host,
+    Keyring,
+    MetricsUrl,
+    Origin,
+    Port,
+    RedisUrl,
+    Size,
+    Tries,
+    VariableOfOthers,
+    VectorStore,
+)
 
-PREFIX = "NEARHIT_"
-DEFAULT_FILE = Path("nearhit.yaml")
-OTHER_VARIABLES = ("NEARHIT_CONFIG", "NEARHIT_DATA")
-"""Variables of ours that are no settings: the settings file, and the labelled data of the tests."""
-
-_KUBERNETES = re.compile(r"NEARHIT_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
-"""What a Kubernetes Service called nearhit puts into the environment of every pod beside it."""
 _USERINFO = re.compile(r"(?<=://)[^\s?#]*@")
 _SECRET_PARAMETER = re.compile(r"([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)[^&\s]*", re.IGNORECASE)
-_STORES = ("sqlite+aiosqlite:///", "postgresql+asyncpg://", "redis://", "rediss://")
-_SHARED_STORES = _STORES[1:]
-_UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-
-
-def _whole(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("should be a whole number")
-    return value
-
-
-def _off(value: Any) -> Any:
-    """YAML reads a bare `off` as a truth value."""
-    return "off" if value is False else value
-
-
-def _size(value: Any) -> Any:
-    """`64MiB` or a number of bytes."""
-    found = re.fullmatch(r"(\d+)\s*(KiB|MiB|GiB)", value.strip()) if isinstance(value, str) else None
-    return int(found[1]) * _UNITS[found[2]] if found else _whole(value)
-
-
-def _origin(url: str) -> str:
-    """Without the slash at its end. Raises `ValueError`."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("should be an origin such as https://api.openai.com")
-    if parts.username or parts.password:
-        raise ValueError("should have no user name or password; callers bring their own Authorization header")
-    if parts.path.rstrip("/").endswith("/v1"):
-        raise ValueError("should end before /v1, which is part of every caller's path")
-    return url.rstrip("/")
-
-
-def _collector(url: str) -> str:
-    """Without the slash at its end. Raises `ValueError`."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
-        raise ValueError(
-            "should be such as http://collector:4318; its keys go into OTEL_EXPORTER_OTLP_HEADERS"
-        )
-    if parts.path.rstrip("/").endswith("/v1/traces"):
-        raise ValueError("should end before /v1/traces, which is added")
-    return url.rstrip("/")
-
-
-def _metrics(url: str) -> str:
-    if not url.startswith("/") and urlsplit(url).scheme not in ("http", "https"):
-        raise ValueError("should be a path such as /metrics, or an http URL")
-    return url
-
-
-def _document_store(url: str) -> str:
-    if url != "memory" and not url.startswith(_STORES):
-        raise ValueError(
-            "should be sqlite+aiosqlite:///PATH, postgresql+asyncpg://USER@HOST/DATABASE, redis://HOST"
-        )
-    return url
-
-
-def _vector_store(url: str) -> str:
-    if url != "memory" and not url.startswith("postgresql+asyncpg://"):
-        raise ValueError("should be memory, or postgresql+asyncpg://USER@HOST/DATABASE")
-    return url
-
-
-def _separated(value: Any) -> Any:
-    """By commas, as the environment has them."""
-    return (
-        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-    )
-
-
-def _sealing_keys(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-    for key in keys:
-        read_key(key.get_secret_value())
-    return keys
-
-
-def _variable_of_others(name: str) -> str:
-    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name.startswith(PREFIX):
-        raise ValueError(f"should be the name of a variable that holds the key and begin other than {PREFIX}")
-    return name
-
-
-def _redis(url: str) -> str:
-    if not url.startswith(("redis://", "rediss://")):
-        raise ValueError("should be redis://:PASSWORD@HOST/NUMBER, or rediss:// with TLS")
-    return url
 
 
 def is_loopback(host: str) -> bool:
@@ -132,17 +54,6 @@ def is_loopback(host: str) -> bool:
 def mask(text: str) -> str:
     """A URL without its user name, password and secret parameters; any other text as it is."""
     return _SECRET_PARAMETER.sub(r"\1***", _USERINFO.sub("***@", text))
-
-
-_IN_SECONDS = BeforeValidator(seconds)
-Duration = Annotated[float, _IN_SECONDS, Field(gt=0)]
-Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
-Count = Annotated[int, BeforeValidator(_whole), Field(gt=0)]
-Port = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=65535)]
-Host = Annotated[str, Field(min_length=1)]
-Digest = Annotated[str, Field(pattern="^[0-9a-f]{8,32}$")]
-
-Keyring = Annotated[tuple[SecretStr, ...], BeforeValidator(_separated), AfterValidator(_sealing_keys)]
 
 
 class _Section(BaseModel):
@@ -161,16 +72,16 @@ class _Origin(_Section):
         default=600.0, description="Time to the first byte of an answer, retries included."
     )
     idle_timeout: Duration = Field(default=600.0, description="Longest silence within an answer.")
-    retries: Annotated[int, BeforeValidator(_whole), Field(ge=0, le=10)] = Field(
+    retries: Tries = Field(
         default=1,
         description="Further tries, ever longer apart, at an upstream that cannot be connected to.",
     )
-    retry_on: Annotated[tuple[Literal["429", "5xx", "broken"], ...], BeforeValidator(_separated)] = Field(
+    retry_on: Annotated[tuple[Literal["429", "5xx", "broken"], ...], BY_COMMAS] = Field(
         default=(),
         description="What else is tried again so often: `429`, `5xx`, `broken` (no answer on a connection "
         "that was made). The upstream may have worked for the first try, and charge for it.",
     )
-    limit: Annotated[Literal["off", "auto"] | Count, BeforeValidator(_off)] = Field(
+    limit: Annotated[Literal["off", "auto"] | Count, OR_OFF] = Field(
         default="off",
         description="Calls that may be on their way up at once: a number, `auto` (learned), or `off`.",
     )
@@ -182,7 +93,7 @@ class _Origin(_Section):
         default=None,
         description="Calls that it serves at once, for the pressure that bends policies. None: learned.",
     )
-    metrics_url: Annotated[str, AfterValidator(_metrics)] | None = Field(
+    metrics_url: MetricsUrl | None = Field(
         default=None,
         description="Its own Prometheus metrics: a URL, or a path such as `/metrics`. None: not asked for.",
     )
@@ -200,7 +111,7 @@ class _Origin(_Section):
 class Upstream(_Origin):
     """The only upstream, or what holds for each of `upstreams` that does not say otherwise."""
 
-    url: Annotated[str, AfterValidator(_origin)] | None = Field(
+    url: Origin | None = Field(
         default=None,
         description="Origin of the API, without `/v1`. None: the demo upstream, started beside the proxy.",
     )
@@ -209,9 +120,7 @@ class Upstream(_Origin):
         description="Wait for an answer after which a stale one within `stale.if_error` is served, if there "
         "is one; twice the time that one took, if that is longer.",
     )
-    finish_share: Annotated[
-        Annotated[float, Field(ge=0.0, le=1.0)] | Literal["off"], BeforeValidator(_off)
-    ] = Field(
+    finish_share: Annotated[Annotated[float, Field(ge=0.0, le=1.0)] | Literal["off"], OR_OFF] = Field(
         default=0.7,
         description="Share of the usual time after which an answer is finished, and stored, although all who "
         "waited for it have left; `off`: it is given up with the last of them.",
@@ -227,14 +136,14 @@ class NamedUpstream(_Origin):
     """One of several."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$")]
-    url: Annotated[str, AfterValidator(_origin)]
-    models: Annotated[tuple[str, ...], BeforeValidator(_separated), Field(min_length=1)] = ("*",)
+    url: Origin
+    models: Annotated[tuple[str, ...], BY_COMMAS, Field(min_length=1)] = ("*",)
     """Shell patterns."""
     aliases: dict[str, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
     """What a model is called there."""
-    fallback: Annotated[tuple[str, ...], BeforeValidator(_separated)] = ()
+    fallback: Annotated[tuple[str, ...], BY_COMMAS] = ()
     """Names of those who stand in for it."""
-    key_env: Annotated[str, AfterValidator(_variable_of_others)] | None = None
+    key_env: VariableOfOthers | None = None
     """Variable of the environment with a key that takes the place of every caller's."""
     key_header: Literal["authorization", "x-api-key", "api-key", "x-goog-api-key"] | None = None
     """None: as the caller's dialect has it."""
@@ -285,7 +194,7 @@ class Embedding(_Section):
 
 
 class Documents(_Section):
-    url: Annotated[str, AfterValidator(_document_store)] = Field(
+    url: DocumentStore = Field(
         default="sqlite+aiosqlite:///data/nearhit.db",
         description="Where answers are kept: `sqlite+aiosqlite:///PATH` (relative to the working directory), "
         "`postgresql+asyncpg://USER:PASSWORD@HOST/DATABASE` (needs the driver asyncpg), "
@@ -300,7 +209,7 @@ class Documents(_Section):
 
 
 class Index(_Section):
-    url: Annotated[str, AfterValidator(_vector_store)] = Field(
+    url: VectorStore = Field(
         default="memory",
         description="Where vectors lie and are searched: `memory`, or, past one machine's memory, "
         "`postgresql+asyncpg://USER:PASSWORD@HOST/DATABASE` with pgvector (needs the driver asyncpg; "
@@ -312,12 +221,12 @@ class Index(_Section):
 
 
 class Replication(_Section):
-    url: Annotated[str, AfterValidator(_redis)] | None = Field(
+    url: RedisUrl | None = Field(
         default=None,
         description="Redis through which replicas on one document store tell each other what changed: "
         "`redis://:PASSWORD@HOST/NUMBER` or `rediss://` with TLS (needs the driver redis). None: one alone.",
     )
-    lease: Annotated[Literal["off"] | Duration, BeforeValidator(_off)] = Field(
+    lease: Annotated[Literal["off"] | Duration, OR_OFF] = Field(
         default=5.0,
         description="Longest wait for the answer that another replica is getting to the same question; then "
         "the call goes up by itself. `off`: nobody waits.",
@@ -346,12 +255,12 @@ class Tenancy(_Section):
 
 
 class Controls(_Section):
-    allow: Annotated[tuple[Name, ...] | None, BeforeValidator(_separated)] = Field(
+    allow: Annotated[tuple[Name, ...] | None, BY_COMMAS] = Field(
         default=None,
         description="What callers may ask of the cache, whatever their header calls it; the rest is ignored. "
         f"None: everything, which is {', '.join(f'`{name}`' for name in NAMES)}.",
     )
-    trusted: Annotated[tuple[Digest, ...], BeforeValidator(_separated)] = Field(
+    trusted: Annotated[tuple[Digest, ...], BY_COMMAS] = Field(
         default=(),
         description="Callers who may ask for everything all the same: the starts of their digests (8 to 32 "
         "characters), which the log shows as `tenant`.",
@@ -375,7 +284,7 @@ class Audit(_Section):
 
 
 class Judge(_Section):
-    url: Annotated[str, AfterValidator(_origin)] | None = Field(
+    url: Origin | None = Field(
         default=None,
         description="Origin of an OpenAI-compatible API that compares answers. None: no judge.",
     )
@@ -399,7 +308,7 @@ class Log(_Section):
 
 
 class Tracing(_Section):
-    endpoint: Annotated[str, AfterValidator(_collector)] | None = Field(
+    endpoint: Collector | None = Field(
         default=None,
         description="Collector of OpenTelemetry traces over HTTP, e.g. `http://collector:4318` "
         "(needs the `otel` extra). None: no traces.",
@@ -475,29 +384,9 @@ class Settings(_Section):
         return shown
 
 
-def load_settings(config: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any]) -> Settings:
-    """The settings in force, or `ConfigError` with one line per mistake.
-
-    `config`: the file, which must exist; None: $NEARHIT_CONFIG, else `nearhit.yaml` here if there is one.
-    `overrides`: what flags said, by dotted name (`{"listen.port": 9000}`); None is a flag that was not given.
-    """
-    data, lines = _file(config, environ)
-    _refuse_keys(data, lines)
-    if isinstance(data, dict):
-        for name, value, place in (*_from_environment(environ), *_from_flags(overrides)):
-            _put(data, lines, name, value, place)
-    try:
-        settings = check(Settings, data, lines)
-    except ConfigError as error:
-        raise ConfigError(_without_secrets(error, data)) from None
-    if problems := [lines.problem(keys, message) for keys, message in _misfits(settings)]:
-        raise ConfigError(problems)
-    return settings
-
-
-def _misfits(settings: Settings) -> Iterator[tuple[Keys, str]]:
+def misfits(settings: Settings) -> Iterator[tuple[Keys, str]]:
     """What is wrong between several settings, and where."""
-    if settings.replication.url and not settings.documents.url.startswith(_SHARED_STORES):
+    if settings.replication.url and not settings.documents.url.startswith(SHARED_STORES):
         message = "replication.url: replicas share their documents; set documents.url to PostgreSQL or Redis"
         yield ("replication", "url"), message
     if settings.documents.keys and settings.index.url != "memory":
@@ -518,21 +407,12 @@ def _misfits(settings: Settings) -> Iterator[tuple[Keys, str]]:
             yield ("upstreams", place, "fallback"), message
 
 
-def _refuse_keys(data: Any, lines: Lines) -> None:
-    """In a file they would lie beside what they are to protect."""
-    documents = data.get("documents") if isinstance(data, dict) else None
-    if isinstance(documents, dict) and "keys" in documents:
-        advice = f"documents.keys: is not read from a file; set {_variable(('documents', 'keys'))} instead"
-        raise ConfigError([lines.problem(("documents", "keys"), advice)])
-
-
-def upstream_keys(upstreams: Sequence[NamedUpstream], environ: Mapping[str, str]) -> dict[str, str]:
-    """Our own keys, by upstream. Raises `ConfigError` for those that the environment lacks."""
-    named = {each.name: environ.get(each.key_env, "").strip() for each in upstreams if each.key_env}
-    advice = "the environment has no such variable, or it is empty; set it to this upstream's key"
-    if missing := [Problem(f"upstreams, {name}, key_env", advice) for name, key in named.items() if not key]:
-        raise ConfigError(missing)
-    return named
+def _masked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _masked(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_masked(each) for each in value]
+    return mask(value) if isinstance(value, str) else value
 
 
 def settings_fields() -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
@@ -549,7 +429,7 @@ def table() -> str:
     rows = ["| setting | environment | default | |", "|---|---|---|---|"]
     for name, field in settings_fields():
         default = "none" if field.default in (None, ()) else f"`{_default(field)}`"
-        rows.append(f"| `{'.'.join(name)}` | `{_variable(name)}` | {default} | {field.description} |")
+        rows.append(f"| `{'.'.join(name)}` | `{variable(name)}` | {default} | {field.description} |")
     return "\n".join(rows) + "\n"
 
 
@@ -565,86 +445,11 @@ def _default(field: FieldInfo) -> str:
 
 
 def _in_seconds(*parts: Any) -> bool:
-    return _IN_SECONDS in parts or any(_in_seconds(*get_args(part)) for part in parts)
+    return IN_SECONDS in parts or any(_in_seconds(*get_args(part)) for part in parts)
 
 
-def _variable(name: tuple[str, ...]) -> str:
+def variable(name: tuple[str, ...]) -> str:
     return PREFIX + "__".join(name).upper()
-
-
-def _file(config: Path | None, environ: Mapping[str, str]) -> tuple[Any, Lines]:
-    named = config or (Path(environ["NEARHIT_CONFIG"]) if environ.get("NEARHIT_CONFIG") else None)
-    if named is None and not DEFAULT_FILE.exists():
-        return {}, Lines("settings")
-    return read(named or DEFAULT_FILE)
-
-
-def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    """(name, value, variable) of every setting in it; an empty variable is not set."""
-    known = {_variable(name): name for name, _ in settings_fields()}
-    ours = [name for name in sorted(environ) if name.startswith(PREFIX) and environ[name]]
-    unknown = [name for name in ours if name not in known and not _is_no_setting(name, environ[name])]
-    if unknown:
-        advice = (f"unknown setting; {nearest(name, sorted(known))}" for name in unknown)
-        raise ConfigError(map(Problem, unknown, advice))
-    yield from ((known[name], environ[name], name) for name in ours if name in known)
-
-
-def _is_no_setting(name: str, value: str) -> bool:
-    of_kubernetes = _KUBERNETES.fullmatch(name) or value.startswith(("tcp://", "udp://", "sctp://"))
-    return name in OTHER_VARIABLES or bool(of_kubernetes)
-
-
-def _from_flags(overrides: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any, str]]:
-    for name, value in overrides.items():
-        if value is not None:
-            yield tuple(name.split(".")), value, f"--{name.replace('.', '-').replace('_', '-')}"
-
-
-def _put(data: dict[Any, Any], lines: Lines, name: tuple[str, ...], value: Any, place: str) -> None:
-    """Sets one value. A section that is no mapping stays as it is, to be complained about."""
-    *outer, last = name
-    into: Any = data
-    for section in outer:
-        if into.get(section) is None:
-            into[section] = {}
-            lines.places[(section,)] = place
-        into = into[section]
-    if isinstance(into, dict):
-        into[last] = value
-        lines.places[name] = place
-
-
-def _masked(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _masked(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_masked(each) for each in value]
-    return mask(value) if isinstance(value, str) else value
-
-
-def _without_secrets(error: ConfigError, data: Any) -> Iterator[Problem]:
-    """Complaints repeat the value that they are about."""
-    hidden = [(f"not {value!r:.60}", f"not {shown!r:.60}") for value, shown in _secrets(data)]
-    for problem in error.problems:
-        message = problem.message
-        for value, shown in hidden:
-            message = message.replace(value, shown)
-        yield Problem(problem.place, message)
-
-
-def _secrets(data: Any, name: str = "") -> Iterator[tuple[Any, str]]:
-    """(value, how it may be shown) of what must not be shown as it is."""
-    if name in ("token", "key", "keys", "key_env"):
-        yield data, "***"
-    elif isinstance(data, dict):
-        for key, value in data.items():
-            yield from _secrets(value, str(key))
-    elif isinstance(data, list):
-        for each in data:
-            yield from _secrets(each)
-    elif isinstance(data, str) and mask(data) != data:
-        yield data, mask(data)
 
 
 if __name__ == "__main__":

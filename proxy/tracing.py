@@ -81,15 +81,18 @@ def _provider(endpoint: str) -> TracerProvider:
 def traced(tracer: Tracer) -> Kinds:
     """The same parts, each step of which is a span."""
     from opentelemetry import trace
+    from opentelemetry.context import Context
     from opentelemetry.trace import SpanKind, Status, StatusCode
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
     propagator = TraceContextTextMapPropagator()
 
     @contextmanager
-    def step(name: str) -> Iterator[Span]:
+    def step(name: str, caller: Context | None = None, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[Span]:
         with (
-            tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False) as span,
+            tracer.start_as_current_span(
+                name, caller, kind, record_exception=False, set_status_on_exception=False
+            ) as span,
             failing(span),
         ):
             yield span
@@ -152,12 +155,7 @@ def traced(tracer: Tracer) -> Kinds:
             what = "" if dialect is None else dialect.name if model_in(request.path) else request.path
             name = f"{request.method} {what}".strip()
             caller = propagator.extract({key.lower(): value for key, value in request.headers.items()})
-            with (
-                tracer.start_as_current_span(
-                    name, caller, SpanKind.SERVER, record_exception=False, set_status_on_exception=False
-                ) as span,
-                failing(span),
-            ):
+            with step(name, caller, SpanKind.SERVER) as span:
                 span.set_attribute("http.request.method", request.method)
                 reply = await super().handle(request)
                 span.set_attribute("http.response.status_code", reply.status)

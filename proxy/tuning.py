@@ -27,7 +27,8 @@ from policies.tuning import Pair, advise
 from proxy.category_files import copy_missing, file_of, set_threshold
 from proxy.jsonl import read_rows, wrong
 from proxy.kept_vectors import KeptVectors, open_kept
-from proxy.settings import Settings, load_settings
+from proxy.settings import Settings
+from proxy.settings_sources import load_settings
 from proxy.tuning_shown import Tuned, as_grid, as_json, as_page, notes
 
 

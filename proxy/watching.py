@@ -23,6 +23,8 @@ Json = dict[str, Any]
 
 WINDOW_S = 60.0
 """Over which calls a second and the hit rate are taken."""
+CALLS = 200
+"""That are kept: more than a terminal has lines."""
 HEAD_LINES = 5
 _STYLES = {"HIT": "green", "STALE": "yellow", "SHADOW": "cyan", "BYPASS": "dim", "MISS": ""}
 _TIERS = ("exact", "semantic", "inflight", "stale")
@@ -31,8 +33,8 @@ _TIERS = ("exact", "semantic", "inflight", "stale")
 class Watch:
     """The last minute of counts and the last calls."""
 
-    def __init__(self, calls: int = 200) -> None:
-        self.calls: deque[Json] = deque(maxlen=calls)
+    def __init__(self) -> None:
+        self.calls: deque[Json] = deque(maxlen=CALLS)
         self._counts: deque[tuple[float, Json]] = deque()
 
     def take(self, event: Json) -> None:

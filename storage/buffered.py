@@ -12,7 +12,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -20,6 +20,7 @@ from typing import Any
 from storage.base import Document, Documents, Entry, StorageError, Vector
 from storage.breaker import Breaker
 from storage.spread import slices
+from storage.within import answer_within
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,6 @@ class BufferedDocuments:
         self,
         documents: Documents,
         *,
-        on_lost: Callable[[Sequence[str]], None] = lambda ids: None,
         deadline: float = 5.0,
         pending_count: int = 2_000,
         pending_bytes: int = 64 * 2**20,
@@ -58,7 +58,7 @@ class BufferedDocuments:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._documents = documents
-        self.on_lost = on_lost
+        self.on_lost: Callable[[Sequence[str]], None] = _nobody
         self.on_saved: Callable[[Sequence[str]], None] = _nobody
         self.on_deleted: Callable[[Sequence[str]], None] = _nobody
         self.current: Callable[[], bool] = lambda: True
@@ -344,13 +344,8 @@ class BufferedDocuments:
             log.warning("writing documents failed, trying again: %s", error)
         await asyncio.sleep(min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failed_in_a_row - 1, 16)))
 
-    @asynccontextmanager
-    async def _in_time(self) -> AsyncIterator[None]:
-        try:
-            async with asyncio.timeout(self._deadline):
-                yield
-        except TimeoutError as error:
-            raise StorageError(f"the document store did not answer in {self._deadline:g} s") from error
+    def _in_time(self) -> AbstractAsyncContextManager[None]:
+        return answer_within(self._deadline, "the document store")
 
     def _wake(self) -> None:
         self._idle.clear()

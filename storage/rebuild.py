@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Callable, Collection
-from time import perf_counter
 from typing import Literal
 
 from storage.base import Entry, Vector
+from storage.breath import Breath
 from storage.buffered import BufferedDocuments
 from storage.entries import Entries
 from storage.spread import Spread, slices
 
-AT_ONCE_S = 0.002
-"""Before others run: adding one vector to a partition that grows can take as long."""
 DROPPED_AT_ONCE = 64
 """In a millisecond. All at once held up the loop for half a second, of 33,000."""
 
@@ -35,9 +33,7 @@ async def rebuild(
     the moment in which the scan hands it over, so what is deleted or added meanwhile keeps its say. Raises
     StorageError.
     """
-    # What is loaded stays, yet the cyclic collector would walk through all of it now and then, for 60 ms at
-    # 100,000 entries; so it is told to leave it alone.
-    loaded, since = 0, perf_counter()
+    loaded, breath = 0, Breath()
     missing = await _stored(documents, entries)
     async for batch in documents.scan():
         for entry, vector in batch:
@@ -47,10 +43,10 @@ async def rebuild(
             if taken == "foreign":
                 on_foreign(entry.id)
         on_progress(loaded)
-        if perf_counter() - since > AT_ONCE_S:
+        if await breath.take():
+            # What is loaded stays, yet the cyclic collector would walk through all of it now and then, for
+            # 60 ms at 100,000 entries; so it is told to leave it alone.
             gc.freeze()
-            await asyncio.sleep(0)
-            since = perf_counter()
     for some in slices(missing, DROPPED_AT_ONCE):
         drop(documents, entries, some)
         await asyncio.sleep(0)

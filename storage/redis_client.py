@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
 import redis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
-from redis.exceptions import RedisError
 
-from storage.base import StorageError
-from storage.within import first_line
+from storage.within import within
 
 ANSWER_S = 2.0
 """For Redis to answer a command between replicas."""
@@ -33,13 +29,6 @@ def connect(url: str, deadline: float, tries_again: int) -> Redis:
     )
 
 
-@asynccontextmanager
-async def in_time(seconds: float = ANSWER_S) -> AsyncIterator[None]:
+def in_time(seconds: float = ANSWER_S) -> AbstractAsyncContextManager[None]:
     """Whatever Redis does between replicas becomes a StorageError."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as error:
-        raise StorageError(f"replication: Redis did not answer in {seconds:g} s") from error
-    except (RedisError, OSError) as error:  # redis-py names host and port, not the URL
-        raise StorageError(f"replication: {first_line(error)}") from error
+    return within(seconds, "replication", who="Redis")  # redis-py names host and port, not the URL

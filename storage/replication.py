@@ -35,6 +35,7 @@ from time import monotonic
 from typing import Any, Literal, cast
 
 from storage.base import Entry, StorageError, Vector
+from storage.breath import Breath
 from storage.buffered import BufferedDocuments
 from storage.entries import Entries
 from storage.leases import Leases
@@ -48,8 +49,6 @@ CHANGES = 20_000
 """Kept in the stream, about; who was away for longer compares with the whole store."""
 AT_ONCE = 128
 """Ids in one change, and documents loaded at a time."""
-SLICE_S = 0.002
-"""Of the loop's time for taking in documents, before others run."""
 WAITING = 100_000
 """Changes that wait for Redis; beyond them the others reload, and what they do not know is given up."""
 
@@ -87,11 +86,10 @@ class Replication:
     """
 
     def __init__(
-        self, url: str, documents: BufferedDocuments, entries: Entries, lease_s: float | None,
-        changes: int = CHANGES, name: str | None = None,
-    ) -> None:  # fmt: skip
+        self, url: str, documents: BufferedDocuments, entries: Entries, lease_s: float | None
+    ) -> None:
         """Raises ValueError for what is no Redis URL."""
-        self.name = name or token_hex(6)
+        self.name = token_hex(6)
         self.take_in: Callable[[Entry, Vector | None], object] = lambda entry, vector: None
         """A document that another replica has stored."""
         self.drop: Callable[[Sequence[str]], None] = lambda ids: None
@@ -104,7 +102,6 @@ class Replication:
         """Makes memory what the store is."""
         self._client = connect(url, ANSWER_S, tries_again=0)
         self._documents = documents
-        self._changes = changes
         self._epoch = self.name
         self._run_id = ""
         self._cursor = ""
@@ -288,14 +285,12 @@ class Replication:
         self.give_up([*self._documents.unwritten(), *untold])
 
     async def _load(self, ids: Sequence[str]) -> None:
-        since = monotonic()
+        breath = Breath()
         for start in range(0, len(ids), AT_ONCE):
             async for entry, vector in self._documents.each(ids[start : start + AT_ONCE]):
                 self.take_in(entry, vector)
                 self.leases.arrived(entry.exact)
-                if monotonic() - since > SLICE_S:
-                    await asyncio.sleep(0)
-                    since = monotonic()
+                await breath.take()
 
     # What we did
 
@@ -344,7 +339,7 @@ class Replication:
             told = cast(
                 bytes | None,
                 await self._client.eval(
-                    _ANNOUNCE, 2, STREAM, EPOCH, self.name, epoch, kind, ",".join(ids), str(self._changes)
+                    _ANNOUNCE, 2, STREAM, EPOCH, self.name, epoch, kind, ",".join(ids), str(CHANGES)
                 ),
             )
         ids = [id for id in ids if self._outbox.get(id) == what]
@@ -368,7 +363,7 @@ class Replication:
         fields: Any = {"kind": "purge", "by": self.name, "ids": epoch}
         async with in_time(), self._client.pipeline(transaction=True) as pipeline:
             pipeline.set(EPOCH, epoch)
-            pipeline.xadd(STREAM, fields, maxlen=self._changes, approximate=True)
+            pipeline.xadd(STREAM, fields, maxlen=CHANGES, approximate=True)
             _, told = await pipeline.execute()
         await self._applied(told.decode())
 

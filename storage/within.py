@@ -14,6 +14,16 @@ def first_line(error: BaseException) -> str:
 
 
 @asynccontextmanager
+async def answer_within(seconds: float, who: str) -> AsyncIterator[None]:
+    """Raises StorageError when that takes longer. Other errors pass."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise StorageError(f"{who} did not answer in {seconds:g} s") from error
+
+
+@asynccontextmanager
 async def within(
     seconds: float,
     what: str,
@@ -22,11 +32,9 @@ async def within(
 ) -> AsyncIterator[None]:
     """Raises StorageError, after `seconds` at the latest; `told` makes one line of a driver's error."""
     try:
-        async with asyncio.timeout(seconds):
+        async with answer_within(seconds, f"{what}: {who}"):
             yield
     except StorageError:
         raise
-    except TimeoutError as error:
-        raise StorageError(f"{what}: {who} did not answer in {seconds:g} s") from error
     except Exception as error:  # whatever the driver raises
         raise StorageError(f"{what}: {told(error)}") from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
-from world import Answer, World
+from world import Answer, World, listening
 
 from proxy.admin import admin_app
 
@@ -48,12 +48,10 @@ class Plane:
 @asynccontextmanager
 async def plane_of(world: World) -> AsyncIterator[Plane]:
     runner = web.AppRunner(admin_app(world.app), access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield Plane(world, f"http://127.0.0.1:{runner.addresses[0][1]}")
-    await runner.cleanup()
+    async with listening(runner) as url:
+        yield Plane(world, url)
 
 
 async def loaded(plane: Plane) -> None:
-    while not plane.world.app.progress.done:
+    while not plane.world.app.warm_up.done:
         await asyncio.sleep(0.01)

@@ -19,7 +19,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from proxy.settings import load_settings, settings_fields
+from proxy.settings import settings_fields
+from proxy.settings_sources import load_settings
 
 ROOT = Path(__file__).parents[1]
 CHART = ROOT / "deploy" / "helm" / "nearhit"

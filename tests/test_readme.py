@@ -72,3 +72,9 @@ def test_settings_it_names_exist() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text())
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
+def test_every_module_of_the_proxy_is_on_the_map() -> None:
+    shown = (ROOT / "docs/architecture.md").read_text()
+    modules = [path.name for path in (ROOT / "proxy").glob("*.py") if not path.name.startswith("__")]
+    assert [name for name in modules if not re.search(rf"(?<![\w/]){name}", shown)] == []

@@ -105,7 +105,13 @@ class World:
 @asynccontextmanager
 async def upstream(handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> AsyncIterator[str]:
     """An upstream of the test's own; yields its URL."""
-    runner = web.ServerRunner(web.Server(handle))
+    async with listening(web.ServerRunner(web.Server(handle))) as url:
+        yield url
+
+
+@asynccontextmanager
+async def listening(runner: web.BaseRunner[Any]) -> AsyncIterator[str]:
+    """On a free port; yields its URL."""
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -91,4 +91,5 @@ async def main() -> None:
             await take(chromium)
 
 
-asyncio.run(main())
+if __name__ == "__main__":
+    asyncio.run(main())

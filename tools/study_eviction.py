@@ -25,7 +25,7 @@ from random import Random
 from typing import Any
 
 from policies import eviction
-from proxy.app import make_rules
+from proxy.cache import Rules
 from proxy.kept_vectors import KeptVectors, open_kept
 from proxy.settings import Settings
 from proxy.simulation import replay as replaying
@@ -270,7 +270,7 @@ async def study(path: Path, shares: Sequence[float], ways: Sequence[str], half: 
     if half is not None:
         trace = trace[half * len(trace) // 2 : (half + 1) * len(trace) // 2]
     vectors = await asyncio.to_thread(open_kept, Settings().embedding)
-    policy = Policy("category-aware", await make_rules(None, vectors))
+    policy = Policy("category-aware", await Rules.read(None, vectors))
     await vectors.prepare({request.query for request in trace}, lambda count: None)
     whole = await right_hits(trace, policy, vectors, len(trace), None)
     print(f"| room for all {whole[2]} | right {whole[0]} | wrong {whole[1]} |", flush=True)

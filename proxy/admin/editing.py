@@ -16,6 +16,7 @@ from proxy.admin.errors import NotFound, Refusal, Unprocessable
 from proxy.admin.inputs import CategoryText
 from proxy.admin.shown import Json
 from proxy.app import App
+from proxy.category_files import put
 from proxy.report import Report
 
 _OTHER_FILE = re.compile(r"\bexamples_file\b")
@@ -96,11 +97,8 @@ def _file(folder: Path, name: str) -> Path:
 
 
 def _write(folder: Path, name: str, text: str) -> None:
-    """The file is replaced as a whole, so that nobody reads half of it."""
-    path = _draft(folder, name, text)[1].resolve()
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    """Raises `ConfigError` and `OSError`."""
+    put(_draft(folder, name, text)[1], text)
 
 
 def _preview(app: App, drafted: Category) -> Json:

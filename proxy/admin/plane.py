@@ -15,13 +15,13 @@ from aiohttp.typedefs import Middleware
 
 from proxy.admin import dashboard
 from proxy.admin.errors import Forbidden, Refusal, Unauthorized, Unavailable
+from proxy.admin.gauges import Gauges
 from proxy.admin.inputs import understood
 from proxy.admin.live import Live
 from proxy.admin.routes import API, ROUTES, Route
 from proxy.admin.shown import as_json
 from proxy.app import App
 from proxy.ledger import Ledger
-from proxy.metrics import State
 from proxy.settings import Admin, is_loopback
 
 log = logging.getLogger("nearhit.admin")
@@ -37,7 +37,7 @@ _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 def admin_app(app: App) -> web.Application:
     plane = web.Application(middlewares=[_errors_as_json, _door(app.settings.admin), _settled(app.ledger)])
-    app.metrics.registry.register(State(app))
+    app.metrics.registry.register(Gauges(app))
     for route in ROUTES:
         handler = _handler(route, app)
         for method in ("GET", "HEAD") if route.method == "GET" else (route.method,):

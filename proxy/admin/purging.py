@@ -18,10 +18,10 @@ from proxy.admin.inputs import PurgeOrder
 from proxy.admin.shown import Json, Written
 from proxy.admin.views import known_entry
 from proxy.app import App
-from proxy.aside import Breath
 from proxy.messages import TENANT_SHOWN
 from proxy.report import Report
 from storage.base import Entry, StorageError
+from storage.breath import Breath
 from storage.spread import slices
 
 LIKE_AT_MOST = 1000
@@ -121,8 +121,8 @@ async def _in_memory(app: App, wanted: Wanted) -> dict[str, Entry]:
 async def _in_store(app: App, wanted: Wanted) -> dict[str, Entry]:
     """What memory does not know yet, or only another replica, or not how near it is. Raises `Unavailable` for
     what cannot be had or compared now."""
-    whole = app.progress.done and app.replication is None
-    comparable = app.cache.entries.vectors.complete and not app.progress.to_embed
+    whole = app.warm_up.done and app.replication is None
+    comparable = app.cache.entries.vectors.complete and not app.warm_up.to_embed
     if whole and (wanted.vector is None or comparable):
         return {}
     found, current, breath = dict[str, Entry](), app.cache.embedder.fingerprint, Breath()

@@ -16,8 +16,9 @@ from proxy.admin.errors import NotFound, Refusal, Unavailable, Unprocessable
 from proxy.admin.inputs import Listing, Recent, Window
 from proxy.admin.shown import VERSION, Json, Written
 from proxy.app import App
-from proxy.aside import Breath
 from storage.base import Entry, StorageError
+from storage.breath import Breath
+from storage.entries import CategoryUsage
 
 TOTAL = ""
 """Name of the sum of all categories; none of them has it."""
@@ -29,20 +30,20 @@ async def healthz(app: App) -> Json:
 
 async def readyz(app: App) -> Json:
     """Who gets this answer can be served: calls pass through until the index has loaded."""
-    documents, progress = app.cache.documents.stats(), app.progress
+    documents, warm_up = app.cache.documents.stats(), app.warm_up
     return {
         "status": "ready",
         "index": {
-            "loaded": progress.loaded,
-            "done": progress.done,
-            "failed": progress.failed,
-            "to_embed": progress.to_embed,
+            "loaded": warm_up.loaded,
+            "done": warm_up.done,
+            "failed": warm_up.failed,
+            "to_embed": warm_up.to_embed,
         },
         "vectors": _elsewhere(app),
         "embedder": {"fingerprint": app.cache.embedder.fingerprint, **app.cache.embedder.stats()},
         "documents": documents,
         "replication": app.replication.stats() if app.replication else None,
-        "categories": {"version": app.cache.rules.book.version, "reload_error": app.reload_error},
+        "categories": {"version": app.cache.rules.book.version, "reload_error": app.categories.error},
         "degraded": _degraded(app, documents),
     }
 
@@ -57,10 +58,10 @@ def _degraded(app: App, documents: Json) -> list[str]:
     """One line for each part that does less than it should."""
     embedder, vectors = app.cache.embedder.stats(), _elsewhere(app) or {}
     lines = {
-        "index: still loading, answers that are stored may be missed": not app.progress.done,
-        f"index: not loaded from the documents: {app.progress.failed}": bool(app.progress.failed),
-        f"index: {app.progress.to_embed} entries of another embedding model are embedded anew, until then"
-        " exact hits only": bool(app.progress.to_embed),
+        "index: still loading, answers that are stored may be missed": not app.warm_up.done,
+        f"index: not loaded from the documents: {app.warm_up.failed}": bool(app.warm_up.failed),
+        f"index: {app.warm_up.to_embed} entries of another embedding model are embedded anew, until then"
+        " exact hits only": bool(app.warm_up.to_embed),
         "index: the database with the vectors fails, exact hits only": vectors.get("breaker") == "open",
         f"index: the database may lack vectors: {vectors.get('trouble')}": not vectors.get("current", True),
         f"index: large partitions are read whole, no graph was built: {vectors.get('graph_trouble')}": bool(
@@ -70,7 +71,7 @@ def _degraded(app: App, documents: Json) -> list[str]:
         "replication: no contact with the other replicas, this one works alone": app.replication is not None
         and not app.replication.current,
         "embedder: no worker is alive, exact hits only": embedder.get("workers", 1) == 0,
-        f"categories: {'; '.join(app.reload_error.splitlines())}": bool(app.reload_error),
+        f"categories: {'; '.join(app.categories.error.splitlines())}": bool(app.categories.error),
         f"classifier: {app.cache.rules.classifier.note}": bool(app.cache.rules.classifier.note),
     }
     return [line for line, holds in lines.items() if holds]
@@ -78,12 +79,8 @@ def _degraded(app: App, documents: Json) -> list[str]:
 
 async def stats(app: App) -> Json:
     usage, tallies = app.cache.entries.usage(), app.ledger.tallies
-    names = sorted({*usage["categories"], *tallies})
-    rows = {
-        name: {**shown.tally(tallies[name]), "entries": used["entries"], "bytes": used["bytes"]}
-        for name in names
-        if (used := usage["categories"].get(name) or {"entries": 0, "bytes": 0}) is not None
-    }
+    held, names = usage["categories"], sorted({*usage["categories"], *tallies})
+    rows = {name: {**shown.tally(tallies[name]), **_room(held.get(name))} for name in names}
     for name in rows.keys() & app.cache.rules.book.categories.keys():
         rows[name]["audit"] = shown.estimate(app.cache.rules.book.get(name), app.cache)
         rows[name]["economics"] = shown.economics(app.cache.rules.book.get(name), app)
@@ -99,6 +96,10 @@ async def stats(app: App) -> Json:
         "overall": shown.total(list(tallies.values())),
         "categories": rows,
     }
+
+
+def _room(used: CategoryUsage | None) -> Json:
+    return {"entries": used["entries"] if used else 0, "bytes": used["bytes"] if used else 0}
 
 
 async def stats_history(app: App, given: Window) -> Json:
@@ -206,12 +207,12 @@ async def _body(app: App, id: str) -> tuple[Any, str]:
 
 async def reread(app: App) -> Json:
     """At once; how far it is stands in readyz."""
-    return {"started": app.reread()}
+    return {"started": app.warm_up.reread()}
 
 
 async def reload(app: App) -> Json:
     try:
-        await app.reload()
+        await app.categories.reload()
     except EmbeddingError as error:
         raise Unavailable(
             f"the categories stay as they were: their examples cannot be embedded: {error}"

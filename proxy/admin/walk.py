@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
 
-from proxy.aside import Breath
 from storage.base import Entry, Vector
+from storage.breath import Breath
 from storage.entries import Entries
 from storage.spread import slices
 

@@ -17,14 +17,13 @@ from rich.progress import Progress
 
 from embeddings.base import Embedder, EmbeddingError
 from policies.book import Book
-from policies.classifier import Classifier
 from policies.errors import ConfigError
 from policies.model import Category
 from policies.prices import Prices
-from proxy.app import make_rules
 from proxy.cache import Rules
 from proxy.kept_vectors import KeptVectors, open_kept
-from proxy.settings import Settings, load_settings
+from proxy.settings import Settings
+from proxy.settings_sources import load_settings
 from proxy.simulation.figures import Outcome, load_of
 from proxy.simulation.queueing import Ride, Service
 from proxy.simulation.replay import MODEL, Conditions, Played, Policy, replay, replay_bound
@@ -214,10 +213,10 @@ async def _replay_all(
 
 async def _policy(name: str, plan: Plan, embedder: Embedder) -> Policy:
     if name in ("category-aware", "adaptive"):
-        rules = await make_rules(plan.settings.categories, embedder)
+        rules = await Rules.read(plan.settings.categories, embedder)
         return Policy(name, rules, adapts=name == "adaptive")
     one = Book.of([Category("default", plan.threshold, UNIFORM_TTL_S, guards=())])
-    return Policy(name, Rules(one, await Classifier.taught(one, embedder)), by_meaning=name != "exact")
+    return Policy(name, await Rules.of(one, embedder), by_meaning=name != "exact")
 
 
 def outcomes_of(

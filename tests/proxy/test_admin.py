@@ -14,10 +14,10 @@ from doubles import Clock, WordEmbedder
 from planes import API, Plane, loaded, plane_of
 from world import MakeWorld
 
-from proxy import aside
 from proxy.admin import plane as admin_plane
 from proxy.admin import purging
 from proxy.admin.routes import ROUTES
+from storage import breath
 from storage.base import Entry, StorageError
 from storage.spread import SLICE
 
@@ -248,7 +248,7 @@ async def test_readiness_names_what_does_less_than_it_should(plane: Plane, categ
     assert ready["index"] == {"loaded": 0, "done": True, "failed": "", "to_embed": 0}
     before = [line for line in ready["degraded"] if not line.startswith("classifier")]
     assert before == []
-    world.app.progress.done = False
+    world.app.warm_up.done = False
     (categories / "default.yaml").write_text("threshold: high")
     status, message = await plane.refused("POST", f"{API}/reload")
     assert status == 422
@@ -385,7 +385,7 @@ async def test_a_purge_while_the_index_loads_takes_what_is_not_loaded_yet(filled
     (id,) = [entry.id for entry in cache.entries.select(lambda entry: entry.text == ALPHA)]
     cache.entries.remove(id)
     assert (await filled.post("/purge", order))["matched"] == 0
-    filled.world.app.progress.done = False
+    filled.world.app.warm_up.done = False
     assert (await filled.post("/purge", {**order, "dry_run": True}))["examples"] == [ALPHA]
     assert (await filled.post("/purge", order))["purged"] == 1
     assert await cache.documents.load(id) is None
@@ -400,7 +400,7 @@ async def test_a_store_that_cannot_be_looked_through_is_told(
         yield
 
     monkeypatch.setattr(filled.world.app.cache.documents, "scan", scan)
-    filled.world.app.progress.done = False
+    filled.world.app.warm_up.done = False
     status, message = await filled.refused("POST", f"{API}/purge", json={"tag": "doc"})
     assert (status, "the store is away" in message) == (503, True)
     assert ALPHA not in await left(filled)
@@ -448,7 +448,7 @@ def fill(plane: Plane, count: int) -> None:
 
 async def test_long_walks_let_calls_through(plane: Plane, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loop gets to do something else at every slice of 30,000 entries that are looked at and purged."""
-    monkeypatch.setattr(aside, "AT_ONCE_S", 0.0)
+    monkeypatch.setattr(breath, "AT_ONCE_S", 0.0)
     fill(plane, 30_000)
     turns = 0
 

@@ -11,8 +11,9 @@ import pytest
 from world import MakeWorld, World
 
 from proxy import aside as module
-from proxy.aside import LARGE, Breath, aside, loaded
+from proxy.aside import LARGE, aside, loaded
 from proxy.dialects import openai_embeddings
+from storage.breath import Breath
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 from doubles import Clock
 from test_admin import Plane, plane_of
-from world import MakeWorld, World
+from world import MakeWorld, World, upstream
 
 from policies.audit import EVIDENCE
 from proxy import auditing
@@ -59,7 +59,7 @@ class Model:
     bodies: list[Any] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
 
-    async def handle(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.BaseRequest) -> web.Response:
         self.bodies.append(await request.json())
         self.keys.append(request.headers.get("Authorization", ""))
         said = self.says(len(self.bodies), self.bodies[-1])
@@ -72,14 +72,8 @@ class Model:
 
 @asynccontextmanager
 async def running(model: Model) -> AsyncIterator[Model]:
-    app = web.Application()
-    app.router.add_post("/v1/chat/completions", model.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    model.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield model
-    await runner.cleanup()
+    async with upstream(model.handle) as model.url:
+        yield model
 
 
 Run = Callable[..., Any]
@@ -192,7 +186,7 @@ async def test_the_budget_holds_per_hour(make_world: MakeWorld, categories: Path
 
 async def test_only_the_share_is_audited(world: World, categories: Path) -> None:
     write(categories, "{share: 0.25, per_hour: 100}")
-    await world.app.reload()
+    await world.app.categories.reload()
     drawn = iter([0.1, 0.3, 0.24, 0.9, 0.25])
     world.app.auditor._draw = lambda: next(drawn)
     await world.ask(ASKED)
@@ -352,7 +346,7 @@ async def test_a_threshold_follows_its_target_and_survives_a_reload(
     world: World, plane: Plane, categories: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(categories, more=", target_wrong_rate: 2%")
-    await world.app.reload()
+    await world.app.categories.reload()
     with caplog.at_level("INFO", "nearhit.auditing"):
         for _ in range(EVIDENCE):
             world.app.auditor.told("audited", 0.95, "wrong")
@@ -368,11 +362,11 @@ async def test_a_threshold_follows_its_target_and_survives_a_reload(
     assert 'nearhit_wrong_rate_lower{category="audited"} 0.88' in metrics
     assert 'nearhit_audits_total{category="audited",verdict="wrong"} 30.0' in metrics
     write(categories, more=", target_wrong_rate: 2%, description: other")
-    await world.app.reload()
+    await world.app.categories.reload()
     answer = await world.ask(ASKED, headers={"X-Nearhit-Debug": "1"})
     assert answer.headers["X-Cache-Threshold"] == "0.8050"
     write(categories)
-    await world.app.reload()
+    await world.app.categories.reload()
     assert world.app.cache.policy("audited", 0.0).threshold == 0.8
 
 

@@ -307,6 +307,10 @@ def test_what_cannot_be_done_is_said_in_one_line(folder: Path) -> None:
     _, err = run(folder, "export", "out.jsonl", "--documents", "memory", status=1)
     assert "memory" in err
     run(folder, "import", "none.jsonl", status=2)
+    file, no_gpu = write(folder / "pairs.jsonl", pair("common question")), {"NEARHIT_EMBEDDING__KIND": "onnx"}
+    _, err = run(folder, "import", str(file), status=1, **no_gpu, NEARHIT_EMBEDDING__DEVICE="cuda")
+    assert "use auto or cpu" in err
+    assert len(err.splitlines()) == 1
 
 
 async def test_reading_again_takes_the_newer_of_two_with_one_digest(world: Any) -> None:
@@ -318,9 +322,9 @@ async def test_reading_again_takes_the_newer_of_two_with_one_digest(world: Any) 
     ((entry, vector),) = [pair async for batch in store.scan() for pair in batch]
     newer = replace(entry, id="newer", created=entry.created + 1, provenance="imported")
     await store.save([Document(newer, vector, b"{}")])
-    assert world.app.reread()
-    assert not world.app.reread()
-    while not world.app.progress.done:
+    assert world.app.warm_up.reread()
+    assert not world.app.warm_up.reread()
+    while not world.app.warm_up.done:
         await asyncio.sleep(0.01)
     assert world.app.cache.entries.get(old.id) is None
     assert world.app.cache.entries.by_exact(entry.exact).id == "newer"

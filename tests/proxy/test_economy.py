@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 from doubles import Clock, WordEmbedder
+from planes import plane_of
 from world import MakeWorld, World
 
 from embeddings.base import Vector
 from policies.automatic import DWELL_S, FIRST_REST_S
-from proxy.admin import admin_app
 from proxy.demo_upstream import Behaviour
 
 LATENCY_S = 0.05
@@ -51,19 +48,8 @@ def prices(tmp_path: Path) -> Path:
     return file
 
 
-@asynccontextmanager
-async def plane(world: World) -> AsyncIterator[str]:
-    runner = web.AppRunner(admin_app(world.app), access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
 async def look(world: World, path: str) -> Any:
-    async with plane(world) as url, world.session.get(url + path) as answer:
+    async with plane_of(world) as plane, world.session.get(plane.url + path) as answer:
         assert answer.status == 200
         return await answer.json() if path.startswith("/api") else await answer.text()
 
@@ -176,9 +162,9 @@ async def test_auto_goes_off_where_nothing_is_found_and_comes_back(
     assert (await world.ask(question(9000))).cache == "HIT exact"
     assert len(world.embedder.asked) == embedded  # the category is known by a rule
     assert (await look(world, "/api/v1/economics"))["categories"]["auto"]["mode"] == "off"
-    async with plane(world) as url:
+    async with plane_of(world) as plane:
         asked = {"text": question(9000, "now"), "model": "demo-chat"}
-        async with world.session.post(f"{url}/api/v1/explain", json=asked) as answer:
+        async with world.session.post(f"{plane.url}/api/v1/explain", json=asked) as answer:
             assert "does not pay" in (await answer.json())["because"]
     clock.now += FIRST_REST_S + 1
     step(world)
@@ -210,6 +196,6 @@ async def test_a_category_that_is_auto_no_more_is_forgotten(world: World, catego
     (categories / "auto.yaml").write_text(
         "{name: auto, threshold: 0.8, ttl: 1h, match: {patterns: ['^auto']}}"
     )
-    await world.app.reload()
+    await world.app.categories.reload()
     step(world)
     assert world.app.cache.automatics.of == {}

@@ -39,11 +39,13 @@ async def test_a_mistake_is_told_with_its_line_and_nothing_is_written(plane: Pla
 
 
 async def test_what_is_written_is_in_force(plane: Plane, categories: Path) -> None:
+    (categories / "strict.yaml").chmod(0o640)
     for threshold in (0.5, 0.6):
         text = TEXT.replace("0.5", str(threshold))
         assert (await plane.call("PUT", f"{API}/categories/strict", json={"text": text})).status == 200
         assert (categories / "strict.yaml").read_text() == text
         assert (await plane.get(f"{API}/categories/strict"))["threshold"] == threshold
+    assert (categories / "strict.yaml").stat().st_mode & 0o777 == 0o640
 
 
 @pytest.mark.parametrize("name", ["..%2Fother", "%2Ftmp%2Fother", "Strict", ".strict", "strict%0A"])

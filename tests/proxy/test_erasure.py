@@ -10,11 +10,10 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
 from doubles import Clock, WordEmbedder
+from planes import API, plane_of
 from world import World, open_world
 
-from proxy.admin import admin_app
 from proxy.demo_upstream import Behaviour
 from proxy.settings import Settings
 
@@ -31,11 +30,8 @@ async def proxy(folder: Path, categories: Path, embedder: Any = None) -> AsyncIt
 
 @asynccontextmanager
 async def admin(world: World) -> AsyncIterator[str]:
-    runner = web.AppRunner(admin_app(world.app), access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}/api/v1"
-    await runner.cleanup()
+    async with plane_of(world) as plane:
+        yield plane.url + API
 
 
 async def post(url: str, order: Any) -> Any:

@@ -21,11 +21,11 @@ from world import Answer, MakeWorld, World, upstream
 
 from policies.errors import ConfigError
 from policies.outage import STRIKES
+from proxy.admin.gauges import Gauges
 from proxy.app import make_fleet
 from proxy.cli import run
 from proxy.fleet import CREDENTIALS, Backend, Fleet
 from proxy.load import Upstream as Load
-from proxy.metrics import State
 from proxy.settings import Settings
 
 Plan = Callable[[web.BaseRequest], int | float]
@@ -471,7 +471,7 @@ async def test_one_that_is_down_is_skipped_until_it_is_back(make_world: MakeWorl
 async def test_pressure_and_errors_are_each_ones_own(make_world: MakeWorld, two: list[Echo]) -> None:
     first, second = two
     world = await make_world(upstreams=[named(first, models=["a"], capacity=1), named(second, capacity=1)])
-    world.app.metrics.registry.register(State(world.app))
+    world.app.metrics.registry.register(Gauges(world.app))
     first.plan = 0
     for number in range(20):
         await ask(world, "a", f"question{number} of{number} many{number}")

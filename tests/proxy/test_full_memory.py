@@ -5,7 +5,6 @@ from __future__ import annotations
 from doubles import WordEmbedder
 
 from policies.book import Book
-from policies.classifier import Classifier
 from policies.model import Category
 from proxy.cache import Cache, Rules
 from storage.base import Entry
@@ -17,7 +16,7 @@ CAPACITY = 8
 
 async def make_cache(documents: BufferedDocuments, *categories: Category) -> Cache:
     book, embedder = Book.of(list(categories)), WordEmbedder()
-    return Cache(Rules(book, await Classifier.taught(book, embedder)), embedder, documents, CAPACITY)
+    return Cache(await Rules.of(book, embedder), embedder, documents, CAPACITY)
 
 
 def make_entry(id: str, category: str, cost_ms: float = 100.0) -> Entry:

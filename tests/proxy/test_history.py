@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from array import array
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiohttp import web
 from doubles import Clock, WordEmbedder
 from hypothesis import given
 from hypothesis import strategies as st
+from planes import plane_of
 from world import MakeWorld, World, open_world
 
 from policies.audit import Verdict
-from proxy.admin import admin_app
 from proxy.demo_upstream import Behaviour
 from proxy.history import EDGES_MS, MOST_POINTS, NAMES, History, HistoryFile, shown
 from proxy.report import Report
@@ -41,19 +38,8 @@ def history(file: HistoryFile | None = None) -> History:
     return History(dict, NOW, file)
 
 
-@asynccontextmanager
-async def plane(world: World) -> AsyncIterator[str]:
-    runner = web.AppRunner(admin_app(world.app), access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
 async def look(world: World, query: str = "", status: int = 200) -> Any:
-    async with plane(world) as url, world.session.get(url + WINDOW + query) as told:
+    async with plane_of(world) as plane, world.session.get(plane.url + WINDOW + query) as told:
         assert told.status == status
         return await told.json()
 

@@ -168,7 +168,7 @@ async def test_a_category_that_no_longer_shares_keeps_its_answers_apart(world: W
     assert folder is not None
     file = folder / "common.yaml"
     file.write_text(file.read_text().replace("shared", "tenant"))
-    await world.app.reload()
+    await world.app.categories.reload()
     assert (await world.ask("common knowledge of the seven seas", key="two")).cache == "MISS"
 
 
@@ -183,7 +183,7 @@ async def test_what_a_category_no_longer_allows_is_not_found_through_another(
     folder = world.app.settings.categories
     assert folder is not None
     (folder / "common.yaml").write_text((folder / "common.yaml").read_text().replace(*change))
-    await world.app.reload()
+    await world.app.categories.reload()
     open_ = await world.ask("open knowledge of the seven seas", key="two")
     assert (open_.headers["X-Cache-Category"], open_.cache) == ("open", "MISS")
 
@@ -343,7 +343,7 @@ async def on_disk(folder: Path, categories: Path, upstream_url: str | None = Non
     chosen = {"documents": store, "categories": categories, "upstream": {"url": upstream_url}}
     settings = Settings.model_validate(chosen)
     async with open_world(settings, Behaviour(), WordEmbedder(), Clock(), upstream_url) as world:
-        while not world.app.progress.done:
+        while not world.app.warm_up.done:
             await asyncio.sleep(0.01)
         yield world
 

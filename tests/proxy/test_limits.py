@@ -16,10 +16,10 @@ from world import MakeWorld, World
 
 from policies.admission import START, Limit
 from proxy.admin import views
+from proxy.admin.gauges import Gauges
 from proxy.demo_upstream import Behaviour
 from proxy.errors import Crowded
 from proxy.limits import Admission
-from proxy.metrics import State
 
 SLOW = Behaviour(latency_s=0.3)
 KIND = ("model", False)
@@ -273,7 +273,7 @@ async def test_a_limit_is_off_unless_it_is_set(world: World) -> None:
 async def test_it_shows_in_the_metrics(tight: World) -> None:
     texts = ("first of all", "second best choice", "third time lucky here")
     await asyncio.gather(*[tight.ask(text) for text in texts])
-    tight.app.metrics.registry.register(State(tight.app))
+    tight.app.metrics.registry.register(Gauges(tight.app))
     shown = (await views.load(tight.app))["upstreams"]["upstream"]
     assert shown["admission"] == {
         "limit": 1, "adapts": False, "in_use": 0, "waiting": 0, "refused": {"full": 1}

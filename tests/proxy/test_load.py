@@ -18,12 +18,12 @@ from test_load_policies import ALIKE, ASKED, BUSY, DEBUG
 from world import MakeWorld, World, upstream
 
 from proxy.admin import explaining, views
+from proxy.admin.gauges import Gauges
 from proxy.admin.inputs import Explained
 from proxy.demo_upstream import Behaviour
 from proxy.errors import Crowded, Unreachable, UpstreamSlow
 from proxy.load import MODELS, Load, Upstream, remaining, retry_after
 from proxy.load_scraper import Names, read_metrics
-from proxy.metrics import State
 from proxy.upstream import Head
 
 VLLM = Names("vllm:num_requests_waiting", "vllm:num_requests_running", "vllm:kv_cache_usage_perc")
@@ -276,7 +276,7 @@ async def test_an_overloaded_upstream_bends_policies_until_it_is_calm_again(
     explained = await explaining.explain(world.app, Explained(text=ALIKE, model="demo-chat"))
     assert explained["outcome"] == "HIT"
     assert explained["pressure"] > 0.9
-    gauges = {family.name: family for family in State(world.app).collect()}
+    gauges = {family.name: family for family in Gauges(world.app).collect()}
     assert gauges["nearhit_pressure"].samples[0].value > 0.9
     assert any(sample.value == 1.0 for sample in gauges["nearhit_pressure_signal"].samples)
 

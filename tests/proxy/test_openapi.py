@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import schemathesis
-from aiohttp import web
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
+from planes import plane_of
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
@@ -21,7 +21,6 @@ from schemathesis.specs.openapi.checks import (
 from world import World
 
 from proxy import dialects
-from proxy.admin import admin_app
 from proxy.controls import REMOVED
 
 PATIENT = settings(
@@ -41,13 +40,10 @@ CHECKS = [
 
 @pytest.fixture
 async def admin(world: World) -> AsyncIterator[str]:
-    runner = web.AppRunner(admin_app(world.app), access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    await world.ask()
-    await world.settled()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    await runner.cleanup()
+    async with plane_of(world) as plane:
+        await world.ask()
+        await world.settled()
+        yield plane.url
 
 
 async def described(world: World, admin: str, name: str) -> Any:

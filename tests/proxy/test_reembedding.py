@@ -40,7 +40,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 async def ready(world: World) -> None:
-    await until(lambda: world.app.progress.done and not world.app.progress.to_embed)
+    await until(lambda: world.app.warm_up.done and not world.app.warm_up.to_embed)
 
 
 async def filled(tmp_path: Path, categories: Path) -> None:
@@ -62,16 +62,16 @@ async def test_entries_of_another_model_are_exact_only_until_they_are_embedded_a
     embedder = Reversed()
     embedder.broken = True
     async with proxy(tmp_path / "data", categories, embedder) as world:
-        await until(lambda: world.app.progress.done)
-        assert world.app.progress.to_embed == 41
+        await until(lambda: world.app.warm_up.done)
+        assert world.app.warm_up.to_embed == 41
         assert (await world.ask(TEXT)).cache == "HIT exact"
         assert not world.app.cache.entries.vectors.partitions()
         embedder.broken = False
         await ready(world)
         assert (await world.ask(ALIKE)).cache == "HIT semantic"
     async with proxy(tmp_path / "data", categories, Reversed()) as world:
-        await until(lambda: world.app.progress.done)
-        assert world.app.progress.to_embed == 0
+        await until(lambda: world.app.warm_up.done)
+        assert world.app.warm_up.to_embed == 0
         assert (await world.ask(ALIKE)).cache == "HIT semantic"
 
 
@@ -85,9 +85,9 @@ async def test_a_restart_goes_on_where_it_was(tmp_path: Path, categories: Path) 
     await filled(tmp_path, categories)
     async with proxy(tmp_path / "data", categories, stuck := Stuck()) as world:
         await until(lambda: not stuck.gate.is_set())
-        assert world.app.progress.to_embed == 41 - reembedding.AT_ONCE
+        assert world.app.warm_up.to_embed == 41 - reembedding.AT_ONCE
     async with proxy(tmp_path / "data", categories, again := Reversed()) as world:
-        await until(lambda: world.app.progress.done)
+        await until(lambda: world.app.warm_up.done)
         await ready(world)
         assert (await world.ask(ALIKE)).cache == "HIT semantic"
         assert sum(map(again.stored, again.asked)) == 41 - reembedding.AT_ONCE
@@ -101,8 +101,8 @@ async def test_what_the_new_model_cannot_read_stays_exact(tmp_path: Path, catego
     await filled(tmp_path, categories)
     for to_embed in (41, 0):
         async with proxy(tmp_path / "data", categories, Short()) as world:
-            await until(lambda: world.app.progress.done)
-            assert (to_embed == 0) == (world.app.progress.to_embed == 0)
+            await until(lambda: world.app.warm_up.done)
+            assert (to_embed == 0) == (world.app.warm_up.to_embed == 0)
             await ready(world)
             assert (await world.ask(TEXT)).cache == "HIT exact"
 
@@ -117,7 +117,7 @@ async def test_a_purge_by_likeness_waits_for_the_new_vectors(tmp_path: Path, cat
     may_go_on = asyncio.Event()
     await filled(tmp_path, categories)
     async with proxy(tmp_path / "data", categories, Held()) as world, admin(world) as url:
-        await until(lambda: world.app.progress.done)
+        await until(lambda: world.app.warm_up.done)
         order = {"like": ALIKE, "threshold": 0.8}
         async with world.session.post(f"{url}/purge", json=order) as answer:
             assert answer.status == 503

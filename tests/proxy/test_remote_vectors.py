@@ -20,11 +20,11 @@ from world import MakeWorld, World, open_world
 
 from proxy.admin.errors import Unavailable
 from proxy.admin.explaining import explain
+from proxy.admin.gauges import Gauges
 from proxy.admin.inputs import Explained, PurgeOrder
 from proxy.admin.purging import purge
 from proxy.admin.views import readyz
 from proxy.demo_upstream import Behaviour
-from proxy.metrics import State
 from proxy.settings import Settings
 from storage import breaker
 from storage.base import StorageError
@@ -54,7 +54,7 @@ async def proxy(
         }
     )
     async with open_world(settings, Behaviour(), embedder or WordEmbedder(), Clock()) as world:
-        await until(lambda: world.app.progress.done)
+        await until(lambda: world.app.warm_up.done)
         yield world
 
 
@@ -126,7 +126,7 @@ async def test_with_the_database_stopped_calls_are_answered_and_later_hits_come_
         assert world.app.ledger.recent[-1].degraded == "index-failed"
         assert (world.app.ledger.recent[-1].lookup_ms or 0.0) > 0.0
         assert "database with the vectors fails" in await degraded(world)
-        told = {each.name: each.samples[0].value for each in State(world.app).collect() if each.samples}
+        told = {each.name: each.samples[0].value for each in Gauges(world.app).collect() if each.samples}
         assert told["nearhit_vectors_breaker_open"] == 1
         assert told["nearhit_vectors_search_failures"] >= breaker.BREAKER_FAILURES
         with pytest.raises(Unavailable):
@@ -218,7 +218,7 @@ async def test_a_purge_of_what_memory_does_not_know_yet(
         (entry,) = world.app.cache.entries.select(lambda entry: True)
         world.app.cache.entries.remove(entry.id)
         vectors(world)._doomed.clear()
-        world.app.progress.done = False
+        world.app.warm_up.done = False
         assert (await purge(world.app, PurgeOrder(like=TEXT)))["purged"] == 1
         assert rows(server) == 0
 
@@ -258,7 +258,7 @@ async def test_a_purge_that_failed_at_the_documents_is_worked_off_at_the_vectors
         (entry,) = world.app.cache.entries.select(lambda entry: True)
         world.app.cache.entries.remove(entry.id)
         vectors(world)._doomed.clear()
-        world.app.progress.done = False
+        world.app.warm_up.done = False
 
         async def fail() -> None:
             raise StorageError("the store is away")
@@ -291,7 +291,7 @@ async def test_replicas_share_one_table(server: PostgresServer, make_world: Make
             "index": {"url": server.url, "deadline": 0.5},
         }
         one, other = await make_world(**shared), await make_world(**shared)
-        await until(lambda: one.app.progress.done and other.app.progress.done)
+        await until(lambda: one.app.warm_up.done and other.app.warm_up.done)
         answer = await one.ask(TEXT)
         await one.settled()
         await until(lambda: other.app.cache.entries.get(answer.headers["X-Cache-Entry-Id"]) is not None)

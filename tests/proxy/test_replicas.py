@@ -94,15 +94,15 @@ async def test_a_comparison_that_failed_is_made_again_though_another_one_succeed
         with monkeypatch.context() as patch:
             patch.setattr(documents, "scan", away)
             failed = asyncio.create_task(app.replication.reload())
-            while not app.progress.failed:
+            while not app.warm_up.failed:
                 await asyncio.sleep(0.01)
         await app.replication.reload()
-        assert app.progress.done
+        assert app.warm_up.done
         await documents._documents.delete([id])  # somebody else, untold
         assert app.cache.entries.get(id)
         await failed
         assert not app.cache.entries.get(id)
-        assert not app.progress.failed
+        assert not app.warm_up.failed
 
 
 def away() -> NoReturn:

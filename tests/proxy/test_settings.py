@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from policies.errors import ConfigError
-from proxy.settings import NamedUpstream, Settings, load_settings, settings_fields, table
+from proxy.settings import NamedUpstream, Settings, settings_fields, table
+from proxy.settings_sources import load_settings
 
 ROOT = Path(__file__).parents[2]
 

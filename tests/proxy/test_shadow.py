@@ -145,10 +145,10 @@ async def test_switched_on_it_serves_what_the_trial_stored(world: World, categor
     await world.settled()
     file = categories / "trial.yaml"
     file.write_text(file.read_text().replace("mode: shadow", "mode: on"))
-    await world.app.reload()
+    await world.app.categories.reload()
     assert (await world.ask(REWORDED)).cache == "HIT semantic"
     file.write_text(file.read_text().replace("mode: on", "mode: off"))
-    await world.app.reload()
+    await world.app.categories.reload()
     assert (await world.ask(ASKED)).cache == "BYPASS"
 
 

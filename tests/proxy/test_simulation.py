@@ -16,7 +16,6 @@ from doubles import WordEmbedder
 
 from embeddings.base import EmbedderFailed, Vector
 from policies.book import Book
-from policies.classifier import Classifier
 from policies.model import Category
 from proxy import kept_vectors
 from proxy.cache import Rules
@@ -165,7 +164,7 @@ async def test_what_expired_is_swept() -> None:
     book = Book.of([Category("default", threshold=0.8, ttl=30.0, guards=())])
     embedder = WordEmbedder()
     documents = BufferedDocuments(MemoryDocuments())
-    policy = Policy("exact", Rules(book, await Classifier.taught(book, embedder)), by_meaning=False)
+    policy = Policy("exact", await Rules.of(book, embedder), by_meaning=False)
     conditions = Conditions(Service(first_token_s=0.0, token_s=0.0), entries=100)
     player = Player(trace, policy, embedder, documents, conditions)
     for number in range(50):

@@ -11,6 +11,8 @@ import pytest
 from world import MakeWorld
 
 from proxy import app as composition
+from proxy import categories
+from proxy.cache import Rules
 
 
 class Folder:
@@ -29,8 +31,9 @@ class Folder:
 @pytest.fixture
 def folder(monkeypatch: pytest.MonkeyPatch) -> Folder:
     watched = Folder()
-    monkeypatch.setattr(composition, "WATCH_EVERY_S", 0.005)
-    monkeypatch.setattr(composition, "_stamps", watched)
+    monkeypatch.setattr(categories, "WATCH_EVERY_S", 0.005)
+    for module in (composition, categories):
+        monkeypatch.setattr(module, "stamps", watched)
     return watched
 
 
@@ -53,7 +56,7 @@ async def test_a_folder_is_taken_once_it_has_settled(
     async def reload() -> None:
         reloads.append(folder.state)
 
-    monkeypatch.setattr(app, "reload", reload)
+    monkeypatch.setattr(app.categories, "reload", reload)
     folder.changing = True
     await looked(folder)
     assert reloads == []
@@ -65,15 +68,15 @@ async def test_a_folder_is_taken_once_it_has_settled(
 async def test_a_change_while_the_files_are_read_at_start_is_not_missed(
     make_world: MakeWorld, folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_rules, read = composition.make_rules, []
+    really, read = Rules.read, list[int]()
 
-    async def slowly(*given: Any) -> composition.Rules:
-        rules = await make_rules(*given)
+    async def slowly(*given: Any) -> Rules:
+        rules = await really(*given)
         read.append(folder.state)
         folder.state += len(read) == 1  # somebody saves a file just after it was read
         return rules
 
-    monkeypatch.setattr(composition, "make_rules", slowly)
+    monkeypatch.setattr(Rules, "read", slowly)
     await make_world()
     await until(lambda: len(read) > 1)
     await looked(folder)
@@ -88,13 +91,13 @@ async def test_the_watcher_lives_through_any_failure(
 
     app = (await make_world()).app
     with monkeypatch.context() as broken:
-        broken.setattr(composition, "make_rules", fail)
+        broken.setattr(Rules, "read", fail)
         folder.state += 1
-        await until(lambda: app.reload_error)
-    assert "nobody thought of this" in app.reload_error
+        await until(lambda: app.categories.error)
+    assert "nobody thought of this" in app.categories.error
     assert "nobody thought of this" in caplog.text
     folder.state += 1
-    await until(lambda: not app.reload_error)
+    await until(lambda: not app.categories.error)
 
 
 def test_a_file_that_cannot_be_looked_at_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,4 +111,4 @@ def test_a_file_that_cannot_be_looked_at_is_left_out(tmp_path: Path, monkeypatch
     for name in ("open.yaml", "secret.yaml"):
         (tmp_path / name).write_text(name)
     monkeypatch.setattr(Path, "stat", stat)
-    assert list(composition._stamps(tmp_path)) == [tmp_path / "open.yaml"]
+    assert list(categories.stamps(tmp_path)) == [tmp_path / "open.yaml"]

@@ -1,0 +1,127 @@
+"""What the value of a setting may look like, and what it becomes."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+from policies.values import seconds
+from storage.keys import read_key
+
+PREFIX = "NEARHIT_"
+"""Of the variables that are settings."""
+
+SHARED_STORES = ("postgresql+asyncpg://", "redis://", "rediss://")
+_STORES = ("sqlite+aiosqlite:///", *SHARED_STORES)
+_UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("should be a whole number")
+    return value
+
+
+def _off(value: Any) -> Any:
+    """YAML reads a bare `off` as a truth value."""
+    return "off" if value is False else value
+
+
+def _size(value: Any) -> Any:
+    """`64MiB` or a number of bytes."""
+    found = re.fullmatch(r"(\d+)\s*(KiB|MiB|GiB)", value.strip()) if isinstance(value, str) else None
+    return int(found[1]) * _UNITS[found[2]] if found else _whole(value)
+
+
+def _origin(url: str) -> str:
+    """Without the slash at its end. Raises `ValueError`."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("should be an origin such as https://api.openai.com")
+    if parts.username or parts.password:
+        raise ValueError("should have no user name or password; callers bring their own Authorization header")
+    if parts.path.rstrip("/").endswith("/v1"):
+        raise ValueError("should end before /v1, which is part of every caller's path")
+    return url.rstrip("/")
+
+
+def _collector(url: str) -> str:
+    """Without the slash at its end. Raises `ValueError`."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
+        raise ValueError(
+            "should be such as http://collector:4318; its keys go into OTEL_EXPORTER_OTLP_HEADERS"
+        )
+    if parts.path.rstrip("/").endswith("/v1/traces"):
+        raise ValueError("should end before /v1/traces, which is added")
+    return url.rstrip("/")
+
+
+def _metrics(url: str) -> str:
+    if not url.startswith("/") and urlsplit(url).scheme not in ("http", "https"):
+        raise ValueError("should be a path such as /metrics, or an http URL")
+    return url
+
+
+def _document_store(url: str) -> str:
+    if url != "memory" and not url.startswith(_STORES):
+        raise ValueError(
+            "should be sqlite+aiosqlite:///PATH, postgresql+asyncpg://USER@HOST/DATABASE, redis://HOST"
+        )
+    return url
+
+
+def _vector_store(url: str) -> str:
+    if url != "memory" and not url.startswith("postgresql+asyncpg://"):
+        raise ValueError("should be memory, or postgresql+asyncpg://USER@HOST/DATABASE")
+    return url
+
+
+def _separated(value: Any) -> Any:
+    """By commas, as the environment has them."""
+    return (
+        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    )
+
+
+def _sealing_keys(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    for key in keys:
+        read_key(key.get_secret_value())
+    return keys
+
+
+def _variable_of_others(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name.startswith(PREFIX):
+        raise ValueError(f"should be the name of a variable that holds the key and begin other than {PREFIX}")
+    return name
+
+
+def _redis(url: str) -> str:
+    if not url.startswith(("redis://", "rediss://")):
+        raise ValueError("should be redis://:PASSWORD@HOST/NUMBER, or rediss:// with TLS")
+    return url
+
+
+IN_SECONDS = BeforeValidator(seconds)
+OR_OFF = BeforeValidator(_off)
+BY_COMMAS = BeforeValidator(_separated)
+_WHOLE = BeforeValidator(_whole)
+
+Duration = Annotated[float, IN_SECONDS, Field(gt=0)]
+Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
+Count = Annotated[int, _WHOLE, Field(gt=0)]
+Tries = Annotated[int, _WHOLE, Field(ge=0, le=10)]
+Port = Annotated[int, _WHOLE, Field(ge=0, le=65535)]
+Host = Annotated[str, Field(min_length=1)]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{8,32}$")]
+Origin = Annotated[str, AfterValidator(_origin)]
+Collector = Annotated[str, AfterValidator(_collector)]
+MetricsUrl = Annotated[str, AfterValidator(_metrics)]
+DocumentStore = Annotated[str, AfterValidator(_document_store)]
+VectorStore = Annotated[str, AfterValidator(_vector_store)]
+RedisUrl = Annotated[str, AfterValidator(_redis)]
+VariableOfOthers = Annotated[str, AfterValidator(_variable_of_others)]
+Keyring = Annotated[tuple[SecretStr, ...], BY_COMMAS, AfterValidator(_sealing_keys)]

@@ -1,0 +1,24 @@
+"""Work of the loop that would hold it up is done with pauses."""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+
+AT_ONCE_S = 0.002
+"""To add one vector to a partition that grows can take as long."""
+
+
+class Breath:
+    """Lets others run when enough time has passed since they last could."""
+
+    def __init__(self) -> None:
+        self._since = perf_counter()
+
+    async def take(self) -> bool:
+        """Whether it was time."""
+        due = perf_counter() - self._since > AT_ONCE_S
+        if due:
+            await asyncio.sleep(0)
+            self._since = perf_counter()
+        return due
