@@ -63,8 +63,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("nearhit.app")
 
 Clock = Callable[[], float]
-Stamps = dict[Path, tuple[int, int]]
-"""What tells that a file changed: when it was written, in nanoseconds, and its bytes."""
+Stamps = dict[Path, tuple[int, ...]]
+"""What tells that a file changed: when it was written, in nanoseconds, its bytes and its inode."""
 
 SWEEP_EVERY_S = 1.0
 SWEEP_ENTRIES = 500
@@ -479,7 +479,8 @@ def _stamps(folder: Path | None) -> Stamps:
         return stamps
     with suppress(OSError):
         for path in folder.rglob("*"):
-            with suppress(OSError):  # editors replace files by renaming others; some may not be looked at
+            stamps[path] = ()  # what may not be looked at, or links to nothing, is there all the same
+            with suppress(OSError):
                 stat = path.stat()
-                stamps[path] = (stat.st_mtime_ns, stat.st_size)
+                stamps[path] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
     return stamps
