@@ -12,6 +12,10 @@ from typing import Literal
 from policies import guards
 from policies.model import InForce, Stale
 
+AHEAD = 60.0
+"""Seconds that an answer may come from the future, as the clocks of replicas differ. One from further ahead
+was stored by a clock that went wrong, and nobody knows how old it is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Controls:
@@ -102,6 +106,8 @@ def _stale(asked: Stale, stored: Stale) -> Stale:
 
 
 def _freshness(offer: Offer, asked: InForce, controls: Controls) -> Verdict:
+    if offer.age < -AHEAD:
+        return Verdict("refused", reason="expired")
     if controls.max_age is not None and offer.age > controls.max_age:
         return Verdict("refused", reason="max-age")
     remaining = lifetime(asked, offer.policy, offer.ttl) - offer.age

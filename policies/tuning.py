@@ -82,10 +82,12 @@ class Advice:
 def advise(
     pairs: Sequence[Pair], present: float, wanted: float, confidence: float, floor: float = 0.0
 ) -> Advice:
-    """`wanted`: share of wrong hits, in (0, 1). `floor`: no lower threshold is proposed."""
+    """`wanted`: share of wrong hits, in (0, 1). `floor`: no lower threshold is proposed, nor one below the
+    least like of the hits: of what would be hits there the pairs say nothing."""
     sample = _Sample(pairs, confidence)
     curve = tuple(map(sample.at, thresholds()))
-    open_to = [point for point in curve if point.threshold >= floor]
+    least_alike = min((pair.cosine for pair in pairs if not pair.refused), default=0.0)
+    open_to = [point for point in curve if point.threshold >= floor and point.threshold > least_alike - STEP]
     proposed = next((point for point in open_to if point.wrong.high <= wanted), None)
     missing = 0 if proposed else _missing(open_to, len(pairs), wanted, confidence)
     return Advice(sample.at(present), proposed, missing, curve)

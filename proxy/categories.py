@@ -16,8 +16,8 @@ log = logging.getLogger("nearhit.app")
 
 WATCH_EVERY_S = 2.0
 
-Stamps = dict[Path, tuple[int, int]]
-"""What tells that a file changed: when it was written, in nanoseconds, and its bytes."""
+Stamps = dict[Path, tuple[int, ...]]
+"""What tells that a file changed: when it was written, in nanoseconds, its bytes and its inode."""
 
 
 class Categories:
@@ -76,7 +76,8 @@ def stamps(folder: Path | None) -> Stamps:
         return found
     with suppress(OSError):
         for path in folder.rglob("*"):
-            with suppress(OSError):  # editors replace files by renaming others; some may not be looked at
+            found[path] = ()  # what may not be looked at, or links to nothing, is there all the same
+            with suppress(OSError):
                 stat = path.stat()
-                found[path] = (stat.st_mtime_ns, stat.st_size)
+                found[path] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
     return found

@@ -9,6 +9,7 @@ to answer; one that is down comes last, but for a call now and then that finds o
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import (
@@ -35,6 +36,8 @@ from proxy.limits import Admission, Place
 from proxy.load import Upstream as Load
 from proxy.messages import Call
 from proxy.upstream import Answer, Head, Read, Upstream, forwarded
+
+log = logging.getLogger("nearhit.fleet")
 
 MODELS = 1024
 """Models whose upstream is remembered."""
@@ -167,6 +170,8 @@ class Backend:
             raise
 
     def _answered(self, head: Head, place: Place | None) -> None:
+        if self.outage.down:
+            log.info("upstream %s answers again", self.name)
         self.outage.answered()
         self.count(head.status)
         if self.admission is not None and place is not None:
@@ -174,9 +179,16 @@ class Backend:
 
     def _unanswered(self, error: CallError, place: Place | None, overdue: bool) -> None:
         if not overdue:
-            self.outage.failed()
+            self.missed(error.message)
         if self.admission is not None and place is not None:
             self.admission.failed(place, error)
+
+    def missed(self, why: str) -> None:
+        """It did not answer, or not in time."""
+        was_down = self.outage.down
+        self.outage.failed()
+        if self.outage.down and not was_down:
+            log.warning("upstream %s counts as down: %s", self.name, why)
 
     def count(self, status: int) -> None:
         if _fails(status):

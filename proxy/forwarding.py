@@ -127,7 +127,7 @@ class Forwarder:
             return
         flight.overdue = True
         if flight.sent_to is not None and not flight.head.done():
-            flight.sent_to.outage.failed()
+            flight.sent_to.missed("it did not answer in time")
             flight.sent_to.errors["timeout"] += 1
         if not flight.private:
             rider = flight.board(waits=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -27,6 +28,7 @@ def read_rows(path: Path, model: type[M]) -> Iterator[tuple[str, M]]:
     try:
         with _open(path) as lines:
             for number, line in enumerate(lines, start=1):
+                line = line.removeprefix(BOM_UTF8) if number == 1 else line
                 if line.strip():
                     empty = False
                     yield (place := f"{path}:{number}"), _row(place, line, model)

@@ -74,6 +74,7 @@ class BufferedDocuments:
         self._breaker = Breaker("load: the document store", clock)
         self._batch = BATCH
         self._failed_in_a_row = 0
+        self._trouble = ""
         self._dropped = self._lost = self._failures = 0
         self._store = asyncio.Lock()
         self._work = asyncio.Event()
@@ -241,6 +242,7 @@ class BufferedDocuments:
             "lost": self._lost,
             "failures": self._failures,
             "breaker": self._breaker.state,
+            "write_trouble": self._trouble,
             "hot": len(self._hot),
             "hot_bytes": self._hot.bytes,
             "damaged": reader.damaged if reader else 0,
@@ -280,7 +282,7 @@ class BufferedDocuments:
             try:
                 await self._delete_some()
                 await self._save_some()
-                self._failed_in_a_row = 0
+                self._failed_in_a_row, self._trouble = 0, ""
             except StorageError as error:
                 await self._pause_after(error)
             except Exception:
@@ -340,6 +342,7 @@ class BufferedDocuments:
     async def _pause_after(self, error: StorageError) -> None:
         self._failures += 1
         self._failed_in_a_row += 1
+        self._trouble = str(error)
         if self._failed_in_a_row == 1:
             log.warning("writing documents failed, trying again: %s", error)
         await asyncio.sleep(min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failed_in_a_row - 1, 16)))

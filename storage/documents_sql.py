@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -30,6 +31,8 @@ IN_ONE_STATEMENT = 500
 """Bound parameters; SQLite's limit was 999 for long."""
 UPGRADING = 0x6E656172
 """PostgreSQL's advisory lock under which one process at a time makes or alters the tables."""
+DAMAGED = ": move the file that documents.url names away, with its -wal and -shm, and start with none"
+"""What to do when SQLite finds that its file is none of its own, or malformed."""
 
 _INSERT = insert(documents).prefix_with("OR REPLACE", dialect="sqlite")
 """SQLite deletes what has the id or the digest of a new row: a third of the work of two statements."""
@@ -269,4 +272,5 @@ def _parts(items: list[Any], size: int) -> list[list[Any]]:
 
 def _reason(error: Exception) -> str:
     """One line, without the statement."""
-    return first_line(error.orig if isinstance(error, DBAPIError) and error.orig else error)
+    cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
+    return first_line(cause) + (DAMAGED if type(cause) is sqlite3.DatabaseError else "")

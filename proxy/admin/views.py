@@ -68,6 +68,9 @@ def _degraded(app: App, documents: Json) -> list[str]:
             vectors.get("graph_trouble")
         ),
         "documents: the store fails, stored answers are misses": documents["breaker"] == "open",
+        f"documents: the store takes nothing, it is tried again: {documents['write_trouble']}": bool(
+            documents["write_trouble"]
+        ),
         "replication: no contact with the other replicas, this one works alone": app.replication is not None
         and not app.replication.current,
         "embedder: no worker is alive, exact hits only": embedder.get("workers", 1) == 0,

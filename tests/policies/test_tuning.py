@@ -115,10 +115,16 @@ def test_a_cosine_of_just_the_threshold_is_a_hit() -> None:
 
 
 def test_nothing_below_the_floor_is_proposed() -> None:
-    proposed = ask(pairs(400, 0), floor=0.82).proposed
+    proposed = ask(pairs(400, 0) + pairs(50, 0, cosine=0.6), floor=0.82).proposed
     assert proposed is not None
     assert proposed.threshold == 0.82
     assert ask(pairs(400, 0), floor=0.95).proposed is None
+
+
+def test_nothing_below_the_least_like_hit_is_proposed_as_no_pair_tells_of_it() -> None:
+    proposed = ask(pairs(400, 0, cosine=0.9312) + [Pair(0.6, True, False)] * 9).proposed
+    assert proposed is not None
+    assert proposed.threshold == 0.93
 
 
 @pytest.mark.parametrize(("right", "missing"), [(298, 1), (200, 99), (1, 298)])
@@ -169,7 +175,8 @@ def test_a_proposal_keeps_within_the_rate_and_what_is_refused_misses_pairs(
     if advice.proposed is not None:
         assert advice.proposed.wrong.value <= advice.proposed.wrong.high <= wanted
         assert advice.missing == 0
-        assert all(p.wrong.high > wanted for p in advice.curve if p.threshold < advice.proposed.threshold)
+        lower = (p.wrong for p in advice.curve if p.threshold < advice.proposed.threshold)
+        assert all(share.high > wanted or share == advice.proposed.wrong for share in lower)
     else:
         assert advice.missing != 0
 

@@ -19,6 +19,7 @@ from proxy.admin import purging
 from proxy.admin.routes import ROUTES
 from storage import breath
 from storage.base import Entry, StorageError
+from storage.documents_memory import MemoryDocuments
 from storage.spread import SLICE
 
 ROOT = Path(__file__).parents[2]
@@ -256,6 +257,20 @@ async def test_readiness_names_what_does_less_than_it_should(plane: Plane, categ
     degraded = " ".join((await plane.get("/readyz"))["degraded"])
     assert "still loading" in degraded
     assert "default.yaml" in degraded
+
+
+async def test_readiness_tells_of_a_store_that_takes_nothing(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def full(*_: Any) -> None:
+        raise StorageError("save: database or disk is full")
+
+    monkeypatch.setattr(MemoryDocuments, "save", full)
+    assert (await plane.world.ask(ALPHA)).cache == "MISS"
+    while not (ready := await plane.get("/readyz"))["documents"]["failures"]:
+        await asyncio.sleep(0.01)
+    told = "documents: the store takes nothing, it is tried again: save: database or disk is full"
+    assert told in ready["degraded"]
 
 
 async def test_reload_takes_the_files_as_they_are(plane: Plane, categories: Path) -> None:

@@ -236,6 +236,25 @@ def test_changed_categories_are_taken_and_broken_ones_are_not(
     assert served.get("/readyz")["categories"]["reload_error"] == ""
 
 
+def test_links_that_come_go_and_turn_are_seen(serve: Serve, tmp_path: Path) -> None:
+    sides = [tmp_path / "one", tmp_path / "two"]
+    for side, threshold in zip(sides, ("0.99", "0.98"), strict=True):
+        side.mkdir()
+        (side / "default.yaml").write_text(STRICT.replace("0.99", threshold))
+        os.utime(side / "default.yaml", (1, 1))
+    folder, turned = tmp_path / "linked", tmp_path / "turned"
+    folder.symlink_to(sides[0])
+    turned.symlink_to(sides[1])
+    served = serve("--categories", str(folder))
+    turned.replace(folder)
+    served.until(lambda: served.get("/api/v1/categories/default")["threshold"] == 0.98)
+    astray = folder / "astray.yaml"
+    astray.symlink_to(tmp_path / "nowhere")
+    served.until(lambda: str(astray) in served.get("/readyz")["categories"]["reload_error"])
+    astray.unlink()
+    served.until(lambda: not served.get("/readyz")["categories"]["reload_error"])
+
+
 # Commands that need no server
 
 

@@ -450,7 +450,10 @@ async def test_vectors_of_two_models_are_not_mixed(make_world: MakeWorld, two: l
 # Who is down, and who is back
 
 
-async def test_one_that_is_down_is_skipped_until_it_is_back(make_world: MakeWorld, two: list[Echo]) -> None:
+async def test_one_that_is_down_is_skipped_until_it_is_back(
+    make_world: MakeWorld, two: list[Echo], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "nearhit.fleet")
     first, _ = two
     world = await pair(make_world, two)
     first.plan = 0
@@ -466,6 +469,11 @@ async def test_one_that_is_down_is_skipped_until_it_is_back(make_world: MakeWorl
         await asyncio.sleep(0.05)
     assert not world.app.fleet.first.outage.down
     assert (await ask(world, "m", "all is well once more")).text == "first"
+    told = [record.getMessage() for record in caplog.records if record.name == "nearhit.fleet"]
+    assert [each.split(": ")[0] for each in told] == [
+        "upstream first counts as down",
+        "upstream first answers again",
+    ]
 
 
 async def test_pressure_and_errors_are_each_ones_own(make_world: MakeWorld, two: list[Echo]) -> None:

@@ -218,6 +218,11 @@ def test_gzip_and_blank_lines_are_read(tune: Tune) -> None:
     assert categories(tune(gzip.compress(lines), "--json"))["baking"]["pairs"] == len(GOOD)
 
 
+def test_a_mark_of_utf_8_before_the_first_line_is_no_part_of_it(tune: Tune) -> None:
+    marked = b"\xef\xbb\xbf" + b"\n".join(json.dumps(row).encode() for row in GOOD)
+    assert categories(tune(marked, "--json"))["baking"]["pairs"] == len(GOOD)
+
+
 @pytest.mark.parametrize(
     ("pairs", "options", "status", "message"),
     [

@@ -192,10 +192,12 @@ async def test_a_failing_store_is_tried_again(store: Troubled, documents: Buffer
     documents.put(make_document("a"))
     while not documents.stats()["failures"]:
         await asyncio.sleep(0.005)
+    assert "broken" in documents.stats()["write_trouble"]
     store.broken = False
     await documents.flush()
     assert set(await everything(store)) == {"a"}
     assert documents.stats()["lost"] == 0
+    assert documents.stats()["write_trouble"] == ""
 
 
 async def test_a_document_that_the_store_refuses_is_lost_alone(

@@ -246,7 +246,7 @@ async def test_a_damaged_row_is_left_out_of_the_scan(tmp_path: Path, change: str
 
 async def test_a_file_that_is_no_database_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_bytes(b"garbage " * 1_000)
-    with pytest.raises(StorageError, match="not a database"):
+    with pytest.raises(StorageError, match=r"not a database: move the file .* away"):
         await open_sqlite(tmp_path / "x.db")
 
 
