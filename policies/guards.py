@@ -231,12 +231,20 @@ def identifiers(a: Facts, b: Facts) -> str | None:
         or _swapped(*_marks(a, b))
         or _clash(a.literals, b.literals)
         or _layout(a, b)
+        or _punctuated(a, b)
     )
 
 
 def _layout(a: Facts, b: Facts) -> str | None:
     other = a.indents and b.indents and a.flat == b.flat and a.indents != b.indents
     return "indentation" if other else None
+
+
+def _punctuated(a: Facts, b: Facts) -> str | None:
+    """Code of the same words with other signs: "src/" and "src", "./tmp" and "/tmp"."""
+    if a.flat != b.flat or a.code == b.code:
+        return None
+    return _swapped(a.code - b.code or {"-"}, b.code - a.code or {"-"})
 
 
 def entities(a: Facts, b: Facts) -> str | None:

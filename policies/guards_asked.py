@@ -38,7 +38,8 @@ _KINDS = {
     r"|\bwhat (?:made|makes|led to|cause[sd]?)\b",
     "when": _ASKED + r"when(?:'?s| (?:is|was|are|were|do|does|did|will|should|can|could|would|to))\b"
     r"|\b(?:what|which) (?:time|date|year|day|month)s?\b|\bat what point\b|\bhow long (?:until|till|before)\b"
-    r"|\bwhat(?:'?s| is| was) the (?:(?:\w+ )?date\b|(?:arrival|departure|opening|closing|start|end) time\b"
+    r"|\bwhat(?:'?s| is| was) the (?:(?:\w+ )?(?:date|year)\b"
+    r"|(?:arrival|departure|opening|closing|start|end) time\b"
     r"|best (?:time|month|season)s? (?:of (?:the )?year )?to\b)",
     "somewhere": _ASKED + r"where(?:(?:'s| is| are) (?:an? |the |some )?(?:good|best|great|nice|cheap)"
     r"| (?:can|could|do|should|would|to) (?:(?:i|we|you|one) )?(?:find|get|see|check|learn|buy))\b"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Set
+from collections import Counter
+from collections.abc import Iterator, Sequence, Set
 from itertools import pairwise
 
 from policies import guards_lexicon as lexicon
@@ -25,12 +26,20 @@ def direction(a: Facts, b: Facts) -> str | None:
         return found
     if (_passive(a, b) or _passive(b, a)) and _same_order(a.order, b.order):
         return "by / -"
-    alone = (" from " in a.flat) != (" from " in b.flat) and sorted(a.order) == sorted(b.order)
+    alone = (" from " in a.flat) != (" from " in b.flat) and _nearly(a.order, b.order)
     for one, other in (("from", "to"), ("from", "than"), ("to", "than")):
         gone, come = _moved(one, other, a, b), _moved(other, one, a, b)
         if (gone - come and come - gone) or (alone and gone ^ come):
             return f"{one} / {other} {min(gone ^ come)}"
+    if done := _done_to(a) & _doing(b) - _doing(a) or _done_to(b) & _doing(a) - _doing(b):
+        return f"{min(done)} / be {min(done)}"
     return _turned(a, b) or _asked_of_each_other(a, b) or _opposites_in_turn(a, b)
+
+
+def _nearly(mine: Sequence[str], theirs: Sequence[str]) -> bool:
+    """The same words in any order, but for one at most."""
+    gone, come = Counter(mine), Counter(theirs)
+    return len(gone - come) <= 1 and len(come - gone) <= 1
 
 
 def _trips(a: Facts, b: Facts) -> Iterator[tuple[tuple[str, str], str]]:
@@ -102,6 +111,20 @@ def _reordered(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
 def _moved(one: str, other: str, a: Facts, b: Facts) -> set[str]:
     """What has the role `one` in `a` and `other` in `b`."""
     return {root for role, root in a.roles if role == one} & {root for role, root in b.roles if role == other}
+
+
+_DOING = re.compile(r" (?:that|which) ([a-z]+) ")
+_DONE_TO = re.compile(r" (?:is |are |was |were )?([a-z]+ed) (?:by|in) ")
+
+
+def _doing(a: Facts) -> Set[str]:
+    """Papers that cite it."""
+    return _stems(" ".join(_DOING.findall(a.flat)))
+
+
+def _done_to(a: Facts) -> Set[str]:
+    """Papers cited in it."""
+    return _stems(" ".join(_DONE_TO.findall(a.flat)))
 
 
 _CLAUSE = re.compile(r"^ (?!if |when )(.+?) (?:if|when|because|unless) (.+)$")

@@ -65,6 +65,8 @@ class Facts:
     """Quoted strings, paths, file names, flags, code, named tools: their words between spaces."""
     literals: dict[str, frozenset[str]]
     """Whatever counts to the letter, without capitals, to how it is written."""
+    code: frozenset[str]
+    """Words with signs of paths, variables and brackets in them, as they are written."""
     indents: tuple[int, ...]
     """Of each line, where there are several."""
     marks: frozenset[str]
@@ -108,7 +110,11 @@ _TOKEN = re.compile(
     re.VERBOSE | re.IGNORECASE,
 )
 _PLAIN = str.maketrans(
-    {"’": "'", "½": " 1/2", "¼": " 1/4", "¾": " 3/4"} | {sign: f"^{n}" for n, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
+    dict.fromkeys(
+        (*range(9), *range(0x200B, 0x2010), *range(0x202A, 0x202F), 0x2060, 0xFEFF, *range(0xE0000, 0xE0080))
+    )
+    | {"’": "'", "½": " 1/2", "¼": " 1/4", "¾": " 3/4"}
+    | {sign: f"^{n}" for n, sign in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
 )
 _UNSPACED = re.compile(r"(?<=[\u3040-\u9fff\uac00-\ud7af])(?=\d)|(?<=\d)(?=[\u3040-\u9fff\uac00-\ud7af])")
 """Between a digit and a letter of a script without spaces."""
@@ -141,6 +147,7 @@ _CODE = re.compile(
     (?<!\S) (?:
         -[a-z] | --[a-z][\w-]*                      # -r, --all
       | [~.]?/ [^\s"'`]*                            # /usr/bin, ~/x, ./x
+      | [a-zA-Z]+:// [^\s"'`]+                      # https://example.com
       | \$ [a-z_({]+ [^\s"'`]*                      # $HOME
       | [^\s"'`]* [*_\\<>|=@] [^\s"'`]*             # *.py, snake_case, a=b, user@host
       | (?![A-Z]\.) [\w-]+ (?: \. [a-z][\w-]* )+ (?: [/(] \S* )?  # a.txt, example.com, os.path
@@ -154,7 +161,8 @@ _CODE = re.compile(
 )
 _CODE_SIGN = re.compile(r"-[-a-z]|[/$*_\\<>|=@(]|\.[a-z]|[a-z][A-Z]|#[0-9a-fA-F]")
 """Without one of these there is no code."""
-_MARK = re.compile(r"[bcefghjlopqvwxyz]|[a-z]+\d[a-z\d]*")
+_SIGNED = frozenset("/\\$@=|<>{}[]")
+_MARK = re.compile(r"[bcefghjlopqvwxyz]|[a-z]+\d[a-z\d]*|\d+[a-z]+\d[a-z\d]*")
 """Not the letters that stand for a word or its end: "I", "u", "r", "'s", "n't"."""
 _HOME = re.compile(r"\b(home) (?:director|folder|dir\b)")
 _NAME = re.compile(r"(?<![\w.*/\\_-])[A-Z][\w&'’-]*(?:\.[A-Z])*")
@@ -219,6 +227,7 @@ def _read(given: str) -> Facts:
         poles=frozenset((*pole, word) for word in bag for pole in _POLES.get(bare(word), ())),
         identifiers=_identifiers(text, code) | {f" {tool} " for tool in bag & lexicon.TOOLS},
         literals=_gathered(literals(given, code)),
+        code=frozenset(word.rstrip(".,;:?!)") for word in given.split() if not _SIGNED.isdisjoint(word)),
         indents=indents(given),
         marks=frozenset(filter(_MARK.fullmatch, words)),
         names=names | bag & lexicon.PLACES,
@@ -297,8 +306,9 @@ _PATTERNS = {
         r"(?:(?:tell|know) (?:if|whether|when|that)"
         r"|(?:\S+ )?(?:check|see|verify|determine|find out) (?:if|whether)) "
     ),
+    "case": re.compile(r" (?:ignor\w+ (?:the )?case|case insensitiv\w+|insensitiv\w+) "),
     "attempt": re.compile(r" (?:tried|attempted|failed) to "),
-    _EACH: re.compile(r" (?:for|in|at|by) each | for every "),
+    _EACH: re.compile(r" (?:for|in|at|by|of) each | for every "),
     "cheapest": re.compile(
         r" budget (?:friendly|hotel|hostel|motel|stay|accommodation|flight|airline|trip|travel|phone|car)"
     ),

@@ -390,7 +390,8 @@ ALIASES = {
     "allowed to": "able to", "largest number of": "most", "highest number of": "most", "greatest number of": "most",
     "lowest number of": "least", "smallest number of": "least",
     "at least": "atleast", "at most": "atmost", "least difficult": "easiest", "least expensive": "cheapest",
-    "less expensive": "cheaper", "most expensive": "costliest", "leaving out": "without",
+    "less expensive": "cheaper", "most expensive": "costliest", "leaving out": "without", "that lack": "without", "which lack": "without", "lacking": "without",
+    "runner-up": "runnerup", "runner up": "runnerup", "crontab": "cron",
     "years old": "yo", "year old": "yo", "years of age": "yo", "off campus": "offcampus", "off-campus": "offcampus",
     "on campus": "oncampus", "on-campus": "oncampus", "last night": "lastnight",
     "square root": "squareroot", "square roots": "squareroot", "do n't": "don't", "does n't": "doesn't", "set up": "setup", "log in": "login", "sign in": "login",
@@ -406,8 +407,8 @@ ALIASES = {
 BOUNDS = {
     word: bound
     for bound, words in (
-        ("at", "in at on during"), ("least", "atleast"), ("most", "atmost"), ("negative", "negative"),
-        ("below", "before until till under below less fewer smaller lower shorter younger cheaper"),
+        ("at", "in at on during exactly precisely"), ("least", "atleast"), ("most", "atmost"), ("negative", "negative"),
+        ("below", "before until till precedes preceding predates under below less fewer smaller lower shorter younger cheaper"),
         ("above", "after since over above past beyond more greater larger bigger higher longer older"),
     )
     for word in words.split()
@@ -458,6 +459,7 @@ professional professionally
 commercial commercially
 online internet
 alive
+density dense
 empty
 hidden
 duplicate duplicates duplicated
@@ -467,8 +469,8 @@ sorted ascending descending alphabetical alphabetically chronological chronologi
 
 IMPLYING = {
     "last": "latest", "first": "earliest", "different": "distinct", "least": "smallest",
-    "cheapest": "smallest", "lowest": "cheapest", "sort": "sorted", "order": "sorted",
-    **dict.fromkeys(("whether", "signs", "symptoms", "know", "find", "tell"), "whether"),
+    "cheapest": "smallest", "lowest": "cheapest", "mean": "average", "sort": "sorted", "order": "sorted",
+    **dict.fromkeys(("whether", "signs", "symptoms", "know", "find", "tell", "test"), "whether"),
     **dict.fromkeys(("each", "every", "per", "by"), "each"),
 }  # fmt: skip
 """Words that may stand for a term that narrows: where only the other text has the term, and this word only this one,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from math import prod
@@ -16,6 +17,8 @@ _ORDINAL = frozenset(("st", "nd", "rd", "th"))
 _TIMES = frozenset(("s", "month"))
 """Base units before which no number counts them: "week 12", "year 2023"."""
 _OF_A_BOUND = lexicon.DETERMINERS | {"age", "of", "than"}
+_VERSION = re.compile(r"\d\.\d+0")
+"""Python 3.10 is not 3.1."""
 _ONE = frozenset(("a", "an", "per", "each", "every", "last", "past", "previous", "one", "1"))
 
 
@@ -60,7 +63,8 @@ def _value(number: str, suffix: str, word: str) -> tuple[float | str, str]:
     currency = digits[0] if digits[0] in "$€£₹¥" else ""
     digits = digits.lstrip("$€£₹¥").replace(",", "")
     known = suffix in lexicon.UNITS or suffix in lexicon.SCALES or suffix in _ORDINAL
-    if digits.count(".") > 1 or (suffix and not known):
+    version = not (currency or suffix) and _VERSION.fullmatch(digits)
+    if digits.count(".") > 1 or (suffix and not known) or version:
         return number, ""
     scale = 1 if suffix in lexicon.UNITS else lexicon.SCALES.get(suffix, 1)
     return float(digits) * scale, currency or (suffix if suffix in lexicon.UNITS else "")

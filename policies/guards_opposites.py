@@ -245,7 +245,11 @@ fiscal calendar
 produce consume
 single all,every,whole,entire
 kill,killed,death,die,died injure,injured,injury displace,displaced arrest,arrested rescue,rescued evacuate,evacuated
-candidate winner loser
+candidate winner loser runnerup
+every atleast
+single career,history
+meaning origin,etymology
+brief,briefly,concise detail,detailed
 hire,hired fire,fired,layoff,laid,lay
 direct,directed,director star,starred,starring write,wrote,written
 place,placed ship,shipped return,returned cancel,cancelled,canceled

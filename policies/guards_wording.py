@@ -18,16 +18,23 @@ def wording(a: Facts, b: Facts) -> str | None:
     return versus(mine, theirs) if theirs else None
 
 
+_LONG = 40
+"""Words among which two are no more than one in a short text."""
+
+
 def exchange(a: Facts, b: Facts) -> str | None:
-    """One content word in the place of another, all else word for word the same.
+    """One content word in the place of another, all else word for word the same; in a long text several.
 
     Whoever says the same in other words rarely exchanges just one of them.
     """
-    mine, theirs = _apart(_plain(a), _plain(b))
-    if len(mine) != 1 or len(theirs) != 1:
+    words, others = _plain(a), _plain(b)
+    if len(words) != len(others):
         return None
-    one, other = stem(mine[0]), stem(theirs[0])
-    return f"{one} / {other}" if one in unmatched(a, b) and other in unmatched(b, a) else None
+    apart = [(stem(x), stem(y)) for x, y in zip(words, others, strict=True) if x != y]
+    if not 1 <= len(apart) <= 1 + len(words) // _LONG:
+        return None
+    mine, theirs = set(unmatched(a, b)), set(unmatched(b, a))
+    return next((f"{x} / {y}" for x, y in apart if x in mine and y in theirs), None)
 
 
 def _plain(a: Facts) -> list[str]:

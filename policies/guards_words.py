@@ -19,7 +19,7 @@ def stem(word: str) -> str:
 def bare(word: str) -> str:
     """The stem, synonyms kept apart."""
     word = word.removesuffix("'s").removesuffix("'")
-    if len(word) <= 3 or not word.isalpha():
+    if len(word) <= 3 or not word.isalpha() or word in _WHOLE:
         return word
     for suffix, instead in _SUFFIXES.items():
         if word.endswith(suffix) and len(word) - len(suffix) >= (2 if instead == "y" else 3):
@@ -34,6 +34,7 @@ _SUFFIXES = {
     "ies": "y", "ied": "y", "sses": "ss", "ings": "", "ing": "", "edly": "", "ed": "", "ss": "ss", "us": "us",
     "is": "is", "es": "e", "s": "", "ly": "",
 }  # fmt: skip
+_WHOLE = frozenset(("succeed", "exceed", "proceed", "speed", "bleed", "breed"))
 _SYNONYMS: dict[str, str] = {}
 for _family in lexicon.SYNONYMS:
     for _word in _family:

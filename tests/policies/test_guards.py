@@ -13,7 +13,25 @@ from policies.guards import GUARDS, facts, objection
 from policies.guards_asked import _KINDS, kind_asked
 from policies.guards_facts import LONGEST
 
+LONG = "was told again and again " * 10
+
 DIFFERENT = [
+    ("conditions", "the largest shop of each town", "the largest shop"),
+    ("conditions", "sort the names ignoring case", "sort the names"),
+    ("direction", "books that quote the letter", "books quoted in the letter"),
+    ("direction", "who followed Queen Anne", "whom did Queen Anne follow"),
+    ("direction", "send it to a friend", "get it from a friend"),
+    ("numbers", "changed exactly 7 days ago", "changed in the past 7 days"),
+    ("numbers", "new in Python 3.1", "new in Python 3.10"),
+    ("entities", "the capital of Niger", "the capital of Niger\u200bia"),
+    ("identifiers", "copy src/ to dst", "copy src to dst"),
+    ("identifiers", "empty ./tmp", "empty /tmp"),
+    ("identifiers", "is http://example.com safe", "is https://example.com safe"),
+    ("identifiers", "open https://bit.ly/AbC", "open https://bit.ly/aBc"),
+    ("identifiers", "revert 4e024a7", "revert 4e024b7"),
+    ("negation", "goals in his career", "goals in a single season"),
+    ("negation", "files that have a header", "files that lack a header"),
+    ("exchange", f"a judge {LONG} by a clerk", f"a smith {LONG} by a baker"),
     ("conditions", "how to enable logging", "how to check whether logging is enabled"),
     ("conditions", "which clubs did Ajax buy", "which clubs has Ajax tried to buy"),
     ("conditions", "delete the folders in src", "delete the empty folders in src"),
@@ -255,6 +273,11 @@ DIFFERENT = [
 ]
 
 SAME = [
+    ("conditions", "the mean depth of the lakes", "the average depth of the lakes"),
+    ("numbers", "founded before 2003", "whose founding precedes 2003"),
+    ("question", "what is the birth year of Ada", "in what year was Ada born"),
+    ("identifiers", "list /etc.", "list /etc"),
+    ("direction", "how do we succeed together", "how did we succeed together"),
     ("conditions", "how do I know if it is ripe", "what are the signs that it is ripe"),
     ("conditions", "the lowest fare to Bari", "the cheapest fare to Bari"),
     ("conditions", "who sold the most cars", "who had the highest number of cars sold"),
