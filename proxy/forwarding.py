@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from time import monotonic
@@ -195,7 +196,7 @@ class Forwarder:
             return await _object(body)
         gatherer = call.dialect.gatherer()
         splitter = call.dialect.framing.splitter()
-        events = [*splitter.feed(body), splitter.rest()]
+        events = [*splitter.feed(body.removeprefix(BOM_UTF8)), splitter.rest()]
         for number, event in enumerate(events):
             gatherer.feed(event)
             if number % SLICE == SLICE - 1:

@@ -107,6 +107,8 @@ class Gatherer:
             self._take(json.loads(data))
 
     def _take(self, event: JsonObject) -> None:
+        if self._done:
+            raise ValueError("more after the end")
         match event["type"]:
             case "message_start":
                 self._message = dict(event["message"])

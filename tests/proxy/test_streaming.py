@@ -82,7 +82,7 @@ async def test_events_that_nobody_knows_pass_byte_for_byte(
 
 
 _TURNS = [{"role": "user", "content": "hello you"}]
-CALLS = {
+CALLS: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"model": "m", "messages": _TURNS},
     "/v1/completions": {"model": "m", "prompt": "hello you"},
     "/v1/responses": {"model": "m", "input": "hello you"},
@@ -142,6 +142,76 @@ async def test_a_compressed_stream_is_relayed_as_it_came_and_replayed_plain(make
     assert (again.cache, whole.text, tape.calls) == ("HIT exact", "hello", 1)
     assert "Content-Encoding" not in again.headers
     assert b'"hello"' in again.body
+
+
+# What is stored of a stream
+
+USAGE = {"prompt_tokens": 1, "completion_tokens": 1}
+ENDED: dict[str, list[Any]] = {
+    "/v1/chat/completions": [
+        {"choices": [{"index": 0, "delta": {"content": "hello "}}]},
+        {"choices": [{"index": 0, "delta": {"content": "you"}, "finish_reason": "stop"}], "usage": USAGE},
+    ],
+    "/v1/completions": [
+        {"choices": [{"index": 0, "text": "hello "}]},
+        {"choices": [{"index": 0, "text": "you", "finish_reason": "stop"}], "usage": USAGE},
+    ],
+    "/v1/messages": [
+        {"type": "message_start", "message": {"type": "message", "usage": {}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "hello "}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "you"}},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
+        {"type": "message_stop"},
+    ],
+    "/v1/models/m:streamGenerateContent?alt=sse": [
+        {"candidates": [{"content": {"parts": [{"text": "hello "}]}}]},
+        {"candidates": [{"content": {"parts": [{"text": "you"}]}, "finishReason": "STOP"}]},
+    ],
+    "/api/chat": [
+        {"message": {"content": "hello "}, "done": False},
+        {"message": {"content": "you"}, "done": True, "done_reason": "stop"},
+    ],
+}  # fmt: skip
+
+
+def played(path: str, chunks: list[Any]) -> bytes:
+    if path.startswith("/api"):
+        return b"".join(json.dumps(each).encode() + b"\n" for each in chunks)
+    done = b"data: [DONE]\n\n" if "completions" in path else b""
+    return b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in chunks) + done
+
+
+async def again_plain(make_world: MakeWorld, path: str, stream: bytes) -> str:
+    """What the answer is for who asks the same without streaming; "" if it was not stored."""
+    tape = Tape(stream)
+    async with upstream(tape.play) as url:
+        world = await make_world(upstream_url=url)
+        streams, plain = ({}, {}) if "models" in path else ({"stream": True}, {"stream": False})
+        assert (await world.send(path, {**CALLS[path], **streams})).body == stream
+        await world.settled()
+        place = path.replace("streamGenerateContent?alt=sse", "generateContent")
+        again = await world.send(place, {**CALLS[path], **plain})
+        return again.body.decode() if again.cache == "HIT exact" else ""
+
+
+@pytest.mark.parametrize("path", ENDED)
+async def test_an_error_of_null_is_none(make_world: MakeWorld, path: str) -> None:
+    """As servers send it that write all members of an object."""
+    stream = played(path, [{**each, "error": None} for each in ENDED[path]])
+    assert "hello you" in await again_plain(make_world, path, stream)
+
+
+@pytest.mark.parametrize("path", [path for path in ENDED if not path.startswith("/api")])
+async def test_a_byte_order_mark_takes_no_event_with_it(make_world: MakeWorld, path: str) -> None:
+    stream = b"\xef\xbb\xbf" + played(path, ENDED[path])
+    assert "hello you" in await again_plain(make_world, path, stream)
+
+
+@pytest.mark.parametrize("path", [path for path in ENDED if "models" not in path])
+async def test_an_answer_that_goes_on_after_its_end_is_not_stored(make_world: MakeWorld, path: str) -> None:
+    """Its first caller stopped reading at the end."""
+    stream = played(path, ENDED[path]) + played(path, [ENDED[path][-2]])
+    assert await again_plain(make_world, path, stream) == ""
 
 
 # An upstream that breaks off
