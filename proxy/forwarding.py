@@ -147,12 +147,13 @@ class Forwarder:
 
     @asynccontextmanager
     async def _open(self, backend: Backend, flight: Flight) -> AsyncIterator[Answer | Read]:
-        """With the stream's usage asked for, and without when the upstream takes offence at that."""
+        """With the stream's usage asked for, and without when the upstream takes offence at that, or when the
+        answer is only passed on: then the call goes up as it came."""
         flight.sent_to, flight.departed = backend, monotonic()
         call = flight.question.call
         richer = call.dialect.enrich(call.fields)
         flight.has_usage, offended = True, False
-        if richer is not None and backend.knows_usage is not False:
+        if richer is not None and flight.gathered and backend.knows_usage is not False:
             async with backend.send(call, dump(richer)) as answer:
                 if answer.head.status not in REJECTED:
                     backend.knows_usage = backend.knows_usage or answer.head.status == 200 or None

@@ -81,6 +81,27 @@ async def test_events_that_nobody_knows_pass_byte_for_byte(
     assert answer.body == whole
 
 
+async def test_a_stream_that_nobody_may_keep_goes_up_and_comes_back_byte_for_byte(
+    make_world: MakeWorld,
+) -> None:
+    """Also the usage that an upstream tells unasked."""
+    body = b'{ "model": "m", "stream": true, "messages": [{"role": "user", "content": "hello you"}]}'
+    usage = b'data: {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}\n\n'
+    stream = chunk("hello", "stop") + b"\n\n" + usage + b"data: [DONE]\n\n"
+    came = []
+
+    async def play(request: web.BaseRequest) -> web.Response:
+        came.append(await request.read())
+        return web.Response(body=stream, content_type="text/event-stream")
+
+    async with upstream(play) as url:
+        world = await make_world(upstream_url=url)
+        for control in ("no-store", "no-store, no-cache"):
+            headers = {"Authorization": "Bearer one", "Cache-Control": control}
+            answer = await world.post("/v1/chat/completions", data=body, headers=headers)
+            assert (came.pop(), answer.body) == (body, stream)
+
+
 _TURNS = [{"role": "user", "content": "hello you"}]
 CALLS: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"model": "m", "messages": _TURNS},
