@@ -188,7 +188,7 @@ class Forwarder:
         except MALFORMED:
             return
         if storable.objection(head.status, ending) is None and self._may_store(flight):
-            self._store(flight, kept, whole, took_ms)
+            self._store(flight, kept, whole, took_ms, head.age)
         flight.conclude(kept)
 
     async def _gathered(self, flight: Flight, body: bytes) -> JsonObject | None:
@@ -212,10 +212,10 @@ class Forwarder:
             return False
         return flight.keeps and question.call.generation == self._cache.generation
 
-    def _store(self, flight: Flight, body: bytes, whole: JsonObject, took_ms: float) -> None:
-        question = flight.question
+    def _store(self, flight: Flight, body: bytes, whole: JsonObject, took_ms: float, age: float) -> None:
+        question, now = flight.question, self._clock()
         usage = question.call.dialect.usage(whole)
-        flight.stored = self._cache.keep(question, flight.entry_id, body, usage, took_ms, self._clock())
+        flight.stored = self._cache.keep(question, flight.entry_id, body, usage, took_ms, now, age)
 
 
 async def _see_through(rider: Rider, patience_s: float | None = None) -> None:

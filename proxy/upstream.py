@@ -43,6 +43,8 @@ PAUSE_S, PAUSE_MOST_S = 0.2, 5.0
 
 AT_ONCE_S = 1.0
 """A connection that is dropped later was in use: somebody may have done what was asked."""
+AGE_MOST_S = 2.0**31
+"""What is older counts as that old (RFC 9111, section 1.2.2)."""
 HEADER_BYTES = 2**16
 """Longest header, in both directions: tokens and cookies outgrow the 8 KiB that are usual."""
 
@@ -61,6 +63,12 @@ class Head:
     reason: str
     headers: CIMultiDict[str]
     """End-to-end headers only."""
+
+    @property
+    def age(self) -> float:
+        """Seconds that the answer has spent in caches on its way (RFC 9111, section 5.1)."""
+        told = self.headers.get("Age", "").partition(",")[0].strip()
+        return min(float(told), AGE_MOST_S) if told.isascii() and told.isdigit() else 0.0
 
 
 @dataclass(frozen=True, slots=True)
