@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from math import inf
 from time import monotonic
@@ -21,6 +22,8 @@ from urllib.request import getproxies, proxy_bypass
 from weakref import WeakSet
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -271,6 +274,7 @@ class _Pool(aiohttp.TCPConnector):
 
     def __init__(self) -> None:
         super().__init__(limit=0)
+        self._factory = partial(_Protocol, loop=self._loop)
         self._used: WeakSet[Any] = WeakSet()
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
@@ -282,6 +286,17 @@ class _Pool(aiohttp.TCPConnector):
                 return connection
             connection.close()
         raise aiohttp.ServerDisconnectedError
+
+
+class _Protocol(ResponseHandler):
+    """Tells whoever reads an answer that what comes is no HTTP any more. aiohttp tells only who waits for a
+    head: the reader would wait for `idle_timeout`."""
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        super().set_exception(exc, *cause)
+        payload = self._payload
+        if isinstance(exc, HttpProcessingError) and payload is not None and not payload.is_eof():
+            payload.set_exception(aiohttp.ClientPayloadError("no HTTP any more"))
 
 
 def _asked_pause(response: aiohttp.ClientResponse) -> float:

@@ -262,6 +262,32 @@ async def test_half_an_answer_reaches_the_caller_as_half_an_answer_and_nothing_i
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("rest", [b"zz\r\n", b"2\r\nthree\r\n", b"HTTP/1.1 500 Failed\r\n\r\n"])
+async def test_an_upstream_that_goes_on_in_something_else_than_http_breaks_off(
+    make_world: MakeWorld, rest: bytes
+) -> None:
+    """As servers do whose application fails in the middle of a stream. The connection stays open."""
+    half = chunk("half") + b"\n\n"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(half), half))
+        await asyncio.sleep(0.1)
+        writer.write(rest)
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        world = await make_world(upstream_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with asyncio.timeout(5):
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await world.ask(ASKED, stream=True)
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await world.call("POST", "/elsewhere")
+        await world.settled()
+        assert len(world.app.cache.entries) == 0
+
+
 async def test_the_sdk_hears_of_a_stream_that_breaks_off(make_world: MakeWorld) -> None:
     tape = Tape(chunk("half") + b"\n\n", breaks=True)
     async with upstream(tape.play) as url:
