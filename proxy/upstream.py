@@ -163,7 +163,7 @@ class Read:
 
 class Upstream:
     def __init__(self, url: str, deadlines: Deadlines, retry: Retry = _NEVER) -> None:
-        self._base = url.rstrip("/")
+        self._base = URL(url)
         self._deadlines = deadlines
         self._retry = retry
         self._session = aiohttp.ClientSession(
@@ -184,7 +184,7 @@ class Upstream:
     ) -> AsyncIterator[Answer]:
         """`target` is path and query as the caller wrote them. `retry`: the call may be made twice. Raises
         `Unreachable` or `UpstreamSlow`."""
-        response = await self._open(method, URL(self._base + target, encoded=True), headers, body, retry)
+        response = await self._open(method, self._at(target), headers, body, retry)
         try:
             yield Answer(response, self._deadlines.idle)
         finally:
@@ -259,9 +259,14 @@ class Upstream:
         with _translated("the upstream cannot be reached"):
             async with asyncio.timeout(self._deadlines.first_byte):
                 return await self._session.ws_connect(
-                    URL(self._base + target, encoded=True), headers=headers, protocols=protocols,
+                    self._at(target), headers=headers, protocols=protocols,
                     heartbeat=heartbeat_s, max_msg_size=message_bytes,
                 )  # fmt: skip
+
+    def _at(self, target: str) -> URL:
+        """With the query as a part of the path: yarl would leave out an empty one, and what follows a `#`."""
+        base, path = self._base, self._base.raw_path.rstrip("/") + target
+        return URL.build(scheme=base.scheme, authority=base.raw_authority, path=path, encoded=True)
 
     async def close(self) -> None:
         await self._session.close()
@@ -274,7 +279,7 @@ class _Pool(aiohttp.TCPConnector):
 
     def __init__(self) -> None:
         super().__init__(limit=0)
-        self._factory = partial(_Protocol, loop=self._loop)
+        self._factory = partial(_Protocol, loop=self._loop)  # type: ignore[assignment]  # is one of them
         self._used: WeakSet[Any] = WeakSet()
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:

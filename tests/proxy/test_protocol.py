@@ -271,6 +271,26 @@ async def test_targets_go_up_as_they_came(world: World, target: str) -> None:
     assert (got["path"], got["query"]) == (path, query)
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("base", ["", "/openai", "/openai/"])
+async def test_not_even_an_empty_query_is_lost(make_world: MakeWorld, method: str, base: str) -> None:
+    came = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append((await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")[0].decode())
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        world = await make_world(upstream_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{base}")
+        for target in (f"{CHAT}?", f"{CHAT}", f"{CHAT}?#", "//a/../b?c#d?"):
+            async with connected(world) as (reader, writer):
+                line = f"{method} {target}".encode()
+                writer.write(asking("how are you").replace(f"POST {CHAT}".encode(), line))
+                assert (await answer(reader))[0] == 200
+            assert came.pop() == f"{method} {base.rstrip('/')}{target} HTTP/1.1"
+
+
 async def test_a_slash_more_is_another_path(world: World) -> None:
     """It passes through, as it is not for us to say that it means the same."""
     async with connected(world) as (reader, writer):
