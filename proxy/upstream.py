@@ -50,6 +50,8 @@ AGE_MOST_S = 2.0**31
 """What is older counts as that old (RFC 9111, section 1.2.2)."""
 HEADER_BYTES = 2**16
 """Longest header, in both directions: tokens and cookies outgrow the 8 KiB that are usual."""
+HEADERS = 512
+"""Most headers, in both directions: aiohttp's 128 are a fence for web sites."""
 
 _SKIP = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """What aiohttp would add of its own."""
@@ -176,6 +178,7 @@ class Upstream:
             read_bufsize=2**18,
             max_line_size=HEADER_BYTES,
             max_field_size=HEADER_BYTES,
+            max_headers=HEADERS,
         )
 
     @asynccontextmanager
@@ -336,6 +339,9 @@ def _translated(what: str) -> Iterator[None]:
         yield
     except aiohttp.WSServerHandshakeError:
         raise
+    except aiohttp.ClientResponseError as error:
+        limits = f"more than {HEADERS} headers, or more than {HEADER_BYTES} bytes of one"
+        raise Unreachable(f"the upstream's answer cannot be read: it is no HTTP, or has {limits}") from error
     except TimeoutError as error:
         raise UpstreamSlow(f"{what}: it did not answer in time") from error
     except (aiohttp.ClientError, OSError) as error:
