@@ -293,6 +293,15 @@ async def test_an_answer_is_as_old_as_the_caches_before_say(
     assert f"ttl={ttl}" in again.headers["Cache-Status"]
 
 
+@pytest.mark.parametrize("said", ["no-store", "private, max-age=0", "no-cache, no-store, must-revalidate"])
+async def test_the_upstreams_cache_control_is_the_callers_to_read(make_world: MakeWorld, said: str) -> None:
+    async with upstream(saying("hello", {"Cache-Control": said})) as url:
+        world = await make_world(upstream_url=url)
+        assert (await world.ask(ASKED)).headers["Cache-Control"] == said
+        await world.settled()
+        assert (await world.ask(ASKED)).cache == "HIT exact"
+
+
 @pytest.mark.parametrize("age", ["3700", "9" * 5000])
 async def test_one_that_comes_too_old_is_not_stored(make_world: MakeWorld, age: str) -> None:
     async with upstream(saying("hello", {"Age": age})) as url:
