@@ -333,6 +333,27 @@ async def test_an_answer_that_is_not_read_as_http_is_told_so(make_world: MakeWor
     assert "no HTTP, or has more than 512 headers" in answer.json["error"]["message"]
 
 
+@pytest.mark.parametrize("line", ["GET /v1/models", f"POST {CHAT}"])
+@pytest.mark.parametrize("told", [{}, {"content-type": "text/odd", "server": "theirs"}])
+async def test_nothing_is_said_for_an_upstream_that_says_nothing(
+    make_world: MakeWorld, line: str, told: dict[str, str]
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        lines = ["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in told.items())]
+        writer.write("\r\n".join([*lines, "Content-Length: 2", "", "{}"]).encode())
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        world = await make_world(upstream_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with connected(world) as (reader, writer):
+            writer.write(asking("hello").replace(f"POST {CHAT}".encode(), line.encode()))
+            _, headers, _ = await answer(reader)
+    assert {name: headers[name] for name in ("content-type", "server") if name in headers} == told
+    assert "date" in headers  # RFC 9110, section 6.6.1, wants that of whoever passes an answer on
+
+
 async def test_a_mistake_of_ours_is_told_as_every_error(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
