@@ -247,7 +247,7 @@ def decoded(pieces: list[bytes] | None, headers: Mapping[str, str], limit: int) 
         plain = inflater.decompress(body, limit)
     except zlib.error:
         return None
-    return plain if inflater.eof else None
+    return plain if inflater.eof and not inflater.unused_data else None
 
 
 async def _object(body: bytes) -> JsonObject | None:

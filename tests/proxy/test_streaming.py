@@ -165,6 +165,20 @@ async def test_a_compressed_stream_is_relayed_as_it_came_and_replayed_plain(make
     assert b'"hello"' in again.body
 
 
+async def test_what_follows_a_compressed_answer_is_not_left_out_of_the_stored_one(
+    make_world: MakeWorld,
+) -> None:
+    """A second member (RFC 1952, section 2.2), which its caller unpacks as well."""
+    path = "/v1/messages"
+    first, second = (played(path, part) for part in (ENDED[path], ENDED[path][2:3]))
+    tape = Tape(gzip.compress(first) + gzip.compress(second), **{"Content-Encoding": "gzip"})
+    async with upstream(tape.play) as url:
+        world = await make_world(upstream_url=url)
+        await world.send(path, {**CALLS[path], "stream": True})
+        await world.settled()
+        assert len(world.app.cache.entries) == 0
+
+
 # What is stored of a stream
 
 USAGE = {"prompt_tokens": 1, "completion_tokens": 1}
