@@ -236,6 +236,15 @@ async def test_an_error_of_null_is_none(make_world: MakeWorld, path: str) -> Non
     assert "hello you" in await again_plain(make_world, path, stream)
 
 
+async def test_what_the_end_tells_beside_its_delta_is_told_from_memory_too(make_world: MakeWorld) -> None:
+    *begun, late, end = ENDED["/v1/messages"]
+    managed = {**late, "context_management": {"applied_edits": [{"type": "clear_tool_uses"}]}}
+    stream = played("/v1/messages", [*begun, managed, end])
+    again = json.loads(await again_plain(make_world, "/v1/messages", stream))
+    assert again["context_management"] == managed["context_management"]
+    assert again.keys() == {"type", "usage", "stop_reason", "context_management", "content"}
+
+
 @pytest.mark.parametrize("path", [path for path in ENDED if not path.startswith("/api")])
 async def test_a_byte_order_mark_takes_no_event_with_it(make_world: MakeWorld, path: str) -> None:
     stream = b"\xef\xbb\xbf" + played(path, ENDED[path])
