@@ -81,6 +81,7 @@ class Auditor:
     def shadowed(self, hit: Hit, flight: Flight) -> None:
         """What would have been a hit: the caller's own call brings the fresh answer."""
         if hit.found.tier == "semantic" and self._running < AT_ONCE:
+            flight.compared = True
             self._spawn(self._settle(hit, flight), hit)
 
     def told(self, category: str, cosine: float, verdict: Verdict) -> None:
@@ -100,6 +101,7 @@ class Auditor:
     async def _ask(self, hit: Hit) -> None:
         question = self._cache.question(hit.call, hit.category, None)
         flight = self._forwarder.start(question, private=True, background=True)
+        flight.compared = True
         with flight.board(waits=True):
             await self._settle(hit, flight)
 

@@ -185,11 +185,11 @@ class Batches:
         weights = [len(item.text or "") for item in items]
         parts = await aside(len(body or b""), dialect.parts, body or b"", weights)
         if parts is not None and trip.report.stored:
-            work = self._keep(trip, items, parts)
+            work = self._keep(trip, items, parts, head.age)
             await asyncio.shield(self._tasks.spawn(work, name=f"keep-{len(parts)}-vectors"))
         return parts
 
-    async def _keep(self, trip: Trip, items: Sequence[Call], parts: Sequence[Part]) -> None:
+    async def _keep(self, trip: Trip, items: Sequence[Call], parts: Sequence[Part], age: float) -> None:
         cost_ms = (trip.report.upstream_ms or 0.0) / len(parts)
         breath = Breath()
         for item, part in zip(items, parts, strict=True):
@@ -199,7 +199,7 @@ class Batches:
             question = self._cache.question(item, trip.report.category, None)
             usage = Usage.told(part.usage.get("prompt_tokens"))
             body = dialect.joined([part])
-            self._cache.keep(question, secrets.token_hex(12), body, usage, cost_ms, trip.now)
+            self._cache.keep(question, secrets.token_hex(12), body, usage, cost_ms, trip.now, age)
 
     def _told(self, trip: Trip, known: int, items: int) -> dict[str, str]:
         told = reports.headers(trip.report, trip.call.controls.debug or self._expose_scores)

@@ -354,16 +354,26 @@ class Cache:
         self.documents.forget([entry.id for entry in self.entries.expired(now, self.kept, limit)])
 
     def keep(
-        self, question: Question, id: str, body: bytes, usage: Usage, cost_ms: float, now: float
+        self,
+        question: Question,
+        id: str,
+        body: bytes,
+        usage: Usage,
+        cost_ms: float,
+        now: float,
+        age: float = 0.0,
     ) -> bool:
-        """Stores the answer to a question, which took `cost_ms` of upstream time. False as in `store`."""
-        entry = entry_of(question, id, len(body), usage, cost_ms, now)
+        """Stores the answer to a question, which took `cost_ms` of upstream time and came `age` seconds old.
+        False as in `store`."""
+        entry = entry_of(question, id, len(body), usage, cost_ms, now - age)
         entry.provenance = self.provenance
         return self.store(entry, question.vector, body, now)
 
     def store(self, entry: Entry, vector: Vector | None, body: bytes, now: float) -> bool:
-        """False when the queue of the document store is full: what could be lost is not promised."""
-        if not self.documents.put(Document(entry, vector, body, entry.created + self.kept(entry))):
+        """False when it is past use already, and when the queue of the document store is full: what could be
+        lost is not promised."""
+        expires = entry.created + self.kept(entry)
+        if expires < now or not self.documents.put(Document(entry, vector, body, expires)):
             return False
         self.documents.forget([gone.id for gone in self.entries.add(entry, vector, now)])
         return True

@@ -5,6 +5,7 @@
     ├── Unidentified   401   brings no credentials, and would use ours
     ├── NotAllowed     405   CONNECT
     ├── TooLarge       413   body over `limits.body_bytes`
+    ├── HeadTooLarge   431   more headers, or longer ones, than are read
     ├── Busy           429   the door is full
     ├── Crowded        429   no place at the upstream in time
     ├── Unreachable    502   no answer from the upstream
@@ -52,6 +53,11 @@ class NotAllowed(CallError):
 class TooLarge(CallError):
     status = 413
     code = "request_too_large"
+
+
+class HeadTooLarge(CallError):
+    status = 431
+    code = "request_header_fields_too_large"
 
 
 class Busy(CallError):

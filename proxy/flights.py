@@ -62,6 +62,8 @@ class Flight:
     """Nobody waits for it: it is the first to be given up where places are scarce."""
     sent_to: Backend | None = None
     """Who was asked last; None while it waits for its first place."""
+    compared: bool = False
+    """Its answer is held against a stored one."""
     stands_in: bool = False
     """The answer is that of another model than the one that was asked for."""
     overdue: bool = False
@@ -103,6 +105,11 @@ class Flight:
     def keeps(self) -> bool:
         """Whether an answer that ends well is stored."""
         return not self.private and not self.stands_in
+
+    @property
+    def gathered(self) -> bool:
+        """Whether its answer is wanted whole, not only as it comes."""
+        return self.compared or not self.private
 
     @property
     def promising(self) -> bool:

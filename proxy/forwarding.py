@@ -6,6 +6,7 @@ import asyncio
 import logging
 import secrets
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from time import monotonic
@@ -146,12 +147,13 @@ class Forwarder:
 
     @asynccontextmanager
     async def _open(self, backend: Backend, flight: Flight) -> AsyncIterator[Answer | Read]:
-        """With the stream's usage asked for, and without when the upstream takes offence at that."""
+        """With the stream's usage asked for, and without when the upstream takes offence at that, or when the
+        answer is only passed on: then the call goes up as it came."""
         flight.sent_to, flight.departed = backend, monotonic()
         call = flight.question.call
         richer = call.dialect.enrich(call.fields)
         flight.has_usage, offended = True, False
-        if richer is not None and backend.knows_usage is not False:
+        if richer is not None and flight.gathered and backend.knows_usage is not False:
             async with backend.send(call, dump(richer)) as answer:
                 if answer.head.status not in REJECTED:
                     backend.knows_usage = backend.knows_usage or answer.head.status == 200 or None
@@ -186,7 +188,7 @@ class Forwarder:
         except MALFORMED:
             return
         if storable.objection(head.status, ending) is None and self._may_store(flight):
-            self._store(flight, kept, whole, took_ms)
+            self._store(flight, kept, whole, took_ms, head.age)
         flight.conclude(kept)
 
     async def _gathered(self, flight: Flight, body: bytes) -> JsonObject | None:
@@ -195,7 +197,7 @@ class Forwarder:
             return await _object(body)
         gatherer = call.dialect.gatherer()
         splitter = call.dialect.framing.splitter()
-        events = [*splitter.feed(body), splitter.rest()]
+        events = [*splitter.feed(body.removeprefix(BOM_UTF8)), splitter.rest()]
         for number, event in enumerate(events):
             gatherer.feed(event)
             if number % SLICE == SLICE - 1:
@@ -210,10 +212,10 @@ class Forwarder:
             return False
         return flight.keeps and question.call.generation == self._cache.generation
 
-    def _store(self, flight: Flight, body: bytes, whole: JsonObject, took_ms: float) -> None:
-        question = flight.question
+    def _store(self, flight: Flight, body: bytes, whole: JsonObject, took_ms: float, age: float) -> None:
+        question, now = flight.question, self._clock()
         usage = question.call.dialect.usage(whole)
-        flight.stored = self._cache.keep(question, flight.entry_id, body, usage, took_ms, self._clock())
+        flight.stored = self._cache.keep(question, flight.entry_id, body, usage, took_ms, now, age)
 
 
 async def _see_through(rider: Rider, patience_s: float | None = None) -> None:
@@ -245,7 +247,7 @@ def decoded(pieces: list[bytes] | None, headers: Mapping[str, str], limit: int) 
         plain = inflater.decompress(body, limit)
     except zlib.error:
         return None
-    return plain if inflater.eof else None
+    return plain if inflater.eof and not inflater.unused_data else None
 
 
 async def _object(body: bytes) -> JsonObject | None:

@@ -21,7 +21,7 @@ WRITE_S = 600.0
 async def relay(request: web.BaseRequest, head: Head, chunks: AsyncIterator[bytes]) -> web.StreamResponse:
     """Sends head and chunks on as they come. Where the chunks break off, so does the connection: the caller
     must not take half an answer for a whole one."""
-    response = web.StreamResponse(status=head.status, reason=head.reason, headers=head.headers)
+    response = _Relayed(status=head.status, reason=head.reason, headers=head.headers)
     await response.prepare(request)
     try:
         async for chunk in chunks:
@@ -35,6 +35,16 @@ async def relay(request: web.BaseRequest, head: Head, chunks: AsyncIterator[byte
         _break_off(request)
         raise CallerGone("the caller did not read its answer") from error
     return response
+
+
+class _Relayed(web.StreamResponse):
+    """Without what aiohttp would say for an upstream that says nothing of it: what the body is, and whose."""
+
+    async def _prepare_headers(self) -> None:
+        untold = [name for name in ("Content-Type", "Server") if name not in self.headers]
+        await super()._prepare_headers()
+        for name in untold:
+            self.headers.popall(name, None)
 
 
 class Ready(web.StreamResponse):

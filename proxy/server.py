@@ -81,12 +81,12 @@ class DataPlane:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if self.in_flight >= self._limits.in_flight:
             self.turned_away += 1
-            return _refusal(request, Busy("nearhit serves as many calls as it may; try again in a moment"))
+            return refusal(request, Busy("nearhit serves as many calls as it may; try again in a moment"))
         self.in_flight += 1
         try:
             return await self._answer(request)
         except CallError as error:
-            return _refusal(request, error)
+            return refusal(request, error)
         finally:
             self.in_flight -= 1
 
@@ -220,7 +220,7 @@ def _is_empty(credentials: str) -> bool:
     return credentials.strip().lower() in ("", "bearer", "basic")
 
 
-def _refusal(request: web.BaseRequest, error: CallError) -> web.StreamResponse:
+def refusal(request: web.BaseRequest, error: CallError) -> web.StreamResponse:
     """An error of our own, in the caller's dialect; goes nowhere when the answer has already broken off."""
     headers = {"Content-Type": "application/json", "Cache-Status": f"nearhit; detail={error.code}"}
     body = dialects.error(target_of(request), error.status, error.code, error.message)

@@ -16,11 +16,11 @@ from typing import Any
 from aiohttp import web
 
 from embeddings.base import EmbeddingError
+from proxy import listening
 from proxy.admin import admin_app
 from proxy.app import App, open_app
 from proxy.demo_upstream import MODELS, Behaviour, run_demo_upstream
 from proxy.settings import Settings, mask
-from proxy.upstream import HEADER_BYTES
 from storage.base import StorageError
 from storage.graph import WITHOUT_GRAPH, graph_available
 
@@ -92,17 +92,8 @@ async def _upstream(settings: Settings, stack: AsyncExitStack) -> tuple[Settings
 
 
 def _data_plane(app: App) -> web.BaseRunner:
-    # Bodies are passed on as they came, so they are not decompressed; a caller that leaves cancels its call.
-    server = web.Server(
-        app.data_plane.handle,
-        handler_cancellation=True,
-        auto_decompress=False,
-        access_log=None,
-        max_line_size=HEADER_BYTES,
-        max_field_size=HEADER_BYTES,
-    )
     # aiohttp waits for so long twice: the second time without what callers still send.
-    return web.ServerRunner(server, shutdown_timeout=GRACE_S / 2)
+    return web.ServerRunner(listening.server(app.data_plane.handle), shutdown_timeout=GRACE_S / 2)
 
 
 def _admin_plane(app: App) -> web.BaseRunner:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from math import inf
 from time import monotonic
@@ -21,6 +22,8 @@ from urllib.request import getproxies, proxy_bypass
 from weakref import WeakSet
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
@@ -44,8 +47,12 @@ PAUSE_S, PAUSE_MOST_S = 0.2, 5.0
 _NO_CONNECTION = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 AT_ONCE_S = 1.0
 """A connection that is dropped later was in use: somebody may have done what was asked."""
+AGE_MOST_S = 2.0**31
+"""What is older counts as that old (RFC 9111, section 1.2.2)."""
 HEADER_BYTES = 2**16
 """Longest header, in both directions: tokens and cookies outgrow the 8 KiB that are usual."""
+HEADERS = 512
+"""Most headers, in both directions: aiohttp's 128 are a fence for web sites."""
 
 _SKIP = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 """What aiohttp would add of its own."""
@@ -62,6 +69,12 @@ class Head:
     reason: str
     headers: CIMultiDict[str]
     """End-to-end headers only."""
+
+    @property
+    def age(self) -> float:
+        """Seconds that the answer has spent in caches on its way (RFC 9111, section 5.1)."""
+        told = self.headers.get("Age", "").partition(",")[0].strip()
+        return min(float(told), AGE_MOST_S) if told.isascii() and told.isdigit() else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +166,7 @@ class Read:
 
 class Upstream:
     def __init__(self, url: str, deadlines: Deadlines, retry: Retry = _NEVER) -> None:
-        self._base = url.rstrip("/")
+        self._base = URL(url)
         self._deadlines = deadlines
         self._retry = retry
         self._session = aiohttp.ClientSession(
@@ -166,6 +179,7 @@ class Upstream:
             read_bufsize=2**18,
             max_line_size=HEADER_BYTES,
             max_field_size=HEADER_BYTES,
+            max_headers=HEADERS,
         )
 
     @asynccontextmanager
@@ -174,7 +188,7 @@ class Upstream:
     ) -> AsyncIterator[Answer]:
         """`target` is path and query as the caller wrote them. `retry`: the call may be made twice. Raises
         `Unreachable` or `UpstreamSlow`."""
-        response = await self._open(method, URL(self._base + target, encoded=True), headers, body, retry)
+        response = await self._open(method, self._at(target), headers, body, retry)
         try:
             yield Answer(response, self._deadlines.idle)
         finally:
@@ -250,9 +264,14 @@ class Upstream:
         with _translated("the upstream cannot be reached"):
             async with asyncio.timeout(self._deadlines.first_byte):
                 return await self._session.ws_connect(
-                    URL(self._base + target, encoded=True), headers=headers, protocols=protocols,
+                    self._at(target), headers=headers, protocols=protocols,
                     heartbeat=heartbeat_s, max_msg_size=message_bytes,
                 )  # fmt: skip
+
+    def _at(self, target: str) -> URL:
+        """With the query as a part of the path: yarl would leave out an empty one, and what follows a `#`."""
+        base, path = self._base, self._base.raw_path.rstrip("/") + target
+        return URL.build(scheme=base.scheme, authority=base.raw_authority, path=path, encoded=True)
 
     async def close(self) -> None:
         await self._session.close()
@@ -265,6 +284,7 @@ class _Pool(aiohttp.TCPConnector):
 
     def __init__(self) -> None:
         super().__init__(limit=0)
+        self._factory = partial(_Protocol, loop=self._loop)  # type: ignore[assignment]  # is one of them
         self._used: WeakSet[Any] = WeakSet()
 
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:
@@ -276,6 +296,17 @@ class _Pool(aiohttp.TCPConnector):
                 return connection
             connection.close()
         raise aiohttp.ServerDisconnectedError
+
+
+class _Protocol(ResponseHandler):
+    """Tells whoever reads an answer that what comes is no HTTP any more. aiohttp tells only who waits for a
+    head: the reader would wait for `idle_timeout`."""
+
+    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
+        super().set_exception(exc, *cause)
+        payload = self._payload
+        if isinstance(exc, HttpProcessingError) and payload is not None and not payload.is_eof():
+            payload.set_exception(aiohttp.ClientPayloadError("no HTTP any more"))
 
 
 def _asked_pause(response: aiohttp.ClientResponse) -> float:
@@ -310,6 +341,9 @@ def _translated(what: str) -> Iterator[None]:
         yield
     except aiohttp.WSServerHandshakeError:
         raise
+    except aiohttp.ClientResponseError as error:
+        limits = f"more than {HEADERS} headers, or more than {HEADER_BYTES} bytes of one"
+        raise Unreachable(f"the upstream's answer cannot be read: it is no HTTP, or has {limits}") from error
     except TimeoutError as error:
         raise UpstreamSlow(f"{what}: it did not answer in time") from error
     except (aiohttp.ClientError, OSError) as error:

@@ -15,10 +15,10 @@ from aiohttp import web
 from doubles import Clock
 
 from embeddings.base import Embedder
+from proxy import listening
 from proxy.app import App, open_app
 from proxy.demo_upstream import Behaviour, run_demo_upstream
 from proxy.settings import Settings
-from proxy.upstream import HEADER_BYTES
 
 CATEGORIES = {
     "default": "{name: default, threshold: 0.8, ttl: 1h, guards: [numbers, negation]}",
@@ -136,13 +136,7 @@ async def open_world(
             run_demo_upstream("127.0.0.1", 0, behaviour)
         )
         app = await stack.enter_async_context(open_app(settings, upstream, clock, embedder))
-        server = web.Server(
-            app.data_plane.handle,
-            handler_cancellation=True,
-            auto_decompress=False,
-            max_field_size=HEADER_BYTES,
-        )
-        runner = web.ServerRunner(server, shutdown_timeout=1.0)
+        runner = web.ServerRunner(listening.server(app.data_plane.handle), shutdown_timeout=1.0)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -64,6 +64,7 @@ _IN_PATH: dict[str, Json] = {
 _REFUSALS = {
     "400": "The body is not valid JSON",
     "413": "The body is over `limits.body_bytes`",
+    "431": "More headers than are read, or longer ones",
     "429": "The door is full, or no place at the upstream in time; `Retry-After` says when",
     "502": "The upstream cannot be reached",
     "504": "The upstream did not answer in time, or `only-if-cached` and it is not",

@@ -93,6 +93,9 @@ def _is_hosted(tool: Any) -> bool:
 
 # Streams to objects
 
+_OF_THE_EVENT = ("type", "delta", "usage")
+"""Members of a `message_delta` that are none of the message's; `context_management` is one."""
+
 
 class Gatherer:
     def __init__(self) -> None:
@@ -107,6 +110,8 @@ class Gatherer:
             self._take(json.loads(data))
 
     def _take(self, event: JsonObject) -> None:
+        if self._done:
+            raise ValueError("more after the end")
         match event["type"]:
             case "message_start":
                 self._message = dict(event["message"])
@@ -150,6 +155,7 @@ class Gatherer:
         message = self._message
         if message is None:
             raise ValueError("the end before the beginning")
+        message |= {k: v for k, v in event.items() if k not in _OF_THE_EVENT}
         message |= _given(event["delta"], message)
         message["usage"] = message["usage"] | _given(event.get("usage") or {}, message["usage"])
 

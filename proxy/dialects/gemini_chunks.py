@@ -40,7 +40,7 @@ class Gatherer:
             self._take(chunk)
 
     def _take(self, chunk: JsonObject) -> None:
-        if "error" in chunk:
+        if chunk.get("error"):
             raise ValueError
         for candidate in chunk.get("candidates") or ():
             _grow(self._candidates.setdefault(int(candidate.get("index", 0)), {}), candidate)

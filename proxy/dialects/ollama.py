@@ -120,7 +120,7 @@ class Gatherer:
         if not event.strip():
             return
         chunk = json.loads(event)
-        if "error" in chunk or self._answer.get("done"):
+        if chunk.get("error") or self._answer.get("done"):
             raise ValueError
         _grow(self._answer, chunk)
 

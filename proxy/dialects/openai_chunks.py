@@ -100,7 +100,7 @@ class Gatherer:
         self._take(json.loads(data))
 
     def _take(self, chunk: JsonObject) -> None:
-        if "error" in chunk or "choices" not in chunk:
+        if chunk.get("error") or "choices" not in chunk or self._done:
             raise ValueError
         for choice in chunk["choices"]:
             index = int(choice["index"])

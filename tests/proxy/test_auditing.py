@@ -339,6 +339,13 @@ async def test_shadow_compares_at_no_extra_cost(make_world: MakeWorld, run: Run,
     assert len(world.app.cache.entries) == 1  # what a trial measures must not be better than what follows it
 
 
+async def test_shadow_compares_streams_too(world: World, categories: Path) -> None:
+    write(categories, "{share: 1}", ", mode: shadow")
+    await world.app.reload()
+    assert (await hit(world, stream=True)).cache == "SHADOW semantic"
+    assert sum(verdicts(world).values()) == 1
+
+
 # The target
 
 

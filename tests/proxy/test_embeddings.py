@@ -106,6 +106,19 @@ async def test_controls(world: World) -> None:
     assert (await embed(world, "c")).cache == "MISS"
 
 
+async def test_vectors_are_as_old_as_the_caches_before_say(make_world: MakeWorld) -> None:
+    async def answer(request: web.BaseRequest) -> web.Response:
+        data = [{"index": 0, "embedding": [1.0]}]
+        return web.json_response({"data": data, "usage": {}}, headers={"Age": "3000"})
+
+    async with upstream(answer) as url:
+        world = await make_world(upstream_url=url)
+        await embed(world, "a")
+        world.clock.now += 10
+        again = await embed(world, "a")
+    assert (again.cache, again.headers["Age"]) == ("HIT exact", "3010")
+
+
 async def test_a_category_that_is_not_cached(world: World) -> None:
     for _ in range(2):
         answer = await embed(world, "a", headers={"X-Nearhit-Category": "never"})

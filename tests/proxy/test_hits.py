@@ -11,9 +11,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from doubles import Clock, WordEmbedder
-from world import MakeWorld, World, open_world
+from world import MakeWorld, World, open_world, upstream
 
 from embeddings.remembered import Remembered
 from policies import guards_facts
@@ -266,6 +267,59 @@ async def test_answers_grow_old(make_world: MakeWorld) -> None:
     assert "ttl=600" in answer.headers["Cache-Status"]
     clock.now += 700
     assert (await world.ask(ASKED)).cache == "MISS"
+
+
+@pytest.mark.parametrize(
+    ("told", "age", "ttl"),
+    [
+        ({"Age": "3000"}, "3010", "590"),
+        ({"Age": "3000, 7"}, "3010", "590"),
+        ({"Age": "soon"}, "10", "3590"),
+        ({"Age": "-5"}, "10", "3590"),
+        ({"Date": "Tue, 14 Nov 2023 21:00:00 GMT"}, "10", "3590"),  # as may be a clock that is wrong
+    ],
+)
+async def test_an_answer_is_as_old_as_the_caches_before_say(
+    make_world: MakeWorld, told: dict[str, str], age: str, ttl: str
+) -> None:
+    async with upstream(saying("hello", told)) as url:
+        world = await make_world(clock=(clock := Clock()), upstream_url=url)
+        first = await world.ask(ASKED)
+        assert first.headers.get("Age") == told.get("Age")
+        await world.settled()
+        clock.now += 10
+        again = await world.ask(ASKED)
+    assert (again.cache, again.headers["Age"]) == ("HIT exact", age)
+    assert f"ttl={ttl}" in again.headers["Cache-Status"]
+
+
+@pytest.mark.parametrize("said", ["no-store", "private, max-age=0", "no-cache, no-store, must-revalidate"])
+async def test_the_upstreams_cache_control_is_the_callers_to_read(make_world: MakeWorld, said: str) -> None:
+    async with upstream(saying("hello", {"Cache-Control": said})) as url:
+        world = await make_world(upstream_url=url)
+        assert (await world.ask(ASKED)).headers["Cache-Control"] == said
+        await world.settled()
+        assert (await world.ask(ASKED)).cache == "HIT exact"
+
+
+@pytest.mark.parametrize("age", ["3700", "9" * 5000])
+async def test_one_that_comes_too_old_is_not_stored(make_world: MakeWorld, age: str) -> None:
+    async with upstream(saying("hello", {"Age": age})) as url:
+        world = await make_world(upstream_url=url)
+        await world.ask(ASKED)
+        await world.settled()
+        assert not world.app.ledger.recent[-1].stored
+        assert len(world.app.cache.entries) == 0
+
+
+def saying(text: str, headers: dict[str, str]) -> Any:
+    async def answer(request: web.BaseRequest) -> web.Response:
+        await request.read()
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "finish_reason": "stop", "message": message}
+        return web.json_response({"choices": [choice]}, headers=headers)
+
+    return answer
 
 
 async def test_the_best_match_is_served_not_the_first(world: World) -> None:

@@ -13,8 +13,13 @@ import pytest
 from aiohttp import web
 from world import MakeWorld, World, upstream
 
+METHODS = [
+    "GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY", "TRACE", "PROPFIND", "MKCOL", "LOCK",
+    "SEARCH", "REPORT", "PURGE", "M-SEARCH",
+]  # fmt: skip
 
-@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY"])
+
+@pytest.mark.parametrize("method", METHODS)
 async def test_methods_paths_and_bodies(world: World, method: str) -> None:
     body = bytes(range(256))
     answer = await world.call(method, "/echo/a%2Fb/?x=1&x=%20&y", data=body, headers={"X-Mine": "ü"})

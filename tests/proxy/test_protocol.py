@@ -271,6 +271,118 @@ async def test_targets_go_up_as_they_came(world: World, target: str) -> None:
     assert (got["path"], got["query"]) == (path, query)
 
 
+TOO_LARGE = "request_header_fields_too_large"
+
+
+@pytest.mark.parametrize("line", ["GET /v1/models", f"POST {CHAT}"])
+async def test_many_headers_go_both_ways(make_world: MakeWorld, line: str) -> None:
+    many = [f"X-Number-{number}: {number}" for number in range(400)]
+    came = b""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal came
+        came = await reader.readuntil(b"\r\n\r\n")
+        writer.write("\r\n".join(["HTTP/1.1 200 OK", *many, "Content-Length: 2", "", "{}"]).encode())
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        world = await make_world(upstream_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with connected(world) as (reader, writer):
+            writer.write(asking("hello", *many).replace(f"POST {CHAT}".encode(), line.encode()))
+            status, told, _ = await answer(reader)
+    assert (status, came.count(b"\r\nX-Number-")) == (200, 400)
+    assert sum(name.startswith("x-number-") for name in told) == 400
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "code"),
+    [
+        (asking("hello", *[f"X-{number}: 1" for number in range(600)]), 431, TOO_LARGE),
+        (asking("hello", "X-Long: " + "x" * 70_000), 431, TOO_LARGE),
+        (asking("hello").replace(CHAT.encode(), b"/" + b"x" * 70_000), 431, TOO_LARGE),
+        (asking("hello").replace(b"POST", b"FOO"), 400, "invalid_request_error"),
+        (asking("hello").replace(b"Host:", b"Hos:"), 400, "invalid_request_error"),
+    ],
+    ids=["headers", "header", "target", "method", "host"],
+)
+async def test_what_is_not_read_as_http_is_told_as_every_error(
+    world: World, sent: bytes, status: int, code: str
+) -> None:
+    async with connected(world) as (reader, writer):
+        writer.write(sent)
+        told, headers, body = await answer(reader)
+        assert (told, headers["content-type"]) == (status, "application/json")
+        assert json.loads(body)["error"]["code"] == code
+        assert await reader.read() == b""
+    assert await world.upstream_calls() == 0
+
+
+@pytest.mark.parametrize("told", ["no HTTP\r\n\r\n", "HTTP/1.1 200 OK\r\n" + "X: 1\r\n" * 600 + "\r\n"])
+async def test_an_answer_that_is_not_read_as_http_is_told_so(make_world: MakeWorld, told: str) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(told.encode())
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        world = await make_world(upstream_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        answer = await world.ask("hello")
+    assert (answer.status, answer.json["error"]["code"]) == (502, "upstream_unreachable")
+    assert "no HTTP, or has more than 512 headers" in answer.json["error"]["message"]
+
+
+@pytest.mark.parametrize("line", ["GET /v1/models", f"POST {CHAT}"])
+@pytest.mark.parametrize("told", [{}, {"content-type": "text/odd", "server": "theirs"}])
+async def test_nothing_is_said_for_an_upstream_that_says_nothing(
+    make_world: MakeWorld, line: str, told: dict[str, str]
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        lines = ["HTTP/1.1 200 OK", *(f"{name}: {value}" for name, value in told.items())]
+        writer.write("\r\n".join([*lines, "Content-Length: 2", "", "{}"]).encode())
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        world = await make_world(upstream_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with connected(world) as (reader, writer):
+            writer.write(asking("hello").replace(f"POST {CHAT}".encode(), line.encode()))
+            _, headers, _ = await answer(reader)
+    assert {name: headers[name] for name in ("content-type", "server") if name in headers} == told
+    assert "date" in headers  # RFC 9110, section 6.6.1, wants that of whoever passes an answer on
+
+
+async def test_a_mistake_of_ours_is_told_as_every_error(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(world.app.data_plane, "_tenant", lambda request: 1 / 0)
+    claude = await world.send("/v1/messages", {})
+    assert (claude.status, claude.json["type"], claude.json["error"]["type"]) == (500, "error", "api_error")
+    assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("base", ["", "/openai", "/openai/"])
+async def test_not_even_an_empty_query_is_lost(make_world: MakeWorld, method: str, base: str) -> None:
+    came = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        came.append((await reader.readuntil(b"\r\n\r\n")).partition(b"\r\n")[0].decode())
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        world = await make_world(upstream_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{base}")
+        for target in (f"{CHAT}?", f"{CHAT}", f"{CHAT}?#", "//a/../b?c#d?"):
+            async with connected(world) as (reader, writer):
+                line = f"{method} {target}".encode()
+                writer.write(asking("how are you").replace(f"POST {CHAT}".encode(), line))
+                assert (await answer(reader))[0] == 200
+            assert came.pop() == f"{method} {base.rstrip('/')}{target} HTTP/1.1"
+
+
 async def test_a_slash_more_is_another_path(world: World) -> None:
     """It passes through, as it is not for us to say that it means the same."""
     async with connected(world) as (reader, writer):

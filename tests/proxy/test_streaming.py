@@ -81,8 +81,29 @@ async def test_events_that_nobody_knows_pass_byte_for_byte(
     assert answer.body == whole
 
 
+async def test_a_stream_that_nobody_may_keep_goes_up_and_comes_back_byte_for_byte(
+    make_world: MakeWorld,
+) -> None:
+    """Also the usage that an upstream tells unasked."""
+    body = b'{ "model": "m", "stream": true, "messages": [{"role": "user", "content": "hello you"}]}'
+    usage = b'data: {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}\n\n'
+    stream = chunk("hello", "stop") + b"\n\n" + usage + b"data: [DONE]\n\n"
+    came = []
+
+    async def play(request: web.BaseRequest) -> web.Response:
+        came.append(await request.read())
+        return web.Response(body=stream, content_type="text/event-stream")
+
+    async with upstream(play) as url:
+        world = await make_world(upstream_url=url)
+        for control in ("no-store", "no-store, no-cache"):
+            headers = {"Authorization": "Bearer one", "Cache-Control": control}
+            answer = await world.post("/v1/chat/completions", data=body, headers=headers)
+            assert (came.pop(), answer.body) == (body, stream)
+
+
 _TURNS = [{"role": "user", "content": "hello you"}]
-CALLS = {
+CALLS: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"model": "m", "messages": _TURNS},
     "/v1/completions": {"model": "m", "prompt": "hello you"},
     "/v1/responses": {"model": "m", "input": "hello you"},
@@ -144,6 +165,99 @@ async def test_a_compressed_stream_is_relayed_as_it_came_and_replayed_plain(make
     assert b'"hello"' in again.body
 
 
+async def test_what_follows_a_compressed_answer_is_not_left_out_of_the_stored_one(
+    make_world: MakeWorld,
+) -> None:
+    """A second member (RFC 1952, section 2.2), which its caller unpacks as well."""
+    path = "/v1/messages"
+    first, second = (played(path, part) for part in (ENDED[path], ENDED[path][2:3]))
+    tape = Tape(gzip.compress(first) + gzip.compress(second), **{"Content-Encoding": "gzip"})
+    async with upstream(tape.play) as url:
+        world = await make_world(upstream_url=url)
+        await world.send(path, {**CALLS[path], "stream": True})
+        await world.settled()
+        assert len(world.app.cache.entries) == 0
+
+
+# What is stored of a stream
+
+USAGE = {"prompt_tokens": 1, "completion_tokens": 1}
+ENDED: dict[str, list[Any]] = {
+    "/v1/chat/completions": [
+        {"choices": [{"index": 0, "delta": {"content": "hello "}}]},
+        {"choices": [{"index": 0, "delta": {"content": "you"}, "finish_reason": "stop"}], "usage": USAGE},
+    ],
+    "/v1/completions": [
+        {"choices": [{"index": 0, "text": "hello "}]},
+        {"choices": [{"index": 0, "text": "you", "finish_reason": "stop"}], "usage": USAGE},
+    ],
+    "/v1/messages": [
+        {"type": "message_start", "message": {"type": "message", "usage": {}}},
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "hello "}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "you"}},
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
+        {"type": "message_stop"},
+    ],
+    "/v1/models/m:streamGenerateContent?alt=sse": [
+        {"candidates": [{"content": {"parts": [{"text": "hello "}]}}]},
+        {"candidates": [{"content": {"parts": [{"text": "you"}]}, "finishReason": "STOP"}]},
+    ],
+    "/api/chat": [
+        {"message": {"content": "hello "}, "done": False},
+        {"message": {"content": "you"}, "done": True, "done_reason": "stop"},
+    ],
+}  # fmt: skip
+
+
+def played(path: str, chunks: list[Any]) -> bytes:
+    if path.startswith("/api"):
+        return b"".join(json.dumps(each).encode() + b"\n" for each in chunks)
+    done = b"data: [DONE]\n\n" if "completions" in path else b""
+    return b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in chunks) + done
+
+
+async def again_plain(make_world: MakeWorld, path: str, stream: bytes) -> str:
+    """What the answer is for who asks the same without streaming; "" if it was not stored."""
+    tape = Tape(stream)
+    async with upstream(tape.play) as url:
+        world = await make_world(upstream_url=url)
+        streams, plain = ({}, {}) if "models" in path else ({"stream": True}, {"stream": False})
+        assert (await world.send(path, {**CALLS[path], **streams})).body == stream
+        await world.settled()
+        place = path.replace("streamGenerateContent?alt=sse", "generateContent")
+        again = await world.send(place, {**CALLS[path], **plain})
+        return again.body.decode() if again.cache == "HIT exact" else ""
+
+
+@pytest.mark.parametrize("path", ENDED)
+async def test_an_error_of_null_is_none(make_world: MakeWorld, path: str) -> None:
+    """As servers send it that write all members of an object."""
+    stream = played(path, [{**each, "error": None} for each in ENDED[path]])
+    assert "hello you" in await again_plain(make_world, path, stream)
+
+
+async def test_what_the_end_tells_beside_its_delta_is_told_from_memory_too(make_world: MakeWorld) -> None:
+    *begun, late, end = ENDED["/v1/messages"]
+    managed = {**late, "context_management": {"applied_edits": [{"type": "clear_tool_uses"}]}}
+    stream = played("/v1/messages", [*begun, managed, end])
+    again = json.loads(await again_plain(make_world, "/v1/messages", stream))
+    assert again["context_management"] == managed["context_management"]
+    assert again.keys() == {"type", "usage", "stop_reason", "context_management", "content"}
+
+
+@pytest.mark.parametrize("path", [path for path in ENDED if not path.startswith("/api")])
+async def test_a_byte_order_mark_takes_no_event_with_it(make_world: MakeWorld, path: str) -> None:
+    stream = b"\xef\xbb\xbf" + played(path, ENDED[path])
+    assert "hello you" in await again_plain(make_world, path, stream)
+
+
+@pytest.mark.parametrize("path", [path for path in ENDED if "models" not in path])
+async def test_an_answer_that_goes_on_after_its_end_is_not_stored(make_world: MakeWorld, path: str) -> None:
+    """Its first caller stopped reading at the end."""
+    stream = played(path, ENDED[path]) + played(path, [ENDED[path][-2]])
+    assert await again_plain(make_world, path, stream) == ""
+
+
 # An upstream that breaks off
 
 
@@ -169,6 +283,32 @@ async def test_half_an_answer_reaches_the_caller_as_half_an_answer_and_nothing_i
     assert (report.status, report.error, world.app.fleet.first.errors["unreachable"]) == (
         200, "upstream_unreachable", 1
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("rest", [b"zz\r\n", b"2\r\nthree\r\n", b"HTTP/1.1 500 Failed\r\n\r\n"])
+async def test_an_upstream_that_goes_on_in_something_else_than_http_breaks_off(
+    make_world: MakeWorld, rest: bytes
+) -> None:
+    """As servers do whose application fails in the middle of a stream. The connection stays open."""
+    half = chunk("half") + b"\n\n"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(half), half))
+        await asyncio.sleep(0.1)
+        writer.write(rest)
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        world = await make_world(upstream_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with asyncio.timeout(5):
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await world.ask(ASKED, stream=True)
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await world.call("POST", "/elsewhere")
+        await world.settled()
+        assert len(world.app.cache.entries) == 0
 
 
 async def test_the_sdk_hears_of_a_stream_that_breaks_off(make_world: MakeWorld) -> None:

@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from world import Answer, MakeWorld, World, upstream
+from yarl import URL
 
 from policies.outage import STRIKES
 from proxy.demo_upstream import Behaviour
@@ -235,7 +236,7 @@ async def test_renewals_do_not_storm_an_upstream_that_is_gone(make_world: MakeWo
         world = await make_world(alive)
         stored = await with_stale_answers(world)
         world.clock.now -= 88  # past their lifetime, and to be renewed when asked for
-        world.app.fleet.first.upstream._base = url
+        world.app.fleet.first.upstream._base = URL(url)
         for _ in range(20):
             answers: list[Any] = await asyncio.gather(*[world.ask(text) for text in TEXTS])
             assert served(stored, answers)
