@@ -15,7 +15,7 @@ from aiohttp import web
 from doubles import Clock
 
 from embeddings.base import Embedder
-from proxy import listening
+from proxy import listening as data_plane
 from proxy.app import App, open_app
 from proxy.demo_upstream import Behaviour, run_demo_upstream
 from proxy.settings import Settings
@@ -136,7 +136,7 @@ async def open_world(
             run_demo_upstream("127.0.0.1", 0, behaviour)
         )
         app = await stack.enter_async_context(open_app(settings, upstream, clock, embedder))
-        runner = web.ServerRunner(listening.server(app.data_plane.handle), shutdown_timeout=1.0)
+        runner = web.ServerRunner(data_plane.server(app.data_plane.handle), shutdown_timeout=1.0)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         site = web.TCPSite(runner, "127.0.0.1", 0)
