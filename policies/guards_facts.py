@@ -307,6 +307,8 @@ _PATTERNS = {
         r"|(?:\S+ )?(?:check|see|verify|determine|find out) (?:if|whether)) "
     ),
     "case": re.compile(r" (?:ignor\w+ (?:the )?case|case insensitiv\w+|insensitiv\w+) "),
+    "sorted": re.compile(r" (?:sort|order|ordered|rank|ranked) (?:(?!in |by )\S+ ){1,3}?by "),
+    "types": re.compile(r" (?:how many|number of) (?:\S+ ){0,3}?(?:types?|kinds?|categor\w+|varieties) "),
     "attempt": re.compile(r" (?:tried|attempted|failed) to "),
     _EACH: re.compile(r" (?:for|in|at|by|of) each | for every "),
     "cheapest": re.compile(

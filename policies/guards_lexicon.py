@@ -459,6 +459,7 @@ professional professionally
 commercial commercially
 online internet
 alive
+severe severely
 density dense
 empty
 hidden

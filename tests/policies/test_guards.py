@@ -16,6 +16,9 @@ from policies.guards_facts import LONGEST
 LONG = "was told again and again " * 10
 
 DIFFERENT = [
+    ("conditions", "how many ships are there", "how many ship types are there"),
+    ("conditions", "list the piers. order the results by name", "list the piers"),
+    ("conditions", "what helps with severe hives", "what helps with hives"),
     ("conditions", "the largest shop of each town", "the largest shop"),
     ("conditions", "sort the names ignoring case", "sort the names"),
     ("direction", "books that quote the letter", "books quoted in the letter"),
