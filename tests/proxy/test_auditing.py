@@ -341,7 +341,7 @@ async def test_shadow_compares_at_no_extra_cost(make_world: MakeWorld, run: Run,
 
 async def test_shadow_compares_streams_too(world: World, categories: Path) -> None:
     write(categories, "{share: 1}", ", mode: shadow")
-    await world.app.reload()
+    await world.app.categories.reload()
     assert (await hit(world, stream=True)).cache == "SHADOW semantic"
     assert sum(verdicts(world).values()) == 1
 

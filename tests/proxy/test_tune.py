@@ -180,7 +180,7 @@ def test_the_floor_of_a_file_is_kept(tune: Tune, book: Path) -> None:
 
 def test_packaged_files_are_copied_where_there_are_none(tune: Tune, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
-    english = dict.fromkeys("ab", "what is the %s")  # else a guard takes it for another language
+    english = {"a": "what is the %s", "b": "what would the %s be"}  # else guards object to all
     pairs = [
         row | {"category": "default"} | {side: text % row[side] for side, text in english.items()}
         for row in GOOD
