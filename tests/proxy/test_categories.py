@@ -100,7 +100,9 @@ async def test_the_watcher_lives_through_any_failure(
     await until(lambda: not app.categories.error)
 
 
-def test_a_file_that_cannot_be_looked_at_is_there_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_cannot_be_looked_at_still_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = Path.stat
 
     def stat(path: Path, **options: Any) -> Any:

@@ -180,7 +180,7 @@ def test_the_floor_of_a_file_is_kept(tune: Tune, book: Path) -> None:
 
 def test_packaged_files_are_copied_where_there_are_none(tune: Tune, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
-    english = {"a": "what is the %s", "b": "what would the %s be"}  # else guards object to all
+    english = {"a": "what is the %s", "b": "so what is the %s"}  # else guards object to all
     pairs = [
         row | {"category": "default"} | {side: text % row[side] for side, text in english.items()}
         for row in GOOD
@@ -189,7 +189,7 @@ def test_packaged_files_are_copied_where_there_are_none(tune: Tune, tmp_path: Pa
     assert not mine.exists()
     before = {path.name: path.read_bytes() for path in PACKAGED.iterdir()}
     status, _, err = tune(pairs, "--write", folder=mine)
-    assert status == 0
+    assert status == 0, err
     assert f"copied from the packaged categories to {mine}: code" in err
     assert {path.name for path in mine.iterdir()} == before.keys()
     changed = [name for name in before if (mine / name).read_bytes() != before[name]]
