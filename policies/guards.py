@@ -284,7 +284,9 @@ def conditions(a: Facts, b: Facts) -> str | None:
     return narrowed or _clash(a.joined, b.joined) or _resorted(a, b)
 
 
-_SORTED_BY = re.compile(r" (?:sorted (?:by )?|(?:sort|order|rank|arrange) (?:\S+ ){1,3}?by )((?:\S+ ){1,8})")
+_SORTED_BY = re.compile(
+    r" (?:sorted (?:by )?|(?:sort|order|rank|arrange) (?!of )(?:\S+ ){1,6}?by )((?:\S+ ){1,8})"
+)
 _ORDERS = frozenset(("ascending", "descending", "order", "alphabetical", "alphabetically", "sorted"))
 _NO_KEY = frozenset(("and", "then", "for", "with"))
 

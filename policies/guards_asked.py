@@ -11,20 +11,22 @@ from policies.guards_words import stem
 _ASKED = r"(?:^|[.?!,;:] ?|\b(?:me|know|and|find|find out|explain|understand|wondering|say|about|see|so) )"
 _HOW = r"\bhow "
 _WHAT = r"|\bwhat(?:'?s| 's| is) the "
+_COUNT = (
+    r"(?:\bhow (?:many|much)(?! \w+ (?:until|till)\b)|^(?:the )?(?:count|number) of|^(?:count|number)"
+    r"|\bwhat (?:number|amount|quantity) of"
+    r"|\bwhat(?:'?s| 's| is| are)? the (?:total )?(?:number|amount|count|quantity) of"
+    r"|\b(?:return|give|show|find|list|tell|get|display|report|calculate|determine)(?: me)? the (?:total )?"
+    r"(?:number|count|quantity) of)"
+)
 _TIME = (
-    r"(?:(?:\w+ )?time(?! zone)"
-    r"|(?:seconds|minutes|hours|days|weeks|months|years)\b(?! (?:an?|per|each|every|in an?)\b))\b"
+    r"time\b(?! zone)|(?:seconds|minutes|hours|days|weeks|months|years)\b"
+    r"(?! (?:are (?:there )?)?(?:an?|per|each|every|in an? (?:day|week|month|year))\b)"
 )
 _KINDS = {
-    "how-many": rf"\bhow (?:many|much)\b(?! (?:more )?{_TIME})|^(?:the )?(?:count|number)\b"
-    r"|\bwhat (?:number|amount|quantity) of\b"
-    r"|\bwhat(?:'?s| is) [\d(]"
-    r"|\bwhat(?:'?s| 's| is| are)? the (?:total )?(?:number|amount|count|quantity) of\b"
-    r"|\b(?:return|give|show|find|list|tell|get|display|report|calculate|determine)(?: me)? the (?:total )?"
-    r"(?:number|count|quantity) of\b",
+    "how-many": _COUNT + r"\b|\bwhat(?:'?s| is) [\d(]",
     "how-percent": r"\bwhat (?:percent(?:age)?|proportion|share|fraction)\b|^(?:the )?percent(?:age)? of\b",
-    "how-long": r"\bhow long\b(?! (?:until|till|before)\b)|\bduration of\b"
-    rf"|\bhow (?:many|much) (?:more )?{_TIME}",
+    "how-long": r"\bhow long\b(?! (?:until|till)\b)|\bduration of\b"
+    rf"|(?:{_COUNT}) (?:\w+ )?(?:{_TIME})(?! (?:until|till)\b)",
     "how-often": r"\bhow (?:often|frequently)\b",
     "how-old": r"\bhow old\b|\bwhat (?:is the )?(?:right |best )?age\b|\bages? of\b",
     "how-high": _HOW + r"(?:high|tall)\b" + _WHAT + r"(?:height|elevation|altitude) of\b",
@@ -37,7 +39,8 @@ _KINDS = {
     r"|\bwhat(?:'?s| (?:is|are|was|were|(?:could|can|might|may) be)) the (?:\w+ )?(?:reason|cause)"
     r"|\bwhat (?:made|makes|led to|cause[sd]?)\b",
     "when": _ASKED + r"when(?:'?s| (?:is|was|are|were|do|does|did|will|should|can|could|would|to))\b"
-    r"|\b(?:what|which) (?:time|date|year|day|month)s?\b|\bat what point\b|\bhow long (?:until|till|before)\b"
+    r"|\b(?:what|which) (?:time|date|year|day|month)s?\b|\bat what point\b"
+    r"|\bhow (?:long|many \w+) (?:until|till)\b"
     r"|\bwhat(?:'?s| is| was) the (?:(?:\w+ )?(?:date|year)\b"
     r"|(?:arrival|departure|opening|closing|start|end) time\b"
     r"|best (?:time|month|season)s? (?:of (?:the )?year )?to\b)",

@@ -161,7 +161,8 @@ _CODE = re.compile(
 )
 _CODE_SIGN = re.compile(r"-[-a-z]|[/$*_\\<>|=@(]|\.[a-z]|[a-z][A-Z]|#[0-9a-fA-F]")
 """Without one of these there is no code."""
-_SIGNED = frozenset("/\\$@=|<>{}[]")
+_SIGNED = re.compile(r"[\\$@=|<>{}]|^[.~]*/|/$")
+"""Signs of code; a slash between two words is prose ("TCP/IP", "and/or")."""
 _MARK = re.compile(r"[bcefghjlopqvwxyz]|[a-z]+\d[a-z\d]*|\d+[a-z]+\d[a-z\d]*")
 """Not the letters that stand for a word or its end: "I", "u", "r", "'s", "n't"."""
 _HOME = re.compile(r"\b(home) (?:director|folder|dir\b)")
@@ -227,7 +228,7 @@ def _read(given: str) -> Facts:
         poles=frozenset((*pole, word) for word in bag for pole in _POLES.get(bare(word), ())),
         identifiers=_identifiers(text, code) | {f" {tool} " for tool in bag & lexicon.TOOLS},
         literals=_gathered(literals(given, code)),
-        code=frozenset(word.rstrip(".,;:?!)") for word in given.split() if not _SIGNED.isdisjoint(word)),
+        code=frozenset(filter(_SIGNED.search, (word.rstrip(".,;:?!)") for word in given.split()))),
         indents=indents(given),
         marks=frozenset(filter(_MARK.fullmatch, words)),
         names=names | bag & lexicon.PLACES,
@@ -302,14 +303,14 @@ _PATTERNS = {
     ),
     "broken": re.compile(r"^(?=.* (?:sym)?links? ).* (?:broken|dangling) "),
     "whether": re.compile(
-        r" how (?:to|(?:do|can|could|would|should) (?:i|you|we|one)) "
+        r" how (?:to|(?:do|can|could|would|should) (?:i|you|we|one|they)) "
         r"(?:(?:tell|know) (?:if|whether|when|that)"
         r"|(?:\S+ )?(?:check|see|verify|determine|find out) (?:if|whether)) "
     ),
     "case": re.compile(r" (?:ignor\w+ (?:the )?case|case insensitiv\w+|insensitiv\w+) "),
-    "sorted": re.compile(r" (?:sort|order|ordered|rank|ranked) (?:(?!in |by )\S+ ){1,3}?by "),
+    "sorted": re.compile(r" (?:sort|order|ordered|rank|ranked) (?!of )(?:(?!in |by )\S+ ){1,6}?by "),
     "types": re.compile(r" (?:how many|number of) (?:\S+ ){0,3}?(?:types?|kinds?|categor\w+|varieties) "),
-    "attempt": re.compile(r" (?:tried|attempted|failed) to "),
+    "attempt": re.compile(r" (?:tried|attempted) to "),
     _EACH: re.compile(r" (?:for|in|at|by|of) each | for every "),
     "cheapest": re.compile(
         r" budget (?:friendly|hotel|hostel|motel|stay|accommodation|flight|airline|trip|travel|phone|car)"
@@ -328,13 +329,20 @@ def _qualifiers(words: Sequence[str]) -> frozenset[str]:
 
 _WHOLE = frozenset((_EACH, "whether"))
 """Who has these needs no vaguer word for them."""
-_MOST = re.compile(r" most (?!\S+(?:ful|ous|ive|al|ant|ent|ed|ing|ble|ic|ar|ary|se|mon) )")
-"""Of the most people; "the most beautiful" is not the largest."""
+_IMPLIED = {
+    # Of a mass, not of things that can be counted, and not "the most beautiful".
+    "largest": re.compile(r" most (?!\S+(?:s|ful|ous|ive|al|ant|ent|ed|ing|ble|ic|ar|ary|se|mon) )\S{5,} "),
+    "average": re.compile(r" (?:the|their|its) mean (?!of )"),
+    "sorted": re.compile(r" sort (?!of )| order (?:by|them) | in (?:\S+ )?order "),
+    "whether": re.compile(r" find out "),
+}
+"""Phrases that may stand for a term that narrows, as the words of `IMPLYING` may."""
 
 
 def _implied(words: Sequence[str], bag: Set[str]) -> frozenset[str]:
+    text = f" {' '.join(words)} "
     found = {lexicon.IMPLYING[word] for word in bag & lexicon.IMPLYING.keys()}
-    return frozenset(found | ({"largest"} if _MOST.search(f" {' '.join(words)} ") else set()))
+    return frozenset(found | {name for name, pattern in _IMPLIED.items() if pattern.search(text)})
 
 
 _TENSES = {"was": "past", "were": "past", "did": "past", "will": "future"}

@@ -470,8 +470,9 @@ sorted ascending descending alphabetical alphabetically chronological chronologi
 
 IMPLYING = {
     "last": "latest", "first": "earliest", "different": "distinct", "least": "smallest",
-    "cheapest": "smallest", "lowest": "cheapest", "mean": "average", "sort": "sorted", "order": "sorted",
-    **dict.fromkeys(("whether", "signs", "symptoms", "know", "find", "tell", "test"), "whether"),
+    "cheapest": "smallest", "lowest": "cheapest", "invisible": "hidden", "blank": "empty", "nothing": "empty",
+    **dict.fromkeys(("whether", "signs", "symptoms", "know", "tell", "test", "check", "verify", "determine"), "whether"),
+    **dict.fromkeys(("repeat", "repeated", "repeating"), "duplicate"),
     **dict.fromkeys(("each", "every", "per", "by"), "each"),
 }  # fmt: skip
 """Words that may stand for a term that narrows: where only the other text has the term, and this word only this one,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from math import prod
@@ -17,8 +16,8 @@ _ORDINAL = frozenset(("st", "nd", "rd", "th"))
 _TIMES = frozenset(("s", "month"))
 """Base units before which no number counts them: "week 12", "year 2023"."""
 _OF_A_BOUND = lexicon.DETERMINERS | {"age", "of", "than"}
-_VERSION = re.compile(r"\d\.\d+0")
-"""Python 3.10 is not 3.1."""
+_VERSIONED = lexicon.TOOLS | {"version", "versions", "release", "v"}
+"""What stands before a version: Python 3.10 is not 3.1, $3.10 is $3.1."""
 _ONE = frozenset(("a", "an", "per", "each", "every", "last", "past", "previous", "one", "1"))
 
 
@@ -42,7 +41,8 @@ def quantities(tokens: Sequence[Token]) -> Iterator[Quantity]:
             continue
         limiting = next((words[i] for i in range(at - 2, -1, -1) if words[i] not in _OF_A_BOUND), "")
         bound = lexicon.BOUNDS.get(limiting, "")
-        value, unit = _value(number, suffix, word)
+        version = before in _VERSIONED and number.replace(".", "").isdigit()
+        value, unit = (number, "") if version and "." in number else _value(number, suffix, word)
         scales = list(takewhile(lexicon.SCALES.__contains__, words[at:])) if isinstance(value, float) else []
         at += len(scales)
         ahead = words[at]
@@ -63,8 +63,7 @@ def _value(number: str, suffix: str, word: str) -> tuple[float | str, str]:
     currency = digits[0] if digits[0] in "$€£₹¥" else ""
     digits = digits.lstrip("$€£₹¥").replace(",", "")
     known = suffix in lexicon.UNITS or suffix in lexicon.SCALES or suffix in _ORDINAL
-    version = not (currency or suffix) and _VERSION.fullmatch(digits)
-    if digits.count(".") > 1 or (suffix and not known) or version:
+    if digits.count(".") > 1 or (suffix and not known):
         return number, ""
     scale = 1 if suffix in lexicon.UNITS else lexicon.SCALES.get(suffix, 1)
     return float(digits) * scale, currency or (suffix if suffix in lexicon.UNITS else "")

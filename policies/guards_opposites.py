@@ -330,7 +330,6 @@ deductible premium copay
 single,sole joint
 activate freeze
 late damaged missing
-open reopen,reopened
 inner cross left right
 size number,count
 sold listed rented

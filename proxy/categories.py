@@ -28,16 +28,19 @@ class Categories:
         self._folder = folder
         self._taken = taken
         self._cache = cache
+        self._reading = asyncio.Lock()
+        """Who reads first, finishes first: else older rules could follow newer ones."""
 
     async def reload(self) -> None:
         """Takes them as they are on disk now. Raises `ConfigError` or `EmbeddingError`; whatever it raises,
         the old ones stay."""
-        try:
-            self._cache.rules = await Rules.read(self._folder, self._cache.embedder)
-        except Exception as error:
-            self.error = str(error) or type(error).__name__
-            raise
-        self.error = ""
+        async with self._reading:
+            try:
+                self._cache.rules = await Rules.read(self._folder, self._cache.embedder)
+            except Exception as error:
+                self.error = str(error) or type(error).__name__
+                raise
+            self.error = ""
 
     async def watch(self) -> None:
         """For ever: reloads when the files are not as they were `taken` and two looks agree on how, and on

@@ -16,6 +16,9 @@ from policies.guards_facts import LONGEST
 LONG = "was told again and again " * 10
 
 DIFFERENT = [
+    ("conditions", "the average yield in tea", "what does yield in tea mean"),
+    ("conditions", "the town with the largest park", "the town with the most parks"),
+    ("conditions", "show my items sorted", "show my order items"),
     ("conditions", "how many ships are there", "how many ship types are there"),
     ("conditions", "list the piers. order the results by name", "list the piers"),
     ("conditions", "what helps with severe hives", "what helps with hives"),
@@ -276,6 +279,15 @@ DIFFERENT = [
 ]
 
 SAME = [
+    ("conditions", "how do I check if a pipe is shut", "bash check pipe shut"),
+    ("conditions", "show hidden files", "show invisible files"),
+    ("conditions", "sort a list of trees by height", "order the list of the old trees by height"),
+    ("question", "how many days are in a leap year", "the number of days in a leap year"),
+    ("question", "how many sick days do I get", "how many days of sick leave do I get"),
+    ("question", "how long until the fair", "how many days until the fair"),
+    ("numbers", "a fee of 2.50 dollars", "a fee of 2.5 dollars"),
+    ("identifiers", "explain TCP/IP", "explain tcp ip"),
+    ("identifiers", "is it open 24/7", "is it open 24 7"),
     ("conditions", "the mean depth of the lakes", "the average depth of the lakes"),
     ("numbers", "founded before 2003", "whose founding precedes 2003"),
     ("question", "what is the birth year of Ada", "in what year was Ada born"),

@@ -116,3 +116,27 @@ def test_a_file_that_cannot_be_looked_at_still_counts(
     stamps = categories.stamps(tmp_path)
     assert stamps.keys() == {tmp_path / "open.yaml", tmp_path / "secret.yaml"}
     assert stamps[tmp_path / "secret.yaml"] == ()
+
+
+async def test_of_two_that_reload_the_later_reader_has_the_last_word(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = (await make_world()).app
+    older, newer, slow = (
+        app.cache.rules,
+        Rules(app.cache.rules.book, app.cache.rules.classifier),
+        asyncio.Event(),
+    )
+    found = iter([(older, slow.wait()), (newer, asyncio.sleep(0))])
+
+    async def read(*_: Any) -> Rules:
+        rules, takes = next(found)
+        await takes
+        return rules
+
+    monkeypatch.setattr(Rules, "read", read)
+    first, second = (asyncio.create_task(app.categories.reload()) for _ in range(2))
+    await asyncio.sleep(0.05)
+    slow.set()
+    await asyncio.gather(first, second)
+    assert app.cache.rules is newer
