@@ -12,13 +12,12 @@ from contextlib import suppress
 from functools import lru_cache
 from itertools import takewhile
 
-from policies import guards_lexicon as lexicon
 from policies.guards_asked import same_kind
 from policies.guards_direction import direction
 from policies.guards_facts import Facts, facts, flat
 from policies.guards_opposites import ENDINGS, EXCHANGED, NEGATING, OPPOSITES
 from policies.guards_wording import additions, alike, exchange, wording
-from policies.guards_words import stem, versus
+from policies.guards_words import stem, stems, swapped, versus
 
 _LEAST_ROOT = 3
 """Letters of what remains without an affix."""
@@ -70,7 +69,7 @@ def language(a: Facts, b: Facts) -> str | None:
         return versus(mine - theirs, theirs - mine)
     if a.keywords and b.keywords and a.keywords != b.keywords:
         return versus(a.keywords - b.keywords, b.keywords - a.keywords)
-    return _swapped(a.symbols - b.symbols, b.symbols - a.symbols)
+    return swapped(a.symbols - b.symbols, b.symbols - a.symbols)
 
 
 def swaps(a: Facts, b: Facts) -> str | None:
@@ -78,7 +77,7 @@ def swaps(a: Facts, b: Facts) -> str | None:
 
     For categories where people add harmless detail: the guards of these four things count additions too.
     """
-    return next((found for look in _LOOKS if (found := _swapped(*look(a, b)))), None)
+    return next((found for look in _LOOKS if (found := swapped(*look(a, b)))), None)
 
 
 def numbers(a: Facts, b: Facts) -> str | None:
@@ -228,7 +227,7 @@ def identifiers(a: Facts, b: Facts) -> str | None:
     the same words with other indentation."""
     return (
         _differ(*_identifiers(a, b))
-        or _swapped(*_marks(a, b))
+        or swapped(*_marks(a, b))
         or _clash(a.literals, b.literals)
         or _layout(a, b)
         or _punctuated(a, b)
@@ -244,7 +243,7 @@ def _punctuated(a: Facts, b: Facts) -> str | None:
     """Code of the same words with other signs: "src/" and "src", "./tmp" and "/tmp"."""
     if a.flat != b.flat or a.code == b.code:
         return None
-    return _swapped(a.code - b.code or {"-"}, b.code - a.code or {"-"})
+    return versus(a.code - b.code, b.code - a.code)
 
 
 def entities(a: Facts, b: Facts) -> str | None:
@@ -261,7 +260,7 @@ def question(a: Facts, b: Facts) -> str | None:
         return f"{a.wanted} / {b.wanted}"
     if a.order == b.order and a.tense != b.tense and "past" in (a.tense, b.tense) and a.tense and b.tense:
         return f"{a.tense} / {b.tense}"
-    return _swapped(a.asked - b.asked, b.asked - a.asked) if a.story == b.story else None
+    return swapped(a.asked - b.asked, b.asked - a.asked) if a.story == b.story else None
 
 
 _WHETHER = re.compile(
@@ -294,13 +293,13 @@ _NO_KEY = frozenset(("and", "then", "for", "with"))
 def _resorted(a: Facts, b: Facts) -> str | None:
     """Sorted by something else altogether."""
     mine, theirs = _sort_key(a), _sort_key(b)
-    return _swapped(mine, theirs) if mine.isdisjoint(theirs) else None
+    return swapped(mine, theirs) if mine.isdisjoint(theirs) else None
 
 
 def _sort_key(a: Facts) -> Set[str]:
     found = _SORTED_BY.search(a.flat)
     words = takewhile(lambda word: word not in _NO_KEY, found[1].split() if found else ())
-    return {stem(word) for word in words if word not in lexicon.FUNCTION and word not in _ORDERS}
+    return stems(word for word in words if word not in _ORDERS)
 
 
 # Each look gives what only the first text has and what only the second has.
@@ -336,10 +335,6 @@ def _differ(mine: Set[str], theirs: Set[str], soft: Set[str] = frozenset()) -> s
     """What only one side has. Soft items count only where both sides have something of their own."""
     hard = (mine and theirs) or (mine | theirs) - soft
     return versus(mine, theirs) if hard else None
-
-
-def _swapped(mine: Set[str], theirs: Set[str]) -> str | None:
-    return versus(mine, theirs) if mine and theirs else None
 
 
 def _named(name: str, other: Facts) -> bool:

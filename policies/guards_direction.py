@@ -10,7 +10,7 @@ from itertools import pairwise
 from policies import guards_lexicon as lexicon
 from policies.guards_facts import Facts
 from policies.guards_opposites import OPPOSITES
-from policies.guards_words import SHOWN, stem, versus
+from policies.guards_words import SHOWN, stem, stems, swapped
 
 
 def direction(a: Facts, b: Facts) -> str | None:
@@ -119,12 +119,12 @@ _DONE_TO = re.compile(r" (?:is |are |was |were )?([a-z]+ed) (?:by|in) ")
 
 def _doing(a: Facts) -> Set[str]:
     """Papers that cite it."""
-    return _stems(" ".join(_DOING.findall(a.flat)))
+    return stems(_DOING.findall(a.flat))
 
 
 def _done_to(a: Facts) -> Set[str]:
     """Papers cited in it."""
-    return _stems(" ".join(_DONE_TO.findall(a.flat)))
+    return stems(_DONE_TO.findall(a.flat))
 
 
 _CLAUSE = re.compile(r"^ (?!if |when )(.+?) (?:if|when|because|unless) (.+)$")
@@ -135,12 +135,8 @@ def _turned(a: Facts, b: Facts) -> str | None:
     mine, theirs = _CLAUSE.match(a.flat), _CLAUSE.match(b.flat)
     if not mine or not theirs:
         return None
-    (asked, given), (asked_, given_) = map(_stems, mine.groups()), map(_stems, theirs.groups())
-    return _both(given & asked_, given_ & asked) if given.isdisjoint(given_) else None
-
-
-def _stems(part: str) -> Set[str]:
-    return {stem(word) for word in part.split() if word not in lexicon.FUNCTION}
+    (asked, given), (asked_, given_) = ([stems(part.split()) for part in m.groups()] for m in (mine, theirs))
+    return swapped(given & asked_, given_ & asked) if given.isdisjoint(given_) else None
 
 
 _SUBJECT = re.compile(r" (?:which|what|how many) ([a-z]+s) ")
@@ -148,8 +144,10 @@ _SUBJECT = re.compile(r" (?:which|what|how many) ([a-z]+s) ")
 
 def _asked_of_each_other(a: Facts, b: Facts) -> str | None:
     """How many employees a manager has, how many managers an employee."""
-    mine, theirs = (_stems(" ".join(_SUBJECT.findall(each.flat))) - _FRAME for each in (a, b))
-    return _both(mine, theirs) if mine.isdisjoint(theirs) and mine <= b.stems and theirs <= a.stems else None
+    mine, theirs = (stems(_SUBJECT.findall(each.flat)) - _FRAME for each in (a, b))
+    return (
+        swapped(mine, theirs) if mine.isdisjoint(theirs) and mine <= b.stems and theirs <= a.stems else None
+    )
 
 
 _FRAME = {stem(word) for word in lexicon.FRAME}
@@ -175,7 +173,3 @@ def _in_turn(family: int, a: Facts) -> list[tuple[int, str]]:
     places = sorted(first.values())
     joined = any(not _JOINING.isdisjoint(words[one + 1 : other][-2:]) for one, other in pairwise(places))
     return [] if joined else [(poles[words[at]], words[at]) for at in places]
-
-
-def _both(mine: Set[str], theirs: Set[str]) -> str | None:
-    return versus(mine, theirs) if mine and theirs else None

@@ -199,10 +199,11 @@ def _read(given: str) -> Facts:
     amounts = tuple(quantities(tokens))
     names, soft_names = _names(text)
     story, asked = _story(lower)
-    qualifiers = _qualifiers(words)
+    joined = f" {' '.join(words)} "
+    qualifiers = _qualifiers(joined, words)
     bag = frozenset(words) | {word.removesuffix("'s") for word in words}
     return Facts(
-        flat=f" {' '.join(words)} ",
+        flat=joined,
         words=tuple(dict.fromkeys(_content(words))),
         stems=frozenset(stems),
         initials="".join(word[0] for word in words),
@@ -222,9 +223,9 @@ def _read(given: str) -> Facts:
             bare(word) for word in bag if word in lexicon.SOFT_NEGATORS or _UNDONE.match(word)
         ),
         qualifiers=qualifiers,
-        implied=_implied(words, bag) - (qualifiers & _WHOLE),
+        implied=_implied(joined, bag) - (qualifiers & _WHOLE),
         joined=_joined(words),
-        halted=frozenset(bare(word) for word in _HALTED.findall(f" {' '.join(words)} ")),
+        halted=frozenset(bare(word) for word in _HALTED.findall(joined)),
         poles=frozenset((*pole, word) for word in bag for pole in _POLES.get(bare(word), ())),
         identifiers=_identifiers(text, code) | {f" {tool} " for tool in bag & lexicon.TOOLS},
         literals=_gathered(literals(given, code)),
@@ -321,8 +322,8 @@ _PATTERNS = {
 }
 
 
-def _qualifiers(words: Sequence[str]) -> frozenset[str]:
-    text = f" {' '.join(words)} "
+def _qualifiers(text: str, words: Sequence[str]) -> frozenset[str]:
+    """`text`: the words between single spaces, as `Facts.flat`."""
     found = {_QUALIFIERS[word] for word in words if word in _QUALIFIERS}
     return frozenset(found | {name for name, pattern in _PATTERNS.items() if pattern.search(text)})
 
@@ -339,8 +340,7 @@ _IMPLIED = {
 """Phrases that may stand for a term that narrows, as the words of `IMPLYING` may."""
 
 
-def _implied(words: Sequence[str], bag: Set[str]) -> frozenset[str]:
-    text = f" {' '.join(words)} "
+def _implied(text: str, bag: Set[str]) -> frozenset[str]:
     found = {lexicon.IMPLYING[word] for word in bag & lexicon.IMPLYING.keys()}
     return frozenset(found | {name for name, pattern in _IMPLIED.items() if pattern.search(text)})
 

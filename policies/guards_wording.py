@@ -41,14 +41,6 @@ def _plain(a: Facts) -> list[str]:
     return [word for word in a.flat.split() if word not in lexicon.DETERMINERS]
 
 
-def _apart(mine: Sequence[str], theirs: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
-    """What is left of both without the words that they begin and end with in common."""
-    begin = _common(mine, theirs)
-    mine, theirs = mine[begin:], theirs[begin:]
-    end = _common(mine[::-1], theirs[::-1])
-    return mine[: len(mine) - end], theirs[: len(theirs) - end]
-
-
 def _common(mine: Sequence[str], theirs: Sequence[str]) -> int:
     """Words or letters that both begin with."""
     return next(

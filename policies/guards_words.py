@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from functools import lru_cache
 
 from policies import guards_lexicon as lexicon
@@ -43,6 +43,16 @@ for _family in lexicon.SYNONYMS:
 
 SHOWN = 3
 """Words of each side in an objection's detail, at most."""
+
+
+def stems(words: Iterable[str]) -> frozenset[str]:
+    """Of all but the function words."""
+    return frozenset(stem(word) for word in words if word not in lexicon.FUNCTION)
+
+
+def swapped(mine: Set[str], theirs: Set[str]) -> str | None:
+    """What an objection says of two sides that both have something."""
+    return versus(mine, theirs) if mine and theirs else None
 
 
 def versus(mine: Iterable[str], theirs: Iterable[str]) -> str:
