@@ -24,12 +24,12 @@ import click
 from multidict import CIMultiDict
 
 from policies.admission import MOST, Limit
-from proxy.demo_upstream import Behaviour, run_demo_upstream
-from proxy.limits import Admission
-from proxy.load import Load, Upstream
+from proxy.demo.upstream import Behaviour, run_demo_upstream
 from proxy.serving import serving
 from proxy.settings import Settings
-from proxy.upstream import Head
+from proxy.upstreams.limits import Admission
+from proxy.upstreams.load import Load, Upstream
+from proxy.upstreams.upstream import Head
 
 PRIORITIES = {"urgent": 5, "default": 0}
 URGENT_EACH = 8

@@ -19,7 +19,7 @@ from aiohttp import web
 
 from proxy.app import App, open_app
 from proxy.cache import Tier
-from proxy.demo_upstream import run_demo_upstream
+from proxy.demo.upstream import run_demo_upstream
 from proxy.kept_vectors import KeptVectors, open_kept
 from proxy.settings import Settings
 from proxy.simulation.command import Plan, simulated

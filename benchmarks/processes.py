@@ -36,12 +36,12 @@ import proxy.app
 from embeddings.batcher import Batcher
 from embeddings.opening import open_encoder
 from proxy.economy import Economy
-from proxy.history import History
-from proxy.ledger import Ledger
-from proxy.logs import logging_to
-from proxy.metrics import Metrics
 from proxy.serving import serving
 from proxy.settings import Settings
+from proxy.telemetry.history import History
+from proxy.telemetry.ledger import Ledger
+from proxy.telemetry.logs import logging_to
+from proxy.telemetry.metrics import Metrics
 
 EVENTS = 200
 WORDS = "Wipe it with a soft dry cloth first, then let it rest for a day before you go on. " * 12

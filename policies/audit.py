@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from policies import guards
-from policies.guards_facts import LONGEST, facts
+from policies.guards.facts import LONGEST, facts
+from policies.guards.objections import objection
 from policies.model import Category
 from policies.tuning import Share
 
@@ -67,7 +67,7 @@ def compared(fresh: str, stored: str, cosine: float | None, judged: bool | None)
         return Finding("wrong", "numbers")
     if cosine is not None and cosine < OTHER:
         return Finding("wrong", "distance")
-    if cosine is not None and cosine >= SAME and not guards.objection(_OBJECTIONS, fresh, stored):
+    if cosine is not None and cosine >= SAME and not objection(_OBJECTIONS, fresh, stored):
         return Finding("right", "distance")
     return Finding("unsure")
 

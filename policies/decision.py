@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from policies import guards
+from policies.guards.objections import objection
 from policies.model import InForce, Stale
 
 AHEAD = 60.0
@@ -97,7 +97,7 @@ def _unlike(offer: Offer, asked_text: str, asked: InForce, controls: Controls) -
     if offer.similarity < required or (required >= 1.0 and asked_text != offer.text):
         return "threshold"  # other texts have a cosine of 1 as well: an encoder may not know capitals
     names = dict.fromkeys((*asked.category.guards, *offer.policy.category.guards))
-    return guards.objection(tuple(names), asked_text, offer.text) or ""
+    return objection(tuple(names), asked_text, offer.text) or ""
 
 
 def _stale(asked: Stale, stored: Stale) -> Stale:

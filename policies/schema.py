@@ -16,7 +16,7 @@ from pydantic import (
 )
 from pydantic_core.core_schema import ValidationInfo
 
-from policies.guards import GUARDS
+from policies.guards.objections import GUARDS
 from policies.model import Audit, Category, Load, Match, Mode, Scope, Stale
 from policies.values import Duration, Share
 

@@ -8,19 +8,19 @@ from dataclasses import dataclass
 
 from multidict import CIMultiDict
 
-from proxy import report as reports
 from proxy.aside import aside, loaded
 from proxy.dialects.base import EVENTS
 from proxy.errors import CallError
-from proxy.fleet import Fleet
 from proxy.flights import Flight, Rider
-from proxy.load import BYTES_PER_TOKEN
 from proxy.messages import Call
 from proxy.relay import Ready, paced, relay
-from proxy.report import Report
 from proxy.sse import failure
+from proxy.telemetry import report as reports
+from proxy.telemetry.report import Report
 from proxy.trip import Reply, Trip
-from proxy.upstream import Head
+from proxy.upstreams.fleet import Fleet
+from proxy.upstreams.load import BYTES_PER_TOKEN
+from proxy.upstreams.upstream import Head
 
 
 @dataclass(frozen=True, slots=True)

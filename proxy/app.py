@@ -28,26 +28,26 @@ from proxy.categories import Categories, stamps
 from proxy.controls import Permits
 from proxy.economy import Economy
 from proxy.exchange import Exchange
-from proxy.fleet import Backend, Fleet
 from proxy.forwarding import Forwarder
-from proxy.history import History, HistoryFile
 from proxy.judge import Judge
-from proxy.ledger import Ledger
-from proxy.limits import Admission
-from proxy.load import Load
-from proxy.load import Upstream as LoadOfOne
-from proxy.load_scraper import Names, Scraper
-from proxy.logs import log_call
-from proxy.metrics import Metrics
-from proxy.recording import Recorder
 from proxy.renewals import Renewals
 from proxy.server import DataPlane, Limits
 from proxy.settings import NamedUpstream, Settings
 from proxy.settings_sources import upstream_keys
 from proxy.sharing import Sharing
 from proxy.tasks import Tasks, Work
-from proxy.tracing import open_tracing
-from proxy.upstream import Deadlines, Retry, Upstream
+from proxy.telemetry.history import History, HistoryFile
+from proxy.telemetry.ledger import Ledger
+from proxy.telemetry.logs import log_call
+from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.recording import Recorder
+from proxy.telemetry.tracing import open_tracing
+from proxy.upstreams.fleet import Backend, Fleet
+from proxy.upstreams.limits import Admission
+from proxy.upstreams.load import Load
+from proxy.upstreams.load import Upstream as LoadOfOne
+from proxy.upstreams.scraper import Names, Scraper
+from proxy.upstreams.upstream import Deadlines, Retry, Upstream
 from proxy.warming import WarmUp
 from storage.base import Documents, StorageError
 from storage.buffered import BufferedDocuments

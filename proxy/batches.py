@@ -16,7 +16,6 @@ from typing import Any
 
 from aiohttp import web
 
-from proxy import report as reports
 from proxy.aside import aside
 from proxy.cache import Cache, Found
 from proxy.dialects import openai_embeddings as dialect
@@ -27,8 +26,9 @@ from proxy.forwarding import Forwarder, decoded
 from proxy.messages import Call, shown
 from proxy.relay import Ready, relay
 from proxy.tasks import Tasks
+from proxy.telemetry import report as reports
 from proxy.trip import Reply, Trip
-from proxy.upstream import Answer, Head, Read
+from proxy.upstreams.upstream import Answer, Head, Read
 from storage.breath import Breath
 
 

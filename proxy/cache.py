@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Literal
 
 from embeddings.base import Embedder, TextTooLong, Vector
-from policies import eviction, guards
+from policies import eviction
 from policies.audit import Audits
 from policies.automatic import Automatics
 from policies.book import Book
 from policies.classifier import Classification, Classifier
 from policies.decision import Controls, Offer, Verdict, judge, kept, lifetime, required_similarity
+from policies.guards.objections import read_ahead
 from policies.model import InForce, Mode, in_force
 from proxy.dialects.base import Usage
 from proxy.flights import Question
@@ -170,7 +171,7 @@ class Cache:
         ask of it is read. Raises `EmbeddingError`."""
         if self._embedding:
             return await self._embed(text, tenant)
-        reading = asyncio.get_running_loop().call_soon(guards.read_ahead, text)
+        reading = asyncio.get_running_loop().call_soon(read_ahead, text)
         try:
             return await self._embed(text, tenant)
         except TextTooLong:

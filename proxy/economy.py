@@ -9,7 +9,7 @@ from policies.economics import Figures, Meter
 from policies.model import Category
 from policies.prices import Prices
 from proxy.cache import Cache
-from proxy.report import Report
+from proxy.telemetry.report import Report
 
 log = logging.getLogger("nearhit.economy")
 

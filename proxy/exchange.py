@@ -20,12 +20,12 @@ from proxy.cache import AUTO_OFF, Cache, Found, Search, in_step
 from proxy.errors import CallError, Crowded, NotCached, UpstreamSlow
 from proxy.flights import Flight, Question
 from proxy.forwarding import Forwarder
-from proxy.limits import OVERLOADED
 from proxy.messages import Call, shown
 from proxy.renewals import Renewals
 from proxy.sharing import Sharing
 from proxy.trip import Reply, Trip
-from proxy.upstream import Head
+from proxy.upstreams.limits import OVERLOADED
+from proxy.upstreams.upstream import Head
 
 T = TypeVar("T")
 

@@ -16,9 +16,9 @@ from time import monotonic
 from embeddings.base import Vector
 from policies.model import InForce
 from proxy.errors import CallerGone, CallError
-from proxy.fleet import Backend
 from proxy.messages import Call
-from proxy.upstream import Head
+from proxy.upstreams.fleet import Backend
+from proxy.upstreams.upstream import Head
 
 LEAD_BYTES = 2**18
 """How far the upstream may run ahead of the fastest rider."""

@@ -19,11 +19,11 @@ from proxy.aside import loaded
 from proxy.cache import Cache
 from proxy.dialects.base import MALFORMED, JsonObject, dump
 from proxy.errors import CallError, Unreachable
-from proxy.fleet import Backend, Fleet, first_to_answer
 from proxy.flights import Flight, Flights, Question, Rider
 from proxy.messages import Call
 from proxy.tasks import Tasks
-from proxy.upstream import Answer, Head, Read
+from proxy.upstreams.fleet import Backend, Fleet, first_to_answer
+from proxy.upstreams.upstream import Answer, Head, Read
 
 log = logging.getLogger("nearhit.forwarding")
 

@@ -10,7 +10,7 @@ from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from proxy.errors import BadRequest, CallError, HeadTooLarge
 from proxy.server import refusal
-from proxy.upstream import HEADER_BYTES, HEADERS
+from proxy.upstreams.upstream import HEADER_BYTES, HEADERS
 
 _TOO_MANY = "Too many headers"
 """How aiohttp begins what it says of more than are allowed: it has no error of its own for that."""

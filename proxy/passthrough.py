@@ -10,12 +10,12 @@ from contextlib import asynccontextmanager
 from aiohttp import HttpVersion11, web
 from multidict import CIMultiDict
 
-from proxy import report as reports
 from proxy.errors import BadRequest, TooLarge, Unidentified
-from proxy.fleet import Backend, Fleet, first_to_answer
 from proxy.relay import relay
 from proxy.targets import model_in, target_of
-from proxy.upstream import Answer, Head, forwarded
+from proxy.telemetry import report as reports
+from proxy.upstreams.fleet import Backend, Fleet, first_to_answer
+from proxy.upstreams.upstream import Answer, Head, forwarded
 
 READ_S = 60.0
 """Seconds that a caller may take for the next part of its body."""

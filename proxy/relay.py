@@ -12,7 +12,7 @@ from aiohttp import HttpVersion10, web
 from aiohttp.abc import AbstractStreamWriter
 
 from proxy.errors import CallerGone, CallError
-from proxy.upstream import Head
+from proxy.upstreams.upstream import Head
 
 WRITE_S = 600.0
 """Seconds that a caller may take to accept a chunk before it counts as gone."""

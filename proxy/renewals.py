@@ -8,10 +8,10 @@ from time import monotonic
 
 from embeddings.base import EmbeddingError
 from proxy.cache import Cache, Found
-from proxy.fleet import Backend
 from proxy.forwarding import Forwarder
 from proxy.messages import Call
 from proxy.tasks import Tasks
+from proxy.upstreams.fleet import Backend
 from storage.base import Entry
 
 AT_ONCE = 64

@@ -13,7 +13,6 @@ from multidict import istr
 
 from proxy import controls as request_controls
 from proxy import dialects, websockets
-from proxy import report as reports
 from proxy.aside import aside
 from proxy.batches import Batches
 from proxy.cache import Cache
@@ -22,12 +21,13 @@ from proxy.dialects import Dialect
 from proxy.dialects.gemini import CREDENTIALS_IN_QUERY
 from proxy.errors import BadRequest, Busy, CallError, NotAllowed, NotCached
 from proxy.exchange import Exchange
-from proxy.fleet import CREDENTIALS, Fleet
 from proxy.messages import TENANT_SHOWN, Ambiguous, Call, read_call, shown, tenant_digest, without_controls
 from proxy.passthrough import pass_through, read_body
-from proxy.report import Report
 from proxy.targets import given, target_of
+from proxy.telemetry import report as reports
+from proxy.telemetry.report import Report
 from proxy.trip import Trip
+from proxy.upstreams.fleet import CREDENTIALS, Fleet
 
 log = logging.getLogger("nearhit.server")
 

@@ -19,7 +19,7 @@ from embeddings.base import EmbeddingError
 from proxy import listening
 from proxy.admin import admin_app
 from proxy.app import App, open_app
-from proxy.demo_upstream import MODELS, Behaviour, run_demo_upstream
+from proxy.demo.upstream import MODELS, Behaviour, run_demo_upstream
 from proxy.settings import Settings, mask
 from storage.base import StorageError
 from storage.graph import WITHOUT_GRAPH, graph_available

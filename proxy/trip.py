@@ -9,7 +9,7 @@ from aiohttp import web
 from proxy.cache import Found
 from proxy.errors import CallError
 from proxy.messages import Call
-from proxy.report import Report
+from proxy.telemetry.report import Report
 
 Reply = web.StreamResponse
 

@@ -14,10 +14,10 @@ from aiohttp import (
     web,
 )
 
-from proxy.fleet import Fleet
 from proxy.passthrough import signed_headers
 from proxy.relay import WRITE_S
 from proxy.targets import target_of
+from proxy.upstreams.fleet import Fleet
 
 HEARTBEAT_S = 30.0
 """Between pings, to both sides: who does not answer one is gone."""

@@ -14,7 +14,7 @@ from doubles import Clock, WordEmbedder
 from world import CATEGORIES, MakeWorld, World, open_world
 
 from embeddings.base import Embedder
-from proxy.demo_upstream import Behaviour
+from proxy.demo.upstream import Behaviour
 from proxy.settings import Settings
 
 # How long an example takes says something of the machine only.

@@ -21,7 +21,7 @@ from redis_server import RedisServer
 from sqlalchemy.engine import make_url
 from world import MakeWorld
 
-from proxy.report import Outcome
+from proxy.telemetry.report import Outcome
 from storage.documents_memory import MemoryDocuments
 from storage.vectors_pgvector import PgVectors
 from storage.vectors_remote import RemoteVectors

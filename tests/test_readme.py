@@ -9,7 +9,7 @@ import click
 import pytest
 
 from policies.loader import load_category
-from proxy.cli import nearhit
+from proxy.cli.main import nearhit
 from proxy.controls import REMOVED
 from proxy.settings import settings_fields
 
@@ -37,7 +37,7 @@ def test_every_control_is_named() -> None:
 )  # fmt: skip
 def test_every_header_of_an_answer_is_named(header: str) -> None:
     assert header in README
-    assert header in (ROOT / "proxy" / "report.py").read_text()
+    assert header in (ROOT / "proxy" / "telemetry" / "report.py").read_text()
 
 
 def test_every_command_it_names_exists_and_every_command_is_named() -> None:
@@ -76,5 +76,12 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 def test_every_module_of_the_proxy_is_on_the_map() -> None:
     shown = (ROOT / "docs/architecture.md").read_text()
-    modules = [path.name for path in (ROOT / "proxy").glob("*.py") if not path.name.startswith("__")]
+    folders = ("proxy", "proxy/cli", "proxy/demo", "proxy/telemetry", "proxy/upstreams")
+    modules = [path.name for folder in folders for path in (ROOT / folder).glob("[!_]*.py")]
+    assert [name for name in modules if not re.search(rf"(?<![\w/]){name}", shown)] == []
+
+
+def test_every_module_of_the_guards_is_on_their_map() -> None:
+    shown = (ROOT / "docs/guards.md").read_text()
+    modules = [path.name for path in (ROOT / "policies/guards").glob("[!_]*.py")]
     assert [name for name in modules if not re.search(rf"(?<![\w/]){name}", shown)] == []

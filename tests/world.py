@@ -17,7 +17,7 @@ from doubles import Clock
 from embeddings.base import Embedder
 from proxy import listening as data_plane
 from proxy.app import App, open_app
-from proxy.demo_upstream import Behaviour, run_demo_upstream
+from proxy.demo.upstream import Behaviour, run_demo_upstream
 from proxy.settings import Settings
 
 CATEGORIES = {

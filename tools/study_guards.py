@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from embeddings.opening import open_embedder
 from policies.book import Book
-from policies.guards import GUARDS
-from policies.guards_facts import facts
+from policies.guards.facts import facts
+from policies.guards.objections import GUARDS
 from policies.model import Category
 
 ROOT = Path(__file__).parent.parent

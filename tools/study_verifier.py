@@ -36,10 +36,10 @@ from study_guards import (
     vectors,
 )
 
-from policies import guards
 from policies.book import Book
-from policies.guards_facts import Facts, facts
-from policies.guards_wording import unmatched
+from policies.guards.facts import Facts, facts
+from policies.guards.objections import GUARDS
+from policies.guards.wording import unmatched
 
 NEAR = 0.75
 """Cosine from which on a pair is worth learning from."""
@@ -88,7 +88,7 @@ def evidence(a: Facts, b: Facts, cosine: float) -> dict[str, tuple[float, int]]:
 
 def _details(a: Facts, b: Facts) -> dict[str, tuple[float, int]]:
     found: dict[str, tuple[float, int]] = {
-        name: (guards.GUARDS[name](a, b) is not None, -1) for name in ("negation", "direction", "quantities")
+        name: (GUARDS[name](a, b) is not None, -1) for name in ("negation", "direction", "quantities")
     }
     for name in ("numbers", "dates", "identifiers", "names"):
         mine, theirs = set(getattr(a, name)), set(getattr(b, name))

@@ -32,8 +32,8 @@ from benchmarks.evaluation.scorers import (
 )
 from embeddings.base import Vector
 from policies.book import Book
-from policies.guards import GUARDS
-from policies.guards_facts import facts
+from policies.guards.facts import facts
+from policies.guards.objections import GUARDS
 from policies.tuning import Share
 from proxy.charts import HEIGHT, WIDTH, Chart, Line
 from proxy.kept_vectors import KeptVectors, open_kept

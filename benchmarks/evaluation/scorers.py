@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from policies import guards
-from policies.guards import GUARDS
+from policies.guards.objections import GUARDS, objection
 from policies.model import Category
-from proxy.tuning import refused
+from proxy.cli.tuning import refused
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.intp]
@@ -164,4 +163,4 @@ def risk_coverage(
 
 def objecting(a: str, b: str) -> frozenset[str]:
     """Guards that object to the pair, each asked alone."""
-    return frozenset(name for name in GUARDS if guards.objection((name,), a, b))
+    return frozenset(name for name in GUARDS if objection((name,), a, b))

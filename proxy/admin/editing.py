@@ -8,7 +8,7 @@ from pathlib import Path
 
 from policies.book import PACKAGED, Book
 from policies.errors import ConfigError, Problem
-from policies.guards import GUARDS
+from policies.guards.objections import GUARDS
 from policies.loader import category_files, load_category
 from policies.model import Category, in_force
 from proxy.admin import views
@@ -17,7 +17,7 @@ from proxy.admin.inputs import CategoryText
 from proxy.admin.shown import Json
 from proxy.app import App
 from proxy.category_files import put
-from proxy.report import Report
+from proxy.telemetry.report import Report
 
 _OTHER_FILE = re.compile(r"\bexamples_file\b")
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")

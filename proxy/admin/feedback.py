@@ -8,7 +8,7 @@ from proxy.admin.purging import delete_entry
 from proxy.admin.shown import Json
 from proxy.admin.views import known_entry
 from proxy.app import App
-from proxy.report import Report
+from proxy.telemetry.report import Report
 
 
 async def feedback(app: App, given: Feedback) -> Json:

@@ -1,5 +1,5 @@
 """What Prometheus is told of the parts, as they are at the moment of the scrape. What it is told of calls:
-`proxy.metrics`.
+`proxy.telemetry.metrics`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 
 from proxy.admin.shown import VERSION
 from proxy.app import App
-from proxy.logs import dropped_lines
+from proxy.telemetry.logs import dropped_lines
 
 Family = GaugeMetricFamily | CounterMetricFamily
 

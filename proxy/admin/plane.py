@@ -21,8 +21,8 @@ from proxy.admin.live import Live
 from proxy.admin.routes import API, ROUTES, Route
 from proxy.admin.shown import as_json
 from proxy.app import App
-from proxy.ledger import Ledger
 from proxy.settings import Admin, is_loopback
+from proxy.telemetry.ledger import Ledger
 
 log = logging.getLogger("nearhit.admin")
 

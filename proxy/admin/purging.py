@@ -19,7 +19,7 @@ from proxy.admin.shown import Json, Written
 from proxy.admin.views import known_entry
 from proxy.app import App
 from proxy.messages import TENANT_SHOWN
-from proxy.report import Report
+from proxy.telemetry.report import Report
 from storage.base import Entry, StorageError
 from storage.breath import Breath
 from storage.spread import slices

@@ -16,10 +16,10 @@ from policies.decision import lifetime
 from policies.model import Category
 from proxy.app import App
 from proxy.cache import Cache
-from proxy.ledger import Tally
-from proxy.logs import refusal
 from proxy.messages import TENANT_SHOWN
-from proxy.report import Report
+from proxy.telemetry.ledger import Tally
+from proxy.telemetry.logs import refusal
+from proxy.telemetry.report import Report
 from storage.base import Entry
 
 Json = dict[str, Any]

@@ -10,12 +10,12 @@ from typing import Any
 from embeddings.base import EmbeddingError
 from policies.errors import ConfigError
 from policies.located import nearest as nearest_name
-from proxy import history
 from proxy.admin import shown, walk
 from proxy.admin.errors import NotFound, Refusal, Unavailable, Unprocessable
 from proxy.admin.inputs import Listing, Recent, Window
 from proxy.admin.shown import VERSION, Json, Written
 from proxy.app import App
+from proxy.telemetry import history
 from storage.base import Entry, StorageError
 from storage.breath import Breath
 from storage.entries import CategoryUsage

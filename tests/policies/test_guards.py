@@ -8,10 +8,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from policies import guards, guards_facts
-from policies.guards import GUARDS, facts, objection
-from policies.guards_asked import _KINDS, kind_asked
-from policies.guards_facts import LONGEST
+from policies.guards import facts as guards_facts
+from policies.guards import objections
+from policies.guards.asked import _KINDS, kind_asked
+from policies.guards.facts import LONGEST, Facts, facts
+from policies.guards.objections import GUARDS, objection, read_ahead
 
 LONG = "was told again and again " * 10
 
@@ -492,7 +493,7 @@ def test_names_the_first_guard_in_the_order_given() -> None:
 
 
 def test_a_guard_that_raises_objects(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(a: guards.Facts, b: guards.Facts) -> str | None:
+    def broken(a: Facts, b: Facts) -> str | None:
         raise ZeroDivisionError
 
     monkeypatch.setitem(GUARDS, "numbers", broken)
@@ -504,10 +505,10 @@ def test_a_name_that_is_not_a_guard_objects() -> None:
 
 
 def test_a_text_that_cannot_be_read_objects(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(text: str) -> guards.Facts:
+    def broken(text: str) -> Facts:
         raise RecursionError
 
-    monkeypatch.setattr(guards, "facts", broken)
+    monkeypatch.setattr(objections, "facts", broken)
     assert objection(["numbers"], "some text", "other text") == "facts: RecursionError"
 
 
@@ -554,7 +555,7 @@ def test_what_is_asked_for_is_the_kind_that_begins_first(pieces: list[str]) -> N
 @given(st.text())
 @example("x" * (LONGEST + 1))
 def test_reading_ahead_never_fails(text: str) -> None:
-    guards.read_ahead(text)
+    read_ahead(text)
 
 
 @given(

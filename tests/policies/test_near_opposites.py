@@ -15,7 +15,7 @@ import pytest
 from embeddings.base import Vector
 from embeddings.opening import open_encoder
 from policies.book import Book
-from policies.guards import objection
+from policies.guards.objections import objection
 
 Embed = Callable[[str], Vector]
 

@@ -20,7 +20,7 @@ from world import MakeWorld, World, upstream
 
 from policies.audit import EVIDENCE
 from proxy import auditing
-from proxy.demo_upstream import Behaviour
+from proxy.demo.upstream import Behaviour
 from proxy.judge import MOST_ANSWER, Judge
 from proxy.settings import Judge as Chosen
 

@@ -19,7 +19,7 @@ from typing import Any
 import httpx
 import pytest
 
-from proxy.cli import _ELSEWHERE, nearhit, run
+from proxy.cli.main import _ELSEWHERE, nearhit, run
 from proxy.serving import IN_OTHER_WORDS, QUESTION
 
 START_S = 60.0
@@ -273,7 +273,7 @@ Captured = pytest.CaptureFixture[str]
 def test_help_is_quick_and_lists_every_command(here: Path) -> None:
     heavy = {"numpy", "onnxruntime", "aiohttp", "tokenizers", "sqlalchemy", "httpx", "rich"}
     script = (
-        "import sys; from proxy.cli import run; code = run(['--help']);"
+        "import sys; from proxy.cli.main import run; code = run(['--help']);"
         f"sys.exit(f'imported {{modules}}' if (modules := {heavy} & set(sys.modules)) else code)"
     )
     ended = subprocess.run(

@@ -18,7 +18,7 @@ from planes import Plane, loaded, plane_of
 from world import MakeWorld
 
 from policies.economics import Meter
-from proxy.history import EDGES_MS, NAMES
+from proxy.telemetry.history import EDGES_MS, NAMES
 
 pytest.importorskip("playwright", reason="the dashboard's tests need playwright: pip install playwright")
 

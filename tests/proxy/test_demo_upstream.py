@@ -13,7 +13,7 @@ import openai
 import pytest
 from yarl import URL
 
-from proxy.demo_upstream import Behaviour, run_demo_upstream
+from proxy.demo.upstream import Behaviour, run_demo_upstream
 
 CHAT = "/v1/chat/completions"
 HELLO = {"model": "demo-chat", "messages": [{"role": "user", "content": "Why is the sky blue?"}]}

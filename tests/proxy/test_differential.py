@@ -16,7 +16,7 @@ from world import Answer, World
 
 from proxy import dialects
 from proxy.dialects import openai_chat, openai_completions
-from proxy.upstream import HOP_BY_HOP
+from proxy.upstreams.upstream import HOP_BY_HOP
 
 EXAMPLES = 125
 """Of each come four calls through nearhit and two straight to the upstream."""

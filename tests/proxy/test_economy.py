@@ -14,7 +14,7 @@ from world import MakeWorld, World
 
 from embeddings.base import Vector
 from policies.automatic import DWELL_S, FIRST_REST_S
-from proxy.demo_upstream import Behaviour
+from proxy.demo.upstream import Behaviour
 
 LATENCY_S = 0.05
 

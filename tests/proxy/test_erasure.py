@@ -14,7 +14,7 @@ from doubles import Clock, WordEmbedder
 from planes import API, plane_of
 from world import World, open_world
 
-from proxy.demo_upstream import Behaviour
+from proxy.demo.upstream import Behaviour
 from proxy.settings import Settings
 
 SECRET = "my doctor says zanzibarine tablets"

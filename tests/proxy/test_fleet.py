@@ -23,10 +23,10 @@ from policies.errors import ConfigError
 from policies.outage import STRIKES
 from proxy.admin.gauges import Gauges
 from proxy.app import make_fleet
-from proxy.cli import run
-from proxy.fleet import CREDENTIALS, Backend, Fleet
-from proxy.load import Upstream as Load
+from proxy.cli.main import run
 from proxy.settings import Settings
+from proxy.upstreams.fleet import CREDENTIALS, Backend, Fleet
+from proxy.upstreams.load import Upstream as Load
 
 Plan = Callable[[web.BaseRequest], int | float]
 """The status to answer with; 0: hang up, a float: seconds of silence before a 200."""

@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 from proxy import flights
 from proxy.errors import CallerGone, CallError, Unreachable
 from proxy.flights import LEAD_BYTES, Flight, Question, Rider
-from proxy.upstream import Head
+from proxy.upstreams.upstream import Head
 
 HEAD = Head(200, "OK", CIMultiDict())
 

@@ -17,8 +17,8 @@ from test_watch import until_line, watching
 from world import MakeWorld
 
 from proxy.admin.routes import ROUTES
-from proxy.logs import logging_to
 from proxy.settings import Log, Settings
+from proxy.telemetry.logs import logging_to
 
 MARK = f"zebra{token_hex(6)}"
 """In every question; the demo upstream repeats it in its answers."""

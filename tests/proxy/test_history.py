@@ -17,10 +17,10 @@ from planes import plane_of
 from world import MakeWorld, World, open_world
 
 from policies.audit import Verdict
-from proxy.demo_upstream import Behaviour
-from proxy.history import EDGES_MS, MOST_POINTS, NAMES, History, HistoryFile, shown
-from proxy.report import Report
+from proxy.demo.upstream import Behaviour
 from proxy.settings import Settings
+from proxy.telemetry.history import EDGES_MS, MOST_POINTS, NAMES, History, HistoryFile, shown
+from proxy.telemetry.report import Report
 
 NOW = 1_700_000_000.0
 WINDOW = "/api/v1/stats/history"

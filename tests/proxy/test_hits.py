@@ -17,12 +17,12 @@ from doubles import Clock, WordEmbedder
 from world import MakeWorld, World, open_world, upstream
 
 from embeddings.remembered import Remembered
-from policies import guards_facts
+from policies.guards import facts as guards_facts
 from proxy.admin.explaining import explain
 from proxy.admin.inputs import Explained
-from proxy.demo_upstream import Behaviour, run_demo_upstream
-from proxy.report import for_browsers
+from proxy.demo.upstream import Behaviour, run_demo_upstream
 from proxy.settings import Settings
+from proxy.telemetry.report import for_browsers
 
 ASKED = "how are you today my friend"
 REWORDED = "how are you my friend"

@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from world import Answer, MakeWorld, World, upstream
 
-from proxy.demo_upstream import Behaviour
+from proxy.demo.upstream import Behaviour
 from proxy.flights import Flight, Question
 
 ASKED = "how are you today my friend"

@@ -13,12 +13,12 @@ from doubles import Clock, WordEmbedder
 from planes import API, Plane, plane_of
 from world import World, open_world
 
-from proxy import ledger as ledgers
-from proxy.demo_upstream import Behaviour
-from proxy.ledger import Ledger
-from proxy.logs import logging_to
-from proxy.report import Report
+from proxy.demo.upstream import Behaviour
 from proxy.settings import Log, Settings
+from proxy.telemetry import ledger as ledgers
+from proxy.telemetry.ledger import Ledger
+from proxy.telemetry.logs import logging_to
+from proxy.telemetry.report import Report
 
 CALLS = 3
 

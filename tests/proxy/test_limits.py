@@ -17,9 +17,9 @@ from world import MakeWorld, World
 from policies.admission import START, Limit
 from proxy.admin import views
 from proxy.admin.gauges import Gauges
-from proxy.demo_upstream import Behaviour
+from proxy.demo.upstream import Behaviour
 from proxy.errors import Crowded
-from proxy.limits import Admission
+from proxy.upstreams.limits import Admission
 
 SLOW = Behaviour(latency_s=0.3)
 KIND = ("model", False)

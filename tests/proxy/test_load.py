@@ -20,11 +20,11 @@ from world import MakeWorld, World, upstream
 from proxy.admin import explaining, views
 from proxy.admin.gauges import Gauges
 from proxy.admin.inputs import Explained
-from proxy.demo_upstream import Behaviour
+from proxy.demo.upstream import Behaviour
 from proxy.errors import Crowded, Unreachable, UpstreamSlow
-from proxy.load import MODELS, Load, Upstream, remaining, retry_after
-from proxy.load_scraper import Names, read_metrics
-from proxy.upstream import Head
+from proxy.upstreams.load import MODELS, Load, Upstream, remaining, retry_after
+from proxy.upstreams.scraper import Names, read_metrics
+from proxy.upstreams.upstream import Head
 
 VLLM = Names("vllm:num_requests_waiting", "vllm:num_requests_running", "vllm:kv_cache_usage_perc")
 

@@ -13,10 +13,10 @@ from typing import Literal
 
 import pytest
 
-from proxy import logs
-from proxy.logs import Background, call_fields, log_call, logging_to
-from proxy.report import Report
 from proxy.settings import Log
+from proxy.telemetry import logs
+from proxy.telemetry.logs import Background, call_fields, log_call, logging_to
+from proxy.telemetry.report import Report
 
 ROOT = Path(__file__).parents[2]
 

@@ -475,7 +475,7 @@ async def test_a_hit_leaves_the_connection_as_its_caller_wants_it(
 @pytest.fixture
 async def long_answer(make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> World:
     """Has a stored answer that is longer than what the kernel takes for a caller who does not read."""
-    monkeypatch.setattr("proxy.demo_answers.answer_text", lambda *_: "long " * 1_500_000)
+    monkeypatch.setattr("proxy.demo.answers.answer_text", lambda *_: "long " * 1_500_000)
     world = await make_world()
     assert (await world.ask("how are you")).cache == "MISS"
     await world.settled()

@@ -13,11 +13,11 @@ import pytest
 from doubles import Clock, WordEmbedder
 from world import MakeWorld, World, open_world
 
-from proxy import recording
-from proxy.demo_upstream import Behaviour
-from proxy.recording import Recorder
+from proxy.demo.upstream import Behaviour
 from proxy.settings import Settings
 from proxy.simulation.trace import read_trace
+from proxy.telemetry import recording
+from proxy.telemetry.recording import Recorder
 
 QUESTION = "how do I bake a plain white bread"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from world import MakeWorld, World
 
-from proxy.demo_upstream import Behaviour
+from proxy.demo.upstream import Behaviour
 
 ASKED, ALIKE = "busy how do lakes and rivers freeze over", "busy how do lakes and ponds freeze over"
 LOAD = "threshold_drop: 0.2, threshold_floor: 0.75"

@@ -24,7 +24,7 @@ from proxy.admin.gauges import Gauges
 from proxy.admin.inputs import Explained, PurgeOrder
 from proxy.admin.purging import purge
 from proxy.admin.views import readyz
-from proxy.demo_upstream import Behaviour
+from proxy.demo.upstream import Behaviour
 from proxy.settings import Settings
 from storage import breaker
 from storage.base import StorageError

@@ -10,7 +10,7 @@ import openai
 import pytest
 from world import MakeWorld, World
 
-from proxy.demo_upstream import Behaviour
+from proxy.demo.upstream import Behaviour
 
 ASKED = "trial how are you today my dear friend"
 REWORDED = "trial how are you today my friend"

@@ -17,7 +17,7 @@ from aiohttp import web
 from streams import events
 from world import MakeWorld, World, upstream
 
-from proxy.demo_upstream import Behaviour
+from proxy.demo.upstream import Behaviour
 from proxy.flights import LEAD_BYTES
 from proxy.relay import paced
 

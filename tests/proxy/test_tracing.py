@@ -20,8 +20,8 @@ from policies.errors import ConfigError
 from proxy.cache import Cache
 from proxy.server import DataPlane
 from proxy.settings import Settings
-from proxy.tracing import open_tracing
-from proxy.upstream import Upstream
+from proxy.telemetry.tracing import open_tracing
+from proxy.upstreams.upstream import Upstream
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "tracestate": "vendor=1"}

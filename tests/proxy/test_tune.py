@@ -17,7 +17,7 @@ from policies.loader import load_category
 from proxy import kept_vectors
 from proxy.category_files import with_threshold
 from proxy.charts import Chart, Line
-from proxy.cli import run
+from proxy.cli.main import run
 
 BAKING = (
     "# Ours; ask the bakers first.\r\n"

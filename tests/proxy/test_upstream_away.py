@@ -18,7 +18,7 @@ from world import Answer, MakeWorld, World, upstream
 from yarl import URL
 
 from policies.outage import STRIKES
-from proxy.demo_upstream import Behaviour
+from proxy.demo.upstream import Behaviour
 from storage.base import StorageError
 
 TEXTS = [

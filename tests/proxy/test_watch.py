@@ -19,7 +19,7 @@ from planes import plane_of
 from rich.console import Console
 from world import MakeWorld
 
-from proxy.watching import Watch, line
+from proxy.cli.watching import Watch, line
 
 ROOT = Path(__file__).parents[2]
 CALL: dict[str, Any] = {

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from stored import everything, make_document, unit
 
 from policies.book import Book
-from proxy.rebuilding import Rebuilt, rebuild
+from proxy.cli.rebuilding import Rebuilt, rebuild
 from storage.base import Documents, StorageError
 from storage.codec import Codec, Locked, pack
 from storage.keys import read_key

@@ -1,0 +1,176 @@
+"""The guard of who does what to whom, and of which way it goes."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence, Set
+from itertools import pairwise
+
+from policies.guards import lexicon
+from policies.guards.facts import Facts
+from policies.guards.opposites import OPPOSITES
+from policies.guards.sides import SHOWN, swapped
+from policies.guards.words import stem, stems
+
+
+def direction(a: Facts, b: Facts) -> str | None:
+    """The same words in another order, as in "can I sue my landlord" and "can my landlord sue me"; the same
+    order where one text says who did it by "by", as in "was Rome defeated by Carthage" and "did Rome defeat
+    Carthage"; what stands behind "from" in one text stands behind "to" in the other; or two parts of the
+    question have changed places."""
+    trips = dict((*_trips(a, b), *_trips(b, a)))
+    if objections := [found for found in trips.values() if found]:
+        return objections[0]
+    ends = {end for ends in trips for end in ends}
+    if _reordered(_without(ends, a), _without(ends, b)) and (found := _elsewhere(a, b)):
+        return found
+    if (_passive(a, b) or _passive(b, a)) and _same_order(a.order, b.order):
+        return "by / -"
+    alone = (" from " in a.flat) != (" from " in b.flat) and _nearly(a.order, b.order)
+    for one, other in (("from", "to"), ("from", "than"), ("to", "than")):
+        gone, come = _moved(one, other, a, b), _moved(other, one, a, b)
+        if (gone - come and come - gone) or (alone and gone ^ come):
+            return f"{one} / {other} {min(gone ^ come)}"
+    if done := _done_to(a) & _doing(b) - _doing(a) or _done_to(b) & _doing(a) - _doing(b):
+        return f"{min(done)} / be {min(done)}"
+    return _turned(a, b) or _asked_of_each_other(a, b) or _opposites_in_turn(a, b)
+
+
+def _nearly(mine: Sequence[str], theirs: Sequence[str]) -> bool:
+    """The same words in any order, but for one at most."""
+    gone, come = Counter(mine), Counter(theirs)
+    return len(gone - come) <= 1 and len(come - gone) <= 1
+
+
+def _trips(a: Facts, b: Facts) -> Iterator[tuple[tuple[str, str], str]]:
+    """The ends of each trip that `b` makes too, and what speaks against it: nothing if `b` goes from the
+    first to the second, as that is how it is meant. A distance is the same both ways."""
+    for one, other in a.spans:
+        if {("from", one), ("to", other)} <= b.roles:
+            yield (one, other), ""
+        elif {("from", other), ("to", one)} <= b.roles:
+            yield (one, other), "" if b.kind == "how-far" else f"between {one} / from {other}"
+
+
+def _elsewhere(a: Facts, b: Facts) -> str | None:
+    """The words that stand elsewhere, beside those that may."""
+    loose = frozenset() if " than " in a.flat or " than " in b.flat else _loose(a, b)
+    mine, theirs = _without(loose, a), _without(loose, b)
+    directed = loose | _kept(a.roles & b.roles, a, b)
+    if _without(directed, a) == _without(directed, b) or not _reordered(mine, theirs):
+        return None
+    return f"{' '.join(mine[:SHOWN])} / {' '.join(theirs[:SHOWN])}"
+
+
+def _loose(a: Facts, b: Facts) -> Set[str]:
+    """What may stand elsewhere: behind the same preposition in both texts, there in the same order, or behind
+    one that the other does without ("a laptop for gaming", "a gaming laptop")."""
+    only = {word for x, y in ((a, b), (b, a)) for to, word in x.phrases if f" {to} " not in y.flat}
+    return _kept(a.phrases & b.phrases, a, b) | only
+
+
+def _kept(behind: Set[tuple[str, str]], a: Facts, b: Facts) -> Set[str]:
+    """The words behind those prepositions that keep their order."""
+    words = {to: {word for each, word in behind if each == to} for to, _ in behind}
+    return {word for each in words.values() if _among(each, a) == _among(each, b) for word in each}
+
+
+def _without(words: Set[str], a: Facts) -> tuple[str, ...]:
+    return tuple(word for word in a.order if word not in words)
+
+
+_BY = re.compile(
+    r"(?: (?:is|are|was|were|be|been|being|gets?|got) (?:\S+ ){0,6}?by |[dn] by )"
+    r"(?<! meant by )(?!someone |somebody |$)"
+)
+
+
+def _passive(a: Facts, b: Facts) -> bool:
+    return " by " in a.flat and " by " not in b.flat and _BY.search(a.flat) is not None
+
+
+def _same_order(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
+    """But for one word in another form ("beat", "beaten")."""
+    mine, theirs = ([word for word in each if word != "who"] for each in (a, b))
+    other = [(x, y) for x, y in zip(mine, theirs, strict=False) if x != y]
+    return len(mine) == len(theirs) and len(other) <= 1 and all(x[0] == y[0] for x, y in other)
+
+
+def _among(words: Set[str], a: Facts) -> list[str]:
+    return [word for word in a.order if word in words]
+
+
+def _reordered(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
+    """A part that moves from the end to the front ("in Python, how ...") leaves the sense as it is; of two
+    words nobody can say which moved."""
+    if a == b or len(a) != len(b) or sorted(a) != sorted(b):
+        return False
+    return len(a) == 2 or not any(a[at:] + a[:at] == b for at in range(1, len(a)))
+
+
+def _moved(one: str, other: str, a: Facts, b: Facts) -> set[str]:
+    """What has the role `one` in `a` and `other` in `b`."""
+    return {root for role, root in a.roles if role == one} & {root for role, root in b.roles if role == other}
+
+
+_DOING = re.compile(r" (?:that|which) ([a-z]+) ")
+_DONE_TO = re.compile(r" (?:is |are |was |were )?([a-z]+ed) (?:by|in) ")
+
+
+def _doing(a: Facts) -> Set[str]:
+    """Papers that cite it."""
+    return stems(_DOING.findall(a.flat))
+
+
+def _done_to(a: Facts) -> Set[str]:
+    """Papers cited in it."""
+    return stems(_DONE_TO.findall(a.flat))
+
+
+_CLAUSE = re.compile(r"^ (?!if |when )(.+?) (?:if|when|because|unless) (.+)$")
+
+
+def _turned(a: Facts, b: Facts) -> str | None:
+    """What one text asks about is the condition for it in the other, and the other way round."""
+    mine, theirs = _CLAUSE.match(a.flat), _CLAUSE.match(b.flat)
+    if not mine or not theirs:
+        return None
+    (asked, given), (asked_, given_) = ([stems(part.split()) for part in m.groups()] for m in (mine, theirs))
+    return swapped(given & asked_, given_ & asked) if given.isdisjoint(given_) else None
+
+
+_SUBJECT = re.compile(r" (?:which|what|how many) ([a-z]+s) ")
+
+
+def _asked_of_each_other(a: Facts, b: Facts) -> str | None:
+    """How many employees a manager has, how many managers an employee."""
+    mine, theirs = (stems(_SUBJECT.findall(each.flat)) - _FRAME for each in (a, b))
+    return (
+        swapped(mine, theirs) if mine.isdisjoint(theirs) and mine <= b.stems and theirs <= a.stems else None
+    )
+
+
+_FRAME = {stem(word) for word in lexicon.FRAME}
+_JOINING = frozenset(("and", "or", "than", "vs", "versus", "not", "but"))
+
+
+def _opposites_in_turn(a: Facts, b: Facts) -> str | None:
+    """Both of two opposites in both texts, the other one first: from light to dark, from dark to light."""
+    for family in {family for family, *_ in a.poles} & {family for family, *_ in b.poles}:
+        mine, theirs = _in_turn(family, a), _in_turn(family, b)
+        if len(mine) == 2 and [pole for pole, _ in mine] == [pole for pole, _ in reversed(theirs)]:
+            return " / ".join(word for _, word in mine)
+    return None
+
+
+def _in_turn(family: int, a: Facts) -> list[tuple[int, str]]:
+    """Poles of a family of opposites and their first words as they come; none where the two are joined."""
+    if family >= len(OPPOSITES):
+        return []
+    poles = {word: pole for of, pole, word in a.poles if of == family and word not in lexicon.FUNCTION}
+    words = a.flat.split()
+    first = {poles[word]: at for at, word in reversed([*enumerate(words)]) if word in poles}
+    places = sorted(first.values())
+    joined = any(not _JOINING.isdisjoint(words[one + 1 : other][-2:]) for one, other in pairwise(places))
+    return [] if joined else [(poles[words[at]], words[at]) for at in places]

@@ -1,0 +1,83 @@
+"""The guards of what is named: names, places, identifiers and code; and of what no rule can read."""
+
+from __future__ import annotations
+
+from policies.guards.facts import Facts, flat
+from policies.guards.numbers import dates_of_each, numbers_of_each
+from policies.guards.sides import Sides, clash, differ, swapped, versus
+from policies.guards.wording import alike
+from policies.guards.words import stem
+
+
+def language(a: Facts, b: Facts) -> str | None:
+    """Other words, or the same in another order, where a text is not in English or may not be; a sign or an
+    emoji in the place of another."""
+    if "".join(a.unread) != "".join(b.unread):
+        mine, theirs = set(a.unread), set(b.unread)
+        return versus(mine - theirs, theirs - mine)
+    if a.keywords and b.keywords and a.keywords != b.keywords:
+        return versus(a.keywords - b.keywords, b.keywords - a.keywords)
+    return swapped(a.symbols - b.symbols, b.symbols - a.symbols)
+
+
+def swaps(a: Facts, b: Facts) -> str | None:
+    """A number, date, name or identifier in the place of another; what only one text adds does not count.
+
+    For categories where people add harmless detail: the guards of these four things count additions too.
+    """
+    return next((found for look in _LOOKS if (found := swapped(*look(a, b)))), None)
+
+
+def identifiers(a: Facts, b: Facts) -> str | None:
+    """A quoted string, path, file name, flag, identifier or named tool that the other text does not have; a
+    letter or a mark such as "dir1" in the place of another; code, a quotation or a unit with other capitals;
+    the same words with other indentation."""
+    return (
+        differ(*_identifiers(a, b))
+        or swapped(*_marks(a, b))
+        or clash(a.literals, b.literals)
+        or _layout(a, b)
+        or _punctuated(a, b)
+    )
+
+
+def _layout(a: Facts, b: Facts) -> str | None:
+    other = a.indents and b.indents and a.flat == b.flat and a.indents != b.indents
+    return "indentation" if other else None
+
+
+def _punctuated(a: Facts, b: Facts) -> str | None:
+    """Code of the same words with other signs: "src/" and "src", "./tmp" and "/tmp"."""
+    if a.flat != b.flat or a.code == b.code:
+        return None
+    return versus(a.code - b.code, b.code - a.code)
+
+
+def entities(a: Facts, b: Facts) -> str | None:
+    """A name or a place that the other text does not have."""
+    return differ(*_names(a, b), a.soft | b.soft)
+
+
+def _identifiers(a: Facts, b: Facts) -> Sides:
+    mine, theirs = a.identifiers - b.identifiers, b.identifiers - a.identifiers
+    return {i for i in mine if i not in b.flat}, {i for i in theirs if i not in a.flat}
+
+
+def _marks(a: Facts, b: Facts) -> Sides:
+    return a.marks - b.marks, b.marks - a.marks
+
+
+def _names(a: Facts, b: Facts) -> Sides:
+    mine, theirs = a.names - b.names, b.names - a.names
+    return {name for name in mine if not _named(name, b)}, {name for name in theirs if not _named(name, a)}
+
+
+def _named(name: str, other: Facts) -> bool:
+    if f" {name} " in other.flat or stem(name) in other.stems or flat(name) in other.flat:
+        return True
+    if name.isalpha() and 2 <= len(name) <= 5 and name in other.initials:
+        return True
+    return any(word[0] == name[0] and alike(name, word) for word in other.flat.split())
+
+
+_LOOKS = (numbers_of_each, dates_of_each, _identifiers, _names)

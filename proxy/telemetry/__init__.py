@@ -1,0 +1,1 @@
+"""What is told of calls: records, counts, history, metrics, log lines, traces."""

@@ -1,0 +1,304 @@
+"""The upstreams: which of them a model is asked at, who stands in when that one fails, and what is known of
+each.
+
+A call goes to the first upstream one of whose patterns fits its model, and to the first of all where none
+does or where it names no model. Those who stand in are asked in their order for as long as nobody has begun
+to answer; one that is down comes last, but for a call now and then that finds out whether it is back.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import (
+    AbstractAsyncContextManager,
+    AsyncExitStack,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import lru_cache
+from time import monotonic
+from typing import Any
+
+from multidict import CIMultiDict
+
+from policies.outage import Outage
+from proxy import dialects, targets
+from proxy.dialects.base import dump
+from proxy.dialects.gemini import CREDENTIALS_IN_QUERY
+from proxy.errors import CallError, Crowded, Unreachable, UpstreamSlow
+from proxy.messages import Call
+from proxy.upstreams.limits import Admission, Place
+from proxy.upstreams.load import Upstream as Load
+from proxy.upstreams.upstream import Answer, Head, Read, Upstream, forwarded
+
+log = logging.getLogger("nearhit.fleet")
+
+MODELS = 1024
+"""Models whose upstream is remembered."""
+CREDENTIALS = (
+    "Authorization", "x-api-key", "api-key", "x-goog-api-key", "x-portkey-api-key", "x-litellm-api-key",
+    "helicone-auth", "cf-aig-authorization", "ocp-apim-subscription-key", "x-bf-vk",
+)  # fmt: skip
+"""Headers in which callers of the big APIs and of gateways carry theirs."""
+
+FAILURES = (Unreachable, UpstreamSlow, Crowded)
+"""Errors for which somebody else is asked."""
+
+
+@dataclass(eq=False)
+class Backend:
+    """One upstream, and what is known of it."""
+
+    name: str
+    upstream: Upstream
+    load: Load
+    models: Sequence[str] = ("*",)
+    aliases: dict[str, str] = field(default_factory=dict)
+    """What a model is called there."""
+    key: str | None = field(default=None, repr=False)
+    """Takes the place of every caller's."""
+    key_header: str | None = None
+    admission: Admission | None = None
+    """None: every call goes up at once."""
+    fallback: tuple[Backend, ...] = ()
+    outage: Outage = field(default_factory=Outage)
+    errors: Counter[str] = field(default_factory=Counter)
+    """By kind: `unreachable`, `timeout`, `429`, `5xx`."""
+    knows_usage: bool | None = None
+    """Whether it accepts being asked for a stream's usage; None before it has told."""
+
+    @property
+    def crowded(self) -> bool:
+        return self.admission is not None and not self.admission.free
+
+    def name_of(self, model: str) -> str:
+        return self.aliases.get(model, model)
+
+    def body(self, model: str, body: bytes) -> bytes:
+        """As this upstream is to read it, if it names that model."""
+        alias = self.aliases.get(model)
+        if alias is None:
+            return body
+        try:
+            fields = json.loads(body)
+        except (ValueError, RecursionError):
+            return body
+        named = isinstance(fields, dict) and fields.get("model") == model
+        return dump({**fields, "model": alias}) if named else body
+
+    def target(self, model: str, target: str) -> str:
+        """Path and query as this upstream is to read them: with its name of a model that they name, and
+        without the caller's key if we have one."""
+        path, mark, query = target.partition("?")
+        if alias := self.aliases.get(model):
+            path = targets.renamed(path, model, alias)
+            query = targets.with_value(query, "model", alias)
+        if self.key is not None and query:
+            query = targets.without(query, CREDENTIALS_IN_QUERY)
+            mark = mark if query else ""
+        return path + mark + query
+
+    def signed(self, headers: CIMultiDict[str], target: str) -> CIMultiDict[str]:
+        """With our key in place of the caller's, if we have one."""
+        if self.key is None:
+            return headers
+        for name in CREDENTIALS:
+            headers.popall(name, None)
+        name = self.key_header or _usual(headers, target)
+        headers[name] = f"Bearer {self.key}" if name.lower() == "authorization" else self.key
+        return headers
+
+    @asynccontextmanager
+    async def send(self, call: Call, body: bytes) -> AsyncIterator[Answer]:
+        model, headers = call.reading.model, self.signed(forwarded(call.headers), call.target)
+        headers["Accept-Encoding"] = "identity"
+        target, body = self.target(model, call.target), self.body(model, body)
+        async with self.upstream.send("POST", target, headers, body, retry=True) as answer:
+            yield answer
+
+    @asynccontextmanager
+    async def ask(
+        self,
+        call: Call,
+        priority: int,
+        opened: AbstractAsyncContextManager[Answer | Read],
+        background: bool = False,
+        overdue: Callable[[], bool] = lambda: False,
+    ) -> AsyncIterator[Answer | Read]:
+        """The answer, from its first byte on; what becomes of it is noted. `opened` is entered once there is
+        a place. `overdue`: that it takes too long was noted already. Raises `CallError`."""
+        model, stream = call.reading.model, call.reading.stream
+        track, admission = self.load.began(model, stream), self.admission
+        queue = admission and admission.place((model, stream), priority, call.tenant, background)
+        try:
+            async with (
+                queue or nullcontext() as place,
+                self._begun(opened, place, overdue) as answer,
+            ):
+                track.answered(answer.head)
+                yield answer
+            track.landed(answer.size)
+        except CallError as error:
+            self.count_failure(error)
+            track.failed(error)
+            raise
+        finally:
+            track.given_up()
+
+    @asynccontextmanager
+    async def _begun(
+        self,
+        opened: AbstractAsyncContextManager[Answer | Read],
+        place: Place | None,
+        overdue: Callable[[], bool],
+    ) -> AsyncIterator[Answer | Read]:
+        answered = False
+        try:
+            async with opened as answer:
+                answered = True
+                self._answered(answer.head, place)
+                yield answer
+        except CallError as error:
+            if not answered:
+                self._unanswered(error, place, overdue())
+            raise
+
+    def _answered(self, head: Head, place: Place | None) -> None:
+        if self.outage.down:
+            log.info("upstream %s answers again", self.name)
+        self.outage.answered()
+        self.count(head.status)
+        if self.admission is not None and place is not None:
+            self.admission.answered(place, head.status)
+
+    def _unanswered(self, error: CallError, place: Place | None, overdue: bool) -> None:
+        if not overdue:
+            self.missed(error.message)
+        if self.admission is not None and place is not None:
+            self.admission.failed(place, error)
+
+    def missed(self, why: str) -> None:
+        """It did not answer, or not in time."""
+        was_down = self.outage.down
+        self.outage.failed()
+        if self.outage.down and not was_down:
+            log.warning("upstream %s counts as down: %s", self.name, why)
+
+    def count(self, status: int) -> None:
+        if _fails(status):
+            self.errors["429" if status == 429 else "5xx"] += 1
+
+    def count_failure(self, error: CallError) -> None:
+        if isinstance(error, Unreachable | UpstreamSlow):
+            self.errors["unreachable" if isinstance(error, Unreachable) else "timeout"] += 1
+
+    def shown(self) -> dict[str, Any]:
+        """As JSON."""
+        admission = self.admission.shown() if self.admission else None
+        return {**self.load.shown(), "down": self.outage.down, "admission": admission}
+
+
+def _fails(status: int) -> bool:
+    return status == 429 or status >= 500
+
+
+def _usual(headers: CIMultiDict[str], target: str) -> str:
+    if dialects.of_google(target):
+        return "x-goog-api-key"
+    anthropic = target.startswith("/v1/messages") or "anthropic-version" in headers
+    return "x-api-key" if anthropic else "Authorization"
+
+
+class Fleet:
+    def __init__(self, backends: Sequence[Backend]) -> None:
+        """At least one."""
+        self.backends = {backend.name: backend for backend in backends}
+        self.first = backends[0]
+        self.of = lru_cache(MODELS)(self._of)
+        """The upstream of a model."""
+
+    @property
+    def several(self) -> bool:
+        return len(self.backends) > 1
+
+    @property
+    def asks_by_model(self) -> bool:
+        """Who is asked depends on a call's model, or what it is called there."""
+        return self.several or bool(self.first.aliases)
+
+    def _of(self, model: str) -> Backend:
+        fits = (
+            each
+            for each in self.backends.values()
+            if any(fnmatchcase(model, pattern) for pattern in each.models)
+        )
+        return next(fits, self.first) if model else self.first
+
+    def standing(self, model: str) -> list[Backend]:
+        """Who may be asked for that model, in turn."""
+        first = self.of(model)
+        return sorted((first, *first.fallback), key=lambda each: each.outage.down)
+
+    @contextmanager
+    def route(self, model: str, background: bool = False) -> Iterator[list[Backend]]:
+        """As `standing`, for a call that goes up. `background`: nobody is to stand in."""
+        first = self.of(model)
+        if background:
+            yield [first]
+        elif first.fallback and first.outage.down and first.outage.probe(monotonic()):
+            try:
+                yield [first, *first.fallback]
+            finally:
+                first.outage.probed()
+        else:
+            yield self.standing(model)
+
+    def at(self, model: str) -> Backend:
+        """Who is asked for that model now."""
+        first = self.of(model)
+        return self.standing(model)[0] if first.fallback and first.outage.down else first
+
+    def down(self, model: str) -> bool:
+        """Nobody who is asked for that model has answered lately."""
+        return self.at(model).outage.down
+
+    def load_of(self, model: str) -> Load:
+        return self.at(model).load
+
+    def same_answers(self, model: str, backend: Backend) -> bool:
+        """Whether it is asked for the very model, not for one that stands in for it."""
+        return backend.name_of(model) == self.of(model).name_of(model)
+
+    def shown(self) -> dict[str, Any]:
+        return {name: backend.shown() for name, backend in self.backends.items()}
+
+    async def close(self) -> None:
+        for backend in self.backends.values():
+            await backend.upstream.close()
+
+
+@asynccontextmanager
+async def first_to_answer(
+    route: Sequence[Backend],
+    send: Callable[[Backend], AbstractAsyncContextManager[Answer | Read]],
+) -> AsyncIterator[tuple[Backend, Answer | Read]]:
+    """The answer of the first who neither fails before its first byte nor says that it has too much; of the
+    last, whatever it is. Raises `CallError`."""
+    for backend in route:
+        last = backend is route[-1]
+        async with AsyncExitStack() as stack:
+            try:
+                answer = await stack.enter_async_context(send(backend))
+            except FAILURES:
+                if last:
+                    raise
+                continue
+            if last or not _fails(answer.head.status):
+                yield backend, answer
+                return

@@ -1,0 +1,250 @@
+"""How loaded the upstreams are: each has a pressure of its own, and so has each model that is asked there.
+
+What is whose: latencies, rate limits, 429 and 5xx differ from model to model, so they press the model alone.
+That nobody answers, a given capacity, and what the upstream's own metrics say are true of all its models.
+A call is under the pressure of both, so the higher counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from time import monotonic
+from typing import Any
+
+from policies.pressure import Pressure
+from proxy.errors import CallError, Crowded, Unreachable, UpstreamSlow
+from proxy.upstreams.upstream import Head
+
+log = logging.getLogger("nearhit.load")
+
+MODELS = 64
+"""Models of one upstream that are told apart. Callers name any they like; what nobody serves is no model."""
+NAME_LENGTH = 128
+TEND_EVERY_S = 1.0
+BYTES_PER_TOKEN, BYTES_PER_EVENT = 4, 200
+"""Rough lengths of a token in a JSON answer, and of the event that carries one in a stream."""
+
+_LIMITS = tuple(
+    pair
+    for what in ("requests", "tokens", "input-tokens", "output-tokens")
+    for pair in (
+        (f"x-ratelimit-limit-{what}", f"x-ratelimit-remaining-{what}"),
+        (f"anthropic-ratelimit-{what}-limit", f"anthropic-ratelimit-{what}-remaining"),
+    )
+)
+
+
+@dataclass(slots=True)
+class Model:
+    """A model of an upstream, whose pressure is calm or not as of the last look."""
+
+    pressure: Pressure = field(default_factory=Pressure)
+    pressed: bool = False
+
+
+class Upstream:
+    """What is known of the load of one upstream."""
+
+    def __init__(
+        self, name: str, capacity: float | None = None, clock: Callable[[], float] = monotonic
+    ) -> None:
+        self.name = name
+        self.own = Model(Pressure(capacity))
+        self.models: dict[str, Model] = {}
+        """Least recently asked first."""
+        self.clock = clock
+
+    def began(self, model: str, stream: bool) -> Track:
+        return Track(self, model, stream, self.clock())
+
+    def level(self, model: str) -> float:
+        """What presses a call for that model."""
+        now, known = self.clock(), self.models.get(model)
+        own = self.own.pressure.level(now)
+        return own if known is None else max(own, known.pressure.level(now))
+
+    @property
+    def highest(self) -> float:
+        """Pressure of the model that has most of it."""
+        now = self.clock()
+        return max(each.pressure.level(now) for each in self._all().values())
+
+    def signals(self) -> dict[str, float]:
+        """Each as high as it is anywhere here."""
+        now = self.clock()
+        of_all = [each.pressure.signals(now) for each in self._all().values()]
+        return {name: max(signals[name] for signals in of_all) for name in of_all[0]}
+
+    def known(self, model: str) -> Pressure:
+        """The pressure of a model that this upstream serves."""
+        found = self.models.pop(model, None) or Model()
+        while len(self.models) >= MODELS:
+            del self.models[next(iter(self.models))]
+        self.models[model] = found
+        return found.pressure
+
+    def note_transitions(self) -> None:
+        """Logs what has come under pressure, and what is calm again, since the last look."""
+        now = self.clock()
+        for name, each in self._all().items():
+            level = each.pressure.level(now)
+            if (level > 0) == each.pressed:
+                continue
+            each.pressed = level > 0
+            where = f"upstream {self.name}" + (f", model {name!r}" if name else "")
+            if each.pressed:
+                signals = each.pressure.signals(now)
+                log.warning(
+                    "%s under pressure: %.2f by %s", where, level, max(signals, key=signals.__getitem__)
+                )
+            else:
+                log.info("%s calm again", where)
+
+    def shown(self) -> dict[str, Any]:
+        """As JSON."""
+        models = {name: self._shown(each.pressure) for name, each in self.models.items()}
+        return {**self._shown(self.own.pressure), "pressure": self.highest, "models": models}
+
+    def _shown(self, pressure: Pressure) -> dict[str, Any]:
+        now = self.clock()
+        return {
+            "pressure": pressure.level(now),
+            "signals": pressure.signals(now),
+            "in_flight": pressure.in_flight,
+            "capacity": pressure.capacity,
+        }
+
+    def _all(self) -> dict[str, Model]:
+        return {"": self.own, **self.models}
+
+
+class Track:
+    """One call on its way up; it is over once, however often it is said."""
+
+    __slots__ = ("_model", "_name", "_over", "_started", "_status", "_stream", "_upstream")
+
+    def __init__(self, upstream: Upstream, model: str, stream: bool, now: float) -> None:
+        self._upstream = upstream
+        self._name = model
+        self._stream = stream
+        self._started = now
+        self._status = 0
+        self._over = False
+        upstream.own.pressure.began(now)
+        self._model = upstream.known(model) if model in upstream.models else None
+        if self._model is not None:
+            self._model.began(now)
+
+    def answered(self, head: Head) -> None:
+        """The head came. The first that shows that there is such a model gives it a pressure of its own."""
+        if self._over:
+            return
+        now = self._upstream.clock()
+        self._status = head.status
+        if self._model is None and _serves(head.status) and len(self._name) <= NAME_LENGTH:
+            self._model = self._upstream.known(self._name)
+            self._model.began(now)
+        self._upstream.own.pressure.answered(None, head.status, now)
+        if self._model is not None:
+            first_byte = now - self._started if self._stream else None
+            self._model.answered(first_byte, head.status, now)
+            self._model.told(retry_after(head), remaining(head.headers), now)
+
+    def landed(self, size: int) -> None:
+        """The whole answer is there, `size` bytes of it."""
+        tokens = size / (BYTES_PER_EVENT if self._stream else BYTES_PER_TOKEN)
+        if _overloaded(self._status):
+            self._end(None, False, answers=True)
+        elif 200 <= self._status < 300:
+            self._end(self._upstream.clock() - self._started, True, answers=True, tokens=tokens)
+        else:
+            self._end(None, None, answers=True)
+
+    def failed(self, error: CallError) -> None:
+        """No whole answer: it could not be reached, broke off, took too long, or we had no place for it."""
+        failures = isinstance(error, Unreachable | UpstreamSlow | Crowded)
+        self._end(None, False if failures else None, answers=isinstance(error, Crowded) or self._status > 0)
+
+    def given_up(self) -> None:
+        """Nobody waits for it any more, which says nothing about the upstream."""
+        self._end(None, None, answers=True)
+
+    def _end(self, duration_s: float | None, ok: bool | None, answers: bool, tokens: float = 0.0) -> None:
+        """`answers`: whatever became of this call, somebody is there."""
+        if self._over:
+            return
+        self._over, now = True, self._upstream.clock()
+        there = None if ok is None else ok or answers
+        self._upstream.own.pressure.ended(None, there, now)
+        if self._model is not None:
+            self._model.ended(duration_s, ok, now, tokens)
+
+
+class Load:
+    """The load of all upstreams, by name, and which of them a model is asked at."""
+
+    def __init__(self, *upstreams: Upstream, of: Callable[[str], Upstream] | None = None) -> None:
+        """`of`: the upstream that a model is asked at; None: the first."""
+        self.upstreams = {upstream.name: upstream for upstream in upstreams}
+        self.of = of or (lambda model: upstreams[0])
+
+    def level(self, model: str) -> float:
+        """Pressure on a call for that model; of "", the highest anywhere."""
+        return self.of(model).level(model) if model else self.highest
+
+    @property
+    def highest(self) -> float:
+        return max(each.highest for each in self.upstreams.values())
+
+    async def tend(self) -> None:
+        """Until cancelled: lets pressure fall while nobody calls, and logs what changed."""
+        while True:
+            for upstream in self.upstreams.values():
+                upstream.note_transitions()
+            await asyncio.sleep(TEND_EVERY_S)
+
+
+def _overloaded(status: int) -> bool:
+    return status == 429 or status >= 500
+
+
+def _serves(status: int) -> bool:
+    return status < 400 or _overloaded(status)
+
+
+def retry_after(head: Head) -> float | None:
+    """Seconds for which an overloaded upstream asks to be left alone (RFC 9110, section 10.2.3)."""
+    text = head.headers.get("Retry-After") if _overloaded(head.status) else None
+    if text is None:
+        return None
+    if (seconds := _number(text)) is not None:
+        return seconds
+    try:
+        return (parsedate_to_datetime(text) - parsedate_to_datetime(head.headers["Date"])).total_seconds()
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return None
+
+
+def remaining(headers: Mapping[str, str]) -> float | None:
+    """The least share that is left of any rate limit. None: none is told."""
+    return min(_shares(headers), default=None)
+
+
+def _shares(headers: Mapping[str, str]) -> Iterator[float]:
+    for limit_name, remaining_name in _LIMITS:
+        if (text := headers.get(remaining_name)) is None:
+            continue
+        limit, left = _number(headers.get(limit_name, "")), _number(text)
+        if limit and left is not None:
+            yield left / limit
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
