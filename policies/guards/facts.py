@@ -145,7 +145,7 @@ _QUOTED = re.compile(
 _CODE = re.compile(
     r"""
     (?<!\S) (?:
-        -[a-z] | --[a-z][\w-]*                      # -r, --all
+        (?<!\d\s) --? [a-z][\w-]*                    # -r, -name, --all; not "a 3 -credit class"
       | [~.]?/ [^\s"'`]*                            # /usr/bin, ~/x, ./x
       | [a-zA-Z]+:// [^\s"'`]+                      # https://example.com
       | \$ [a-z_({]+ [^\s"'`]*                      # $HOME
@@ -428,9 +428,9 @@ def _negators(lower: str, words: Sequence[str]) -> frozenset[str]:
 
 
 def _code(text: str) -> list[str]:
-    """Quotations of up to three words, and code."""
+    """Quotations of up to three words, longer ones that hold code, and code."""
     quoted = ("".join(filter(None, m.groups())) for m in _QUOTED.finditer(text))
-    spans = [span for span in quoted if span.count(" ") < 3]
+    spans = [span for span in quoted if span.count(" ") < 3 or _CODE_SIGN.search(span)]
     return spans + [m[0] for m in _CODE.finditer(text)] if _CODE_SIGN.search(text) else spans
 
 
