@@ -144,7 +144,7 @@ def roles(words: Sequence[str]) -> frozenset[tuple[str, str]]:
             after = next((each for each in words[at + 1 : at + 4] if each not in lexicon.DETERMINERS), None)
             before = next((each for each in words[max(0, at - 1) : at] if each not in lexicon.FUNCTION), None)
             found |= {(role, stem(after))} if after else set()
-            found |= {("from", stem(before))} if before and role != "from" else set()
+            found |= {("from", stem(before))} if before and after and role != "from" else set()
     return frozenset(found)
 
 

@@ -34,7 +34,14 @@ def direction(a: Facts, b: Facts) -> str | None:
             return f"{one} / {other} {min(gone ^ come)}"
     if done := _done_to(a) & _doing(b) - _doing(a) or _done_to(b) & _doing(a) - _doing(b):
         return f"{min(done)} / be {min(done)}"
-    return _turned(a, b) or _asked_of_each_other(a, b) or _opposites_in_turn(a, b)
+    return (
+        _turned(a, b)
+        or _asked_of_each_other(a, b)
+        or _opposites_in_turn(a, b)
+        or _head_and_object(a, b)
+        or _another(a, b)
+        or _another(b, a)
+    )
 
 
 def _nearly(mine: Sequence[str], theirs: Sequence[str]) -> bool:
@@ -57,7 +64,10 @@ def _elsewhere(a: Facts, b: Facts) -> str | None:
     """The words that stand elsewhere, beside those that may."""
     loose = frozenset() if " than " in a.flat or " than " in b.flat else _loose(a, b)
     mine, theirs = _without(loose, a), _without(loose, b)
-    directed = loose | _kept(a.roles & b.roles, a, b)
+    said = {
+        (role, word) for role, word in a.roles & b.roles if f" {role} " in a.flat and f" {role} " in b.flat
+    }
+    directed = loose | _kept(said, a, b)
     if _without(directed, a) == _without(directed, b) or not _reordered(mine, theirs):
         return None
     return f"{' '.join(mine[:SHOWN])} / {' '.join(theirs[:SHOWN])}"
@@ -66,8 +76,10 @@ def _elsewhere(a: Facts, b: Facts) -> str | None:
 def _loose(a: Facts, b: Facts) -> Set[str]:
     """What may stand elsewhere: behind the same preposition in both texts, there in the same order, or behind
     one that the other does without ("a laptop for gaming", "a gaming laptop")."""
-    only = {word for x, y in ((a, b), (b, a)) for to, word in x.phrases if f" {to} " not in y.flat}
-    return _kept(a.phrases & b.phrases, a, b) | only
+    only_a, only_b = (
+        {word for to, word in x.phrases if f" {to} " not in y.flat} for x, y in ((a, b), (b, a))
+    )
+    return _kept(a.phrases & b.phrases, a, b) | only_a | only_b
 
 
 def _kept(behind: Set[tuple[str, str]], a: Facts, b: Facts) -> Set[str]:
@@ -174,3 +186,28 @@ def _in_turn(family: int, a: Facts) -> list[tuple[int, str]]:
     places = sorted(first.values())
     joined = any(not _JOINING.isdisjoint(words[one + 1 : other][-2:]) for one, other in pairwise(places))
     return [] if joined else [(poles[words[at]], words[at]) for at in places]
+
+
+_HEADED = re.compile(r"(?= (\S+) (of|to|per) (?:(?:an?|the|my|your) )?(\S+) )")
+
+
+def _head_and_object(a: Facts, b: Facts) -> str | None:
+    """An array of pointers, a pointer to an array; orders per customer, customers per order."""
+    turned = _headed(a) & {(y, x, per) for x, y, per in _headed(b)} - _headed(b)
+    return next((f"{x} / {y}" for x, y, _ in sorted(turned)), None)
+
+
+def _headed(a: Facts) -> Set[tuple[str, str, bool]]:
+    return {(stem(x), stem(y), by == "per") for x, by, y in _HEADED.findall(a.flat)}
+
+
+_WE = re.compile(r" (?:can|could|may|must|should|do|did|will|would|am|are|have) (?:i|we|you|one) ")
+_MINE = re.compile(r" (?:can|could|may|must|should|do|does|did|will|would|is|are|has|have) my ([a-z]+) ")
+
+
+def _another(a: Facts, b: Facts) -> str | None:
+    """Whether I may, whether my landlord may."""
+    mine = stems(_MINE.findall(a.flat)) - b.stems
+    if not mine or _MINE.search(b.flat) or _WE.search(a.flat) or not _WE.search(b.flat):
+        return None
+    return f"my {min(mine)} / i"

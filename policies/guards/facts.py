@@ -311,6 +311,9 @@ _PATTERNS = {
     "case": re.compile(r" (?:ignor\w+ (?:the )?case|case insensitiv\w+|insensitiv\w+) "),
     "sorted": re.compile(r" (?:sort|order|ordered|rank|ranked) (?!of )(?:(?!in |by )\S+ ){1,6}?by "),
     "types": re.compile(r" (?:how many|number of) (?:\S+ ){0,3}?(?:types?|kinds?|categor\w+|varieties) "),
+    "backwards": re.compile(r" (?:in reverse|backwards?|(?:reverse|reversed|opposite) order) "),
+    "instead": re.compile(r" instead of "),
+    "position": re.compile(r" (?:index(?:es)?|indices|keys?|positions?) (?:of|with|for|where) "),
     "attempt": re.compile(r" (?:tried|attempted) to "),
     _EACH: re.compile(r" (?:for|in|at|by|of) each | for every "),
     "cheapest": re.compile(
@@ -328,7 +331,7 @@ def _qualifiers(text: str, words: Sequence[str]) -> frozenset[str]:
     return frozenset(found | {name for name, pattern in _PATTERNS.items() if pattern.search(text)})
 
 
-_WHOLE = frozenset((_EACH, "whether"))
+_WHOLE = frozenset((_EACH, "whether", "backwards"))
 """Who has these needs no vaguer word for them."""
 _IMPLIED = {
     # Of a mass, not of things that can be counted, and not "the most beautiful".

@@ -448,6 +448,7 @@ easiest easy easily simplest simple straightforward
 hardest difficult hard toughest tough
 fastest quickest
 only
+myself himself herself yourself themselves ourselves
 except excluding exclude besides
 free
 roundtrip
@@ -463,15 +464,17 @@ severe severely
 density dense
 empty
 hidden
+async asynchronous asynchronously
 duplicate duplicates duplicated
 doubles
 sorted ascending descending alphabetical alphabetically chronological chronologically
 """)
 
 IMPLYING = {
-    "last": "latest", "first": "earliest", "different": "distinct", "least": "smallest",
+    "last": "latest", "first": "earliest", "reverse": "backwards", "different": "distinct", "least": "smallest",
     "cheapest": "smallest", "lowest": "cheapest", "invisible": "hidden", "blank": "empty", "nothing": "empty",
     **dict.fromkeys(("whether", "signs", "symptoms", "know", "tell", "test", "check", "verify", "determine"), "whether"),
+    **dict.fromkeys(("rather", "alternative", "alternatives", "substitute", "replace", "replacing", "than"), "instead"),
     **dict.fromkeys(("repeat", "repeated", "repeating"), "duplicate"),
     **dict.fromkeys(("each", "every", "per", "by"), "each"),
 }  # fmt: skip

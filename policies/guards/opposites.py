@@ -44,6 +44,7 @@ gain lose,loss,lost
 keep,kept,preserve,retain discard,throw
 true false
 same,identical different
+difference,differences,differ similarity,similarities,common
 success,succeed,successful failure,fail
 cause cure,treatment,treat
 symptom cause

@@ -38,10 +38,10 @@ def _place_or_leave(a: Facts, b: Facts) -> bool:
 
 def conditions(a: Facts, b: Facts) -> str | None:
     """A term that narrows the question (cheapest, only, without, sorted) on one side only, another thing to
-    sort by, or the same two things joined by "and" in one text and by "or" in the other."""
+    sort by, one instead of all, or the same two things joined by "and" in one text and "or" in the other."""
     by_a, by_b = a.implied - b.implied, b.implied - a.implied
     narrowed = differ(a.qualifiers - b.qualifiers - by_b, b.qualifiers - a.qualifiers - by_a)
-    return narrowed or clash(a.joined, b.joined) or _resorted(a, b)
+    return narrowed or clash(a.joined, b.joined) or _resorted(a, b) or _one_or_all(a, b) or _one_or_all(b, a)
 
 
 _SORTED_BY = re.compile(
@@ -61,3 +61,15 @@ def _sort_key(a: Facts) -> Set[str]:
     found = _SORTED_BY.search(a.flat)
     words = takewhile(lambda word: word not in _NO_KEY, found[1].split() if found else ())
     return stems(word for word in words if word not in _ORDERS)
+
+
+_ALL = re.compile(r" all (?:of )?(?:the |my |your )?([a-z]+s) ")
+_ONE = re.compile(r"(?<! find) (?:an?|one|single|this) ([a-z]+(?<!s)) ")
+"""Whoever looks for one finds all."""
+
+
+def _one_or_all(a: Facts, b: Facts) -> str | None:
+    """To delete an email, to delete all emails."""
+    one, all_ = stems(_ONE.findall(a.flat)), stems(_ALL.findall(b.flat))
+    found = one & all_ - stems(_ONE.findall(b.flat)) if " all " not in a.flat else frozenset()
+    return f"one {min(found)} / all" if found else None
