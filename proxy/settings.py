@@ -40,7 +40,8 @@ from proxy.settings_values import (
     VectorStore,
 )
 
-_USERINFO = re.compile(r"(?<=://)[^\s?#]*@")
+_USERINFO = re.compile(r"(?<=://)\S*@")
+"""To the last sign of its end: a password may hold what else would end the host."""
 _SECRET_PARAMETER = re.compile(r"([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)[^&\s]*", re.IGNORECASE)
 
 
@@ -53,7 +54,7 @@ def is_loopback(host: str) -> bool:
 
 def mask(text: str) -> str:
     """A URL without its user name, password and secret parameters; any other text as it is."""
-    return _SECRET_PARAMETER.sub(r"\1***", _USERINFO.sub("***@", text))
+    return _USERINFO.sub("***@", _SECRET_PARAMETER.sub(r"\1***", text))
 
 
 class _Section(BaseModel):

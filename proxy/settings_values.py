@@ -14,6 +14,7 @@ from storage.keys import read_key
 PREFIX = "NEARHIT_"
 """Of the variables that are settings."""
 
+MOST_PORT = 65_535
 SHARED_STORES = ("postgresql+asyncpg://", "redis://", "rediss://")
 _STORES = ("sqlite+aiosqlite:///", *SHARED_STORES)
 _UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -36,12 +37,24 @@ def _size(value: Any) -> Any:
     return int(found[1]) * _UNITS[found[2]] if found else _whole(value)
 
 
+_PORT = re.compile(r"://(?:.*@)?+(?:\[[^\]]*\]|[^/:?]+)?+:([^/?#]*)")
+"""A password may hold what `urlsplit` takes for the end of the host."""
+
+
+def _with_port(url: str) -> str:
+    """Raises `ValueError` where no number stands in its place, or one too large."""
+    found = _PORT.search(url)
+    if found and found[1] and not (found[1].isdecimal() and int(found[1]) <= MOST_PORT):
+        raise ValueError(f"should have a number up to {MOST_PORT} as its port")
+    return url
+
+
 def _origin(url: str) -> str:
     """Without the slash at its end. Raises `ValueError`."""
-    parts = urlsplit(url)
+    parts = urlsplit(_with_port(url))
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("should be an origin such as https://api.openai.com")
-    if parts.username or parts.password:
+    if "@" in url:
         raise ValueError("should have no user name or password; callers bring their own Authorization header")
     if parts.path.rstrip("/").endswith("/v1"):
         raise ValueError("should end before /v1, which is part of every caller's path")
@@ -50,7 +63,7 @@ def _origin(url: str) -> str:
 
 def _collector(url: str) -> str:
     """Without the slash at its end. Raises `ValueError`."""
-    parts = urlsplit(url)
+    parts = urlsplit(_with_port(url))
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
         raise ValueError(
             "should be such as http://collector:4318; its keys go into OTEL_EXPORTER_OTLP_HEADERS"
@@ -63,7 +76,7 @@ def _collector(url: str) -> str:
 def _metrics(url: str) -> str:
     if not url.startswith("/") and urlsplit(url).scheme not in ("http", "https"):
         raise ValueError("should be a path such as /metrics, or an http URL")
-    return url
+    return _with_port(url)
 
 
 def _document_store(url: str) -> str:
@@ -71,13 +84,13 @@ def _document_store(url: str) -> str:
         raise ValueError(
             "should be sqlite+aiosqlite:///PATH, postgresql+asyncpg://USER@HOST/DATABASE, redis://HOST"
         )
-    return url
+    return _with_port(url)
 
 
 def _vector_store(url: str) -> str:
     if url != "memory" and not url.startswith("postgresql+asyncpg://"):
         raise ValueError("should be memory, or postgresql+asyncpg://USER@HOST/DATABASE")
-    return url
+    return _with_port(url)
 
 
 def _separated(value: Any) -> Any:
@@ -102,7 +115,7 @@ def _variable_of_others(name: str) -> str:
 def _redis(url: str) -> str:
     if not url.startswith(("redis://", "rediss://")):
         raise ValueError("should be redis://:PASSWORD@HOST/NUMBER, or rediss:// with TLS")
-    return url
+    return _with_port(url)
 
 
 IN_SECONDS = BeforeValidator(seconds)
@@ -114,7 +127,7 @@ Duration = Annotated[float, IN_SECONDS, Field(gt=0)]
 Size = Annotated[int, BeforeValidator(_size), Field(gt=0)]
 Count = Annotated[int, _WHOLE, Field(gt=0)]
 Tries = Annotated[int, _WHOLE, Field(ge=0, le=10)]
-Port = Annotated[int, _WHOLE, Field(ge=0, le=65535)]
+Port = Annotated[int, _WHOLE, Field(ge=0, le=MOST_PORT)]
 Host = Annotated[str, Field(min_length=1)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{8,32}$")]
 Origin = Annotated[str, AfterValidator(_origin)]

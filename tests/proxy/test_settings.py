@@ -130,6 +130,30 @@ def test_a_mistake_is_placed_where_the_value_came_from():
     assert sorted(places) == ["--listen-port", "NEARHIT_ADMIN__PORT", "some.yaml:3"]
 
 
+@pytest.mark.parametrize("password", ["a#b", "a?b", "a/b", "a@b", "a:b", "#a@b?c"])
+def test_passwords_with_signs_of_urls_are_masked_and_taken(password):
+    settings = from_text(f"documents: {{url: 'postgresql+asyncpg://me:{password}@db:5432/x'}}\n")
+    assert settings.masked()["documents"]["url"] == "postgresql+asyncpg://***@db:5432/x"
+    complaint = "\n".join(complaints(f"upstream: {{url: 'http://me:{password}@api'}}\n"))
+    assert "'http://***@api'" in complaint
+
+
+@pytest.mark.parametrize(
+    ("setting", "url"),
+    [
+        ("documents", "postgresql+asyncpg://me:s3cret@db:port/x"),
+        ("documents", "redis://db:99999/0"),
+        ("index", "postgresql+asyncpg://db:5x/x"),
+        ("replication", "redis://:s3cret@db:port"),
+        ("upstream", "http://[::1]:port"),
+    ],
+)
+def test_a_port_that_is_no_number_is_told(setting, url):
+    [complaint] = complaints(f"{setting}: {{url: '{url}'}}\n")
+    assert "should have a number up to 65535 as its port" in complaint
+    assert "s3cret" not in complaint
+
+
 @pytest.mark.parametrize(
     "text",
     [
