@@ -49,6 +49,8 @@ def category_files(folder: Path) -> list[Path]:
 
 
 def _load(path: Path, text: str | None = None) -> tuple[Category, Lines]:
+    if text is None and path.exists() and not path.is_file():  # reading a pipe would wait for its writer
+        raise ConfigError([Problem(str(path), "is not a file; move it away")])
     data, lines = read(path) if text is None else parse(text, str(path))
     file = check(CategoryFile, data, lines)
     return file.category(_examples(path, file.examples_file, lines)), lines
@@ -59,6 +61,8 @@ def _examples(path: Path, name: str | None, lines: Lines) -> list[str]:
     if name is None:
         return []
     try:
+        if (path.parent / name).is_fifo():
+            raise OSError("it is a pipe")
         text = (path.parent / name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         problem = lines.problem(("examples_file",), f"{name} cannot be read ({error}); correct the path")

@@ -51,6 +51,7 @@ from proxy.upstreams.upstream import Deadlines, Retry, Upstream
 from proxy.warming import WarmUp
 from storage.base import Documents, StorageError
 from storage.buffered import BufferedDocuments
+from storage.claim import claim
 from storage.keys import read_key
 from storage.opening import open_documents, open_vectors
 
@@ -174,6 +175,7 @@ async def _open_cache(
     settings: Settings, rules: Rules, embedder: Embedder, kind: type[Cache], stack: AsyncExitStack
 ) -> Cache:
     """Whoever asks for it closes its documents."""
+    stack.enter_context(await asyncio.to_thread(claim, settings.documents.url))
     documents = BufferedDocuments(await open_store(settings), hot_bytes=settings.documents.hot_bytes)
     index, room = settings.index, settings.capacity
     vectors = await stack.enter_async_context(

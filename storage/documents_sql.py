@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, bindparam, delete, event, insert, inspect, or_, select, text, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateColumn
 
@@ -62,11 +62,17 @@ class SqlDocuments:
             return
         async with self._within("save"):
             rows = await asyncio.to_thread(lambda: [to_row(document, self._codec) for document in latest])
-            async with self._engine.begin() as connection:
-                if self._engine.dialect.name != "sqlite":
-                    for part in _parts(rows, IN_ONE_STATEMENT // 2):
-                        await connection.execute(_delete_replaced(part))
-                await connection.execute(_INSERT, rows)
+            try:
+                await self._replace(rows)
+            except IntegrityError:  # another replica answered the same call between our delete and our insert
+                await self._replace(rows)
+
+    async def _replace(self, rows: list[dict[str, Any]]) -> None:
+        async with self._engine.begin() as connection:
+            if self._engine.dialect.name != "sqlite":
+                for part in _parts(rows, IN_ONE_STATEMENT // 2):
+                    await connection.execute(_delete_replaced(part))
+            await connection.execute(_INSERT, rows)
 
     async def load(self, id: str) -> bytes | None:
         async with self._within("load"):

@@ -1,5 +1,6 @@
 """Category files: what is understood, and what is said about what is not."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,15 @@ def test_unknown_keys_are_advised_on_at_any_depth(tmp_path: Path, text: str) -> 
         load(path, Outer)
     assert str(caught.value).startswith(f"{path}:2: unknown key ")
     assert str(caught.value).endswith("did you mean 'url'?")
+
+
+@pytest.mark.parametrize("pipe", ["a.yaml", "examples.txt"])
+def test_a_pipe_is_not_waited_for(tmp_path: Path, pipe: str) -> None:
+    text = "name: a\nthreshold: 0.9\nttl: 1h\nexamples_file: examples.txt\n"
+    for name in ("a.yaml", "examples.txt"):
+        os.mkfifo(tmp_path / name) if name == pipe else (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match=r"is not a file|it is a pipe"):
+        load_folder(tmp_path)
 
 
 def test_a_value_from_elsewhere_is_blamed_on_where_it_came_from() -> None:

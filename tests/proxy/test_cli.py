@@ -194,6 +194,30 @@ def test_a_store_that_cannot_be_opened_is_one_line_and_exit_1(tmp_path: Path) ->
 
 # Categories that change under it
 
+
+def test_a_second_proxy_on_one_sqlite_file_is_refused_until_the_first_ends(
+    serve: Serve, tmp_path: Path
+) -> None:
+    first = serve()
+
+    def second(*flags: str) -> subprocess.CompletedProcess[str]:
+        order = command("serve", "--port", "0", "--admin-port", "0", *flags)
+        return subprocess.run(
+            order, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=START_S
+        )
+
+    refused = second()
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert "another proxy serves from" in refused.stderr
+    beside = command("export", "answers.jsonl")
+    assert subprocess.run(beside, cwd=tmp_path, env=environment(), timeout=START_S).returncode == 0
+    (tmp_path / "link.db").symlink_to("data/nearhit.db")
+    assert second("--documents", "sqlite+aiosqlite:///link.db").returncode == 1
+    first.process.kill()
+    first.process.wait(20)
+    serve()
+
+
 STRICT = "name: default\nthreshold: 0.99\nttl: 1h\n"
 
 

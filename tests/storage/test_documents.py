@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from blockbuster import BlockBuster
 from sqlalchemy import event
-from stored import everything, make_document, unit
+from stored import digest, everything, make_document, unit
 
 from storage.base import Document, Documents, StorageError
 from storage.documents_sql import SCAN_BATCH, SqlDocuments
@@ -347,3 +347,16 @@ def alter(path: Path, statement: str) -> None:
 
 def test_vectors_of_the_helpers_are_unit() -> None:
     assert float(np.linalg.norm(unit("x"))) == pytest.approx(1.0, abs=1e-6)
+
+
+async def test_two_replicas_that_store_the_same_call_at_once_both_succeed(postgres_url: str) -> None:
+    one, other = [await open_documents(postgres_url) for _ in range(2)]
+    try:
+        for round_ in range(20):
+            twins = [make_document(f"{round_}-{name}", exact=digest("the same")) for name in "ab"]
+            await asyncio.gather(one.save(twins[:1]), other.save(twins[1:]))
+        assert sum(id.startswith("19-") for id in await everything(one)) == 1
+    finally:
+        await one.delete(list(await everything(one)))
+        await one.close()
+        await other.close()
