@@ -240,9 +240,15 @@ def decoded(pieces: list[bytes] | None, headers: Mapping[str, str], limit: int) 
     body, coding = b"".join(pieces), headers.get("Content-Encoding", "identity").strip().lower()
     if coding == "identity":
         return body
-    if coding not in ("gzip", "deflate"):
-        return None
-    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+    if coding in ("gzip", "x-gzip"):
+        return _inflated(body, limit, wbits=zlib.MAX_WBITS | 16)
+    if coding == "deflate":  # with zlib's head, as RFC 9110 has it, or without, as some servers do
+        return _inflated(body, limit, zlib.MAX_WBITS) or _inflated(body, limit, -zlib.MAX_WBITS)
+    return None
+
+
+def _inflated(body: bytes, limit: int, wbits: int) -> bytes | None:
+    inflater = zlib.decompressobj(wbits)
     try:
         plain = inflater.decompress(body, limit)
     except zlib.error:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.web_protocol import _ErrInfo
 
 from proxy.errors import BadRequest, CallError, HeadTooLarge
 from proxy.server import refusal
@@ -32,6 +33,22 @@ def server(handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -
 
 class _Protocol(web.RequestHandler):
     __slots__ = ()
+
+    def data_received(self, data: bytes) -> None:
+        """A body that is no HTTP any more is told to whoever reads it. aiohttp would answer it after the
+        call, which would wait for the rest until it runs out of time."""
+        super().data_received(data)
+        if not self._messages or not isinstance(fault := self._messages[-1][0], _ErrInfo):
+            return
+        bodies = [body for _, body in self._messages]
+        if self._current_request is not None:
+            bodies.append(self._current_request.content)
+        if unfinished := [body for body in bodies if not body.is_eof()]:
+            self._messages.pop()
+            self.close()
+            for body in unfinished:
+                body.set_exception(_told(fault.exc))
+                body.feed_eof()  # nothing is to be read off afterwards
 
     def handle_error(
         self,

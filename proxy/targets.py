@@ -8,12 +8,17 @@ from urllib.parse import quote, unquote, unquote_plus
 
 from aiohttp import web
 
+_ABSOLUTE = re.compile(r"[^:/]+://[^/?]*(.*)")
 _NAMED = re.compile(r"(/(?:models|deployments|engines)/)([^/?]+)")
 
 
 def target_of(request: web.BaseRequest) -> str:
     """Whichever form of target the request line has (RFC 9112, section 3.2)."""
-    return request.raw_path if request.raw_path.startswith("/") else request.rel_url.raw_path_qs
+    target = request.raw_path
+    if target.startswith("/"):
+        return target
+    found = _ABSOLUTE.fullmatch(target)
+    return f"/{found[1].removeprefix('/')}" if found else "/"
 
 
 def model_in(path: str) -> str:

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from io import BytesIO
 from math import inf
 from time import monotonic
@@ -240,10 +241,14 @@ class Upstream:
             try:
                 with _translated("the upstream cannot be reached"):
                     async with asyncio.timeout(until - sent):
-                        return await self._session.request(
+                        response = await self._session.request(
                             method, url, headers=headers, data=_payload(body), allow_redirects=False,
                             skip_auto_headers=_SKIP,
                         )  # fmt: skip
+                if response.status == HTTPStatus.SWITCHING_PROTOCOLS:
+                    response.close()
+                    raise Unreachable("the upstream changed to another protocol, which nobody asked for")
+                return response
             except Unreachable as error:
                 # An idle connection may have been closed under us: then nobody has worked on the call yet.
                 at_once = _REUSED.get() and _was_dropped(error) and monotonic() - sent < AT_ONCE_S
@@ -347,6 +352,8 @@ def _translated(what: str) -> Iterator[None]:
     except TimeoutError as error:
         raise UpstreamSlow(f"{what}: it did not answer in time") from error
     except (aiohttp.ClientError, OSError) as error:
+        if isinstance(error.__cause__, CallError):  # the caller's body, on its way up, could not be read
+            raise error.__cause__ from error
         # The error's text may hold the URL and with it a password; its kind says enough.
         raise Unreachable(f"{what}: {type(error).__name__}") from error
 

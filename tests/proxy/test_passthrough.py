@@ -6,6 +6,8 @@ import asyncio
 import gzip
 import io
 import json
+import zlib
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -97,23 +99,39 @@ async def test_encoded_bodies_stay_encoded(world: World) -> None:
     assert ["Content-Encoding", "gzip"] in answer.json["headers"]
 
 
-async def test_compressed_answers_are_relayed_and_stored(make_world: MakeWorld) -> None:
+def _raw_deflate(body: bytes) -> bytes:
+    packer = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    return packer.compress(body) + packer.flush()
+
+
+@pytest.mark.parametrize(
+    ("coding", "pack"),
+    [
+        ("gzip", gzip.compress),
+        ("x-gzip", gzip.compress),
+        ("deflate", zlib.compress),
+        ("deflate", _raw_deflate),
+    ],
+)
+async def test_compressed_answers_are_relayed_and_stored(
+    make_world: MakeWorld, coding: str, pack: Callable[[bytes], bytes]
+) -> None:
     """An upstream that compresses although it was asked not to."""
     whole = {
         "choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}]
     }
-    packed = gzip.compress(json.dumps(whole).encode())
+    packed = pack(json.dumps(whole).encode())
 
     async def handle(request: web.BaseRequest) -> web.Response:
         assert request.headers["Accept-Encoding"] == "identity"
         return web.Response(
-            body=packed, headers={"Content-Encoding": "gzip", "Content-Type": "application/json"}
+            body=packed, headers={"Content-Encoding": coding, "Content-Type": "application/json"}
         )
 
     async with upstream(handle) as url:
         world = await make_world(upstream_url=url)
         first = await world.ask("pack it up for me")
-        assert gzip.decompress(first.body) == json.dumps(whole).encode()
+        assert (first.body, first.headers["Content-Encoding"]) == (packed, coding)
         await world.settled()
         second = await world.ask("pack it up for me")
         assert second.cache == "HIT exact"

@@ -262,13 +262,14 @@ async def test_a_body_whose_end_is_in_doubt_is_refused(world: World, headers: tu
     ["/echo/", "/echo//a", "/echo/a/../b", "/echo/%2e%2e", "/echo?", "/echo?a=b&&c=+%2B", "/echo/;x=1"],
 )  # fmt: skip
 async def test_targets_go_up_as_they_came(world: World, target: str) -> None:
-    async with connected(world) as (reader, writer):
-        writer.write(request(f"GET {target}"))
-        status, _, body = await answer(reader)
-    assert status == 200
-    got = json.loads(body)
-    path, _, query = target.partition("?")
-    assert (got["path"], got["query"]) == (path, query)
+    for origin in ("", "http://nearhit:8080"):
+        async with connected(world) as (reader, writer):
+            writer.write(request(f"GET {origin}{target}"))
+            status, _, body = await answer(reader)
+        assert status == 200
+        got = json.loads(body)
+        path, _, query = target.partition("?")
+        assert (got["path"], got["query"]) == (path, query)
 
 
 TOO_LARGE = "request_header_fields_too_large"
@@ -316,6 +317,42 @@ async def test_what_is_not_read_as_http_is_told_as_every_error(
         assert json.loads(body)["error"]["code"] == code
         assert await reader.read() == b""
     assert await world.upstream_calls() == 0
+
+
+@pytest.mark.parametrize("path", [CHAT, "/echo"])
+@pytest.mark.parametrize("begun", ["", '5\r\n{"a":\r\n'])
+async def test_a_body_that_is_no_http_any_more_is_told_at_once(
+    world: World, caplog: pytest.LogCaptureFixture, path: str, begun: str
+) -> None:
+    """And not when nothing has come for a minute."""
+    head = f"POST {path} HTTP/1.1\r\nHost: nearhit\r\nAuthorization: Bearer one\r\n"
+    async with connected(world) as (reader, writer):
+        writer.write(f"{head}Transfer-Encoding: chunked\r\n\r\n{begun}".encode())
+        await asyncio.sleep(0.1)
+        writer.write(b"zz\r\nhello\r\n")
+        status, _, body = await answer(reader)
+        assert await reader.read() == b""
+    assert (status, json.loads(body)["error"]["type"]) == (400, "invalid_request_error")
+    assert "Invalid character in chunk size" in json.loads(body)["error"]["message"]
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+@pytest.mark.parametrize("line", ["GET /v1/models", f"POST {CHAT}"])
+async def test_an_upstream_that_changes_the_protocol_unasked_is_told_so(
+    make_world: MakeWorld, line: str
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: odd\r\nConnection: Upgrade\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        world = await make_world(upstream_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with connected(world) as (reader, writer):
+            writer.write(asking("hello").replace(f"POST {CHAT}".encode(), line.encode()))
+            status, _, body = await answer(reader)
+    assert (status, json.loads(body)["error"]["code"]) == (502, "upstream_unreachable")
 
 
 @pytest.mark.parametrize("told", ["no HTTP\r\n\r\n", "HTTP/1.1 200 OK\r\n" + "X: 1\r\n" * 600 + "\r\n"])
@@ -375,12 +412,17 @@ async def test_not_even_an_empty_query_is_lost(make_world: MakeWorld, method: st
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         world = await make_world(upstream_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{base}")
-        for target in (f"{CHAT}?", f"{CHAT}", f"{CHAT}?#", "//a/../b?c#d?"):
+        for target in (f"{CHAT}?", f"{CHAT}", f"{CHAT}?#", "//a/../b?c#d?", "/"):
             async with connected(world) as (reader, writer):
                 line = f"{method} {target}".encode()
                 writer.write(asking("how are you").replace(f"POST {CHAT}".encode(), line))
                 assert (await answer(reader))[0] == 200
             assert came.pop() == f"{method} {base.rstrip('/')}{target} HTTP/1.1"
+        async with connected(world) as (reader, writer):
+            line = f"{method} http://nearhit{CHAT}?".encode()
+            writer.write(asking("how are you").replace(f"POST {CHAT}".encode(), line))
+            assert (await answer(reader))[0] == 200
+        assert came.pop() == f"{method} {base.rstrip('/')}{CHAT}? HTTP/1.1"
 
 
 async def test_a_slash_more_is_another_path(world: World) -> None:
