@@ -382,7 +382,7 @@ ALIASES = {
     "covid-19": "covid", "covid 19": "covid", "covid19": "covid", "sars-cov-2": "covid", "coronavirus": "covid",
     "corona virus": "covid", "first name": "forename", "first names": "forenames", "given name": "forename",
     "last name": "surname", "last names": "surnames", "family name": "surname", "family names": "surnames",
-    "full name": "fullname", "full names": "fullname", "first and last name": "fullname", "first and last names": "fullname",
+    "first quarter": "q1", "second quarter": "q2", "third quarter": "q3", "fourth quarter": "q4", "full name": "fullname", "full names": "fullname", "first and last name": "fullname", "first and last names": "fullname",
     "first name and last name": "fullname", "first names and last names": "fullname", "forename and surname": "fullname",
     "forenames and surnames": "fullname", "directory tree": "directory",
     "order by": "sorted", "ordered by": "sorted", "ordering by": "sorted", "sort by": "sorted", "sorting by": "sorted",
@@ -466,6 +466,7 @@ empty
 hidden
 async asynchronous asynchronously
 duplicate duplicates duplicated
+cumulative cumulatively
 doubles
 sorted ascending descending alphabetical alphabetically chronological chronologically
 """)

@@ -25,7 +25,7 @@ atleast more,over,exceed exactly,precisely atmost less,fewer,under
 any all,every none
 after,past within
 ascending,asc descending,desc
-increase,raise,rise,grow,gain,boost decrease,reduce,lower,fall,drop,shrink,lose,decline,discount
+increase,raise,rise,grow,gain,boost decrease,reduce,lower,fall,drop,shrink,lose,decline,discount,cut
 enable,activate,on,unlock,unblock,allow,show disable,deactivate,off,lock,block,prevent,forbid,hide
 include,with exclude,without,except
 add,create,insert,install,make,join,register,subscribe remove,delete,drop,uninstall,erase,leave,unsubscribe
@@ -230,6 +230,9 @@ discrete continuous
 lost found
 remember,recall forget
 request approve
+local,locally remote,remotely
+inclusive,inclusively exclusive,exclusively,strictly
+earn,collect redeem,spend
 """)
 """Of these a "not" makes the other ("is it legal", "is it not illegal"), or nearly ("not at least 5", "less than 5")."""
 
@@ -402,6 +405,19 @@ union intersection
 permutation combination
 arithmetic geometric
 sell,sale rent,rental
+start,begin,beginning contain,containing
+end,ending contain,containing
+default maximum,max minimum,min
+job step workflow
+hotel hostel,hostels motel apartment campsite
+neither both either
+tenth ten
+hundredth hundred
+thousandth thousand
+real complex rational natural
+started,start renewed,renew expired,expire
+million billion
+half third quarter fifth
 """)
 """Of one kind, but no "not" makes one of the other: a file is not all that is no folder. They are asked before
 `OPPOSITES`."""
