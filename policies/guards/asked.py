@@ -205,6 +205,9 @@ _PREPOSITIONS = frozenset(
 )
 
 
+_BEFORE_NOUNS = lexicon.DETERMINERS | {"each", "every", "all"}
+
+
 def phrases(words: Sequence[str]) -> frozenset[tuple[str, str]]:
     """(preposition, stem) of what stands behind prepositions of place, time and purpose, each up to the next
     function word."""
@@ -213,8 +216,8 @@ def phrases(words: Sequence[str]) -> frozenset[tuple[str, str]]:
     for word in words:
         if word in _PREPOSITIONS:
             preposition = word
-        elif word in lexicon.FUNCTION and word not in lexicon.DETERMINERS:
+        elif word in lexicon.FUNCTION and word not in _BEFORE_NOUNS:
             preposition = ""
-        elif preposition and word not in lexicon.DETERMINERS:
+        elif preposition and word not in _BEFORE_NOUNS:
             found.add((preposition, stem(word.removesuffix("'s"))))
     return frozenset(found)

@@ -70,7 +70,29 @@ def _elsewhere(a: Facts, b: Facts) -> str | None:
     directed = loose | _kept(said, a, b)
     if _without(directed, a) == _without(directed, b) or not _reordered(mine, theirs):
         return None
+    if _done(a, b) or _done(b, a):
+        return None
     return f"{' '.join(mine[:SHOWN])} / {' '.join(theirs[:SHOWN])}"
+
+
+_PARTICIPLES = {word for _, *forms in lexicon.IRREGULAR for word in forms}
+_BE = frozenset(("is", "are", "was", "were", "be", "been", "being"))
+
+
+def _done(a: Facts, b: Facts) -> bool:
+    """What `b` says that somebody does, is done in `a`: "does the inn allow pets", "are pets allowed at the
+    inn"."""
+    words, doing = a.flat.split(), b.flat.split()
+    if _BE.isdisjoint(words) or not _BE.isdisjoint(doing):
+        return False
+    for word in words:
+        if (word.endswith("ed") or word in _PARTICIPLES) and (verb := stem(word)) in a.order:
+            at = a.order.index(verb)
+            before, behind = a.order[:at], a.order[at + 1 :]
+            moved = {(*before[:i], verb, *before[i:], *behind) for i in range(at)}
+            if b.order in moved | {(*behind, verb, *before)}:
+                return True
+    return False
 
 
 def _loose(a: Facts, b: Facts) -> Set[str]:

@@ -185,7 +185,7 @@ phone mobile cellphone cell smartphone
 picture photo image pic
 folder directory
 delete remove erase eliminate
-create generate build produce
+create generate build built produce
 begin start commence
 end finish
 fix repair solve resolve
@@ -321,7 +321,64 @@ scotland scottish
 europe european
 asia asian
 africa african
+booking reservation
+luggage baggage
+downtown centre center
 """)
+
+IRREGULAR = _groups("""
+begin began begun
+blow blew blown
+break broke broken
+bring brought
+buy bought
+catch caught
+choose chose chosen
+draw drew drawn
+drink drank
+drive drove driven
+eat ate eaten
+fall fell fallen
+feel felt
+fight fought
+forget forgot forgotten
+forgive forgave forgiven
+freeze froze frozen
+give gave given
+grow grew grown
+hear heard
+hold held
+keep kept
+know knew known
+lead led
+lend lent
+lose lost
+meet met
+ride rode ridden
+run ran
+say said
+sell sold
+send sent
+shoot shot
+sing sang sung
+sink sank sunk
+sleep slept
+speak spoke
+speak spoke spoken
+spend spent
+steal stole stolen
+swim swam swum
+teach taught
+tear tore torn
+tell told
+throw threw thrown
+understand understood
+wake woke woken
+wear wore worn
+win won
+write wrote written
+""")
+"""Verbs and their past forms; regular ones share a stem."""
 
 NEGATORS = _words(
     "not never no without nor neither none nothing nobody nowhere cannot cant dont doesnt didnt isnt arent wont wasnt "

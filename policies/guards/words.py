@@ -36,7 +36,7 @@ _SUFFIXES = {
 }  # fmt: skip
 _WHOLE = frozenset(("succeed", "exceed", "proceed", "speed", "bleed", "breed"))
 _SYNONYMS: dict[str, str] = {}
-for _family in lexicon.SYNONYMS:
+for _family in (*lexicon.SYNONYMS, *lexicon.IRREGULAR):
     for _word in _family:
         _SYNONYMS.setdefault(bare(_word), bare(_family[0]))
 
