@@ -223,13 +223,14 @@ def _headed(a: Facts) -> Set[tuple[str, str, bool]]:
     return {(stem(x), stem(y), by == "per") for x, by, y in _HEADED.findall(a.flat)}
 
 
-_WE = re.compile(r" (?:can|could|may|must|should|do|did|will|would|am|are|have) (?:i|we|you|one) ")
-_MINE = re.compile(r" (?:can|could|may|must|should|do|does|did|will|would|is|are|has|have) my ([a-z]+) ")
+_WHO = re.compile(r"(?= (?:i|we|you|he|she|they|it) ([a-z]+) )")
+_WHOSE = re.compile(r"(?= (?:my|our|your|his|her|their|its) ([a-z]+) ([a-z]+) )")
 
 
 def _another(a: Facts, b: Facts) -> str | None:
-    """Whether I may, whether my landlord may."""
-    mine = stems(_MINE.findall(a.flat)) - b.stems
-    if not mine or _MINE.search(b.flat) or _WE.search(a.flat) or not _WE.search(b.flat):
-        return None
-    return f"my {min(mine)} / i"
+    """Whether I may break it, whether my landlord may break it."""
+    doing = stems(_WHO.findall(b.flat)) if not a.story and not b.story else frozenset[str]()
+    for whose, does in _WHOSE.findall(a.flat):
+        if stem(does) in doing and stem(whose) not in b.stems and does not in lexicon.FUNCTION:
+            return f"{whose} / -"
+    return None

@@ -154,12 +154,13 @@ _CODE = re.compile(
       | \. [a-z][a-z0-9]{0,5}                       # .zip
       | \# [0-9a-fA-F]{6}                           # a colour
       | [a-z]+ [A-Z] \w*                            # camelCase
+      | \w+ (?: :: [\w\[\]()]+ )+                    # std::vector
       | \w+ \( \w* \)                               # call()
     ) (?= [\s.,;:?!)"'`] | $ )
     """,
     re.VERBOSE,
 )
-_CODE_SIGN = re.compile(r"-[-a-z]|[/$*_\\<>|=@(]|\.[a-z]|[a-z][A-Z]|#[0-9a-fA-F]")
+_CODE_SIGN = re.compile(r"-[-a-z]|::|[/$*_\\<>|=@(]|\.[a-z]|[a-z][A-Z]|#[0-9a-fA-F]")
 """Without one of these there is no code."""
 _SIGNED = re.compile(r"[\\$@=|<>{}]|^[.~]*/|/$")
 """Signs of code; a slash between two words is prose ("TCP/IP", "and/or")."""
