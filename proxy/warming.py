@@ -37,7 +37,6 @@ class WarmUp:
         self._tasks = tasks
         self._clock = clock
         self._replication = replication
-        self._loading = asyncio.Lock()
 
     async def run(self) -> None:
         if self._replication is not None:
@@ -56,15 +55,11 @@ class WarmUp:
 
     async def reload(self) -> None:
         """Returns when the index is what the documents are; what is to be embedded anew follows."""
+        self.done = False
         self._tasks.spawn(self._embed(await self._load()), "reembed")
 
     async def _load(self) -> list[str]:
-        """Until it works, one after the other. Ids of what is of another embedding model."""
-        async with self._loading:
-            self.done = False
-            return await self._load_now()
-
-    async def _load_now(self) -> list[str]:
+        """Until it works, though another may end meanwhile. Ids of what is of another embedding model."""
         cache, pause, foreign = self._cache, FIRST_PAUSE_S, list[str]()
 
         def note(loaded: int) -> None:

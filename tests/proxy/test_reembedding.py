@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from test_erasure import admin, proxy
 from world import World
 
 from embeddings.base import Vector
-from proxy import reembedding, warming
+from proxy import reembedding
 
 TEXT = "how does one tie a bow tie before the party begins"
 ALIKE = "how does one tie a bow tie before the show begins"
@@ -92,26 +91,6 @@ async def test_a_restart_goes_on_where_it_was(tmp_path: Path, categories: Path) 
         await ready(world)
         assert (await world.ask(ALIKE)).cache == "HIT semantic"
         assert sum(map(again.stored, again.asked)) == 41 - reembedding.AT_ONCE
-
-
-async def test_a_reload_waits_for_the_load_under_way(
-    tmp_path: Path, categories: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    running, most = 0, 0
-    rebuild = warming.rebuild
-
-    async def watched(*given: Any) -> int:
-        nonlocal running, most
-        running, most = running + 1, max(most, running + 1)
-        await asyncio.sleep(0.05)
-        running -= 1
-        return await rebuild(*given)
-
-    monkeypatch.setattr(warming, "rebuild", watched)
-    async with proxy(tmp_path / "data", categories) as world:
-        await asyncio.gather(world.app.warm_up.reload(), world.app.warm_up.reload())
-        assert world.app.warm_up.done
-    assert most == 1
 
 
 async def test_what_the_new_model_cannot_read_stays_exact(tmp_path: Path, categories: Path) -> None:
