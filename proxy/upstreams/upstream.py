@@ -347,6 +347,8 @@ def _translated(what: str) -> Iterator[None]:
     except TimeoutError as error:
         raise UpstreamSlow(f"{what}: it did not answer in time") from error
     except (aiohttp.ClientError, OSError) as error:
+        if isinstance(error.__cause__, CallError):
+            raise error.__cause__ from error  # the caller's body did not go on: that is not the upstream's
         # The error's text may hold the URL and with it a password; its kind says enough.
         raise Unreachable(f"{what}: {type(error).__name__}") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import socket
 import time
@@ -163,8 +164,72 @@ async def test_a_chunked_body_is_a_body_like_any_other(world: World) -> None:
         f"POST {CHAT} HTTP/1.1\r\nHost: n\r\nAuthorization: Bearer one\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
     async with connected(world) as (reader, writer):
-        writer.write(head.encode() + pieces + b"0\r\n\r\n" + asking("how are you"))
-        assert [(await answer(reader))[1]["x-cache"] for _ in range(2)] == ["HIT", "HIT"]
+        writer.write(head.encode() + pieces + b"0\r\n\r\n")
+        assert (await answer(reader))[1]["x-cache"] == "HIT"
+
+
+def chunked(*pieces: bytes) -> bytes:
+    return b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+
+
+def in_chunks(path: str, *headers: str) -> bytes:
+    key = "Authorization: Bearer one"
+    lines = [f"POST {path} HTTP/1.1", "Host: n", key, "Transfer-Encoding: chunked", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_no_trailer_becomes_a_header_of_the_next_request(world: World, together: bool) -> None:
+    """Behind a load balancer that may be somebody else's. The connection ends instead."""
+    whole = in_chunks("/echo") + chunked(b"hello") + b"0\r\nX-One: 1\r\nX-Trailer: 1\r\n\r\n"
+    async with connected(world) as (reader, writer):
+        writer.write(whole + (request("GET /echo") if together else b""))
+        status, headers, body = await answer(reader)
+        assert (status, json.loads(body)["body"], headers["connection"]) == (200, "hello", "close")
+        with suppress(ConnectionError):
+            writer.write(request("GET /echo"))
+            assert await reader.read() == b""
+
+
+@pytest.mark.parametrize("path", [CHAT, "/v1/messages", "/echo"])
+@pytest.mark.parametrize(
+    "wrong", [b"zz\r\n", b"f" * 17 + b"\r\n", chunked(b"{}")[:-2] + b"more", b"0\r\nno trailer\r\n\r\n"]
+)
+async def test_a_broken_body_is_refused_at_once(world: World, path: str, wrong: bytes) -> None:
+    async with connected(world) as (reader, writer):
+        writer.write(in_chunks(path) + chunked(b"{"))
+        await asyncio.sleep(0.1)
+        writer.write(wrong)
+        async with asyncio.timeout(2):
+            status, headers, body = await answer(reader)
+            assert await reader.read() == b""
+    told = json.loads(body)
+    assert (status, headers["connection"]) == (400, "close")
+    assert told["error"]["message"].startswith("This is not HTTP as nearhit reads it: ")
+    assert told.get("type") == ("error" if path == "/v1/messages" else None)
+    assert not world.app.data_plane.in_flight
+    assert await world.upstream_calls() == 0
+
+
+async def test_a_broken_body_behind_another_call_is_refused_too(world: World) -> None:
+    async with connected(world) as (reader, writer):
+        writer.write(asking("who is slow", "X-Demo-Latency: 0.3") + in_chunks(CHAT) + chunked(b"{"))
+        await asyncio.sleep(0.1)
+        writer.write(b"zz\r\n")
+        async with asyncio.timeout(5):
+            assert [(await answer(reader))[0] for _ in range(2)] == [200, 400]
+
+
+@pytest.mark.parametrize("coding", ["gzip, chunked", "deflate,chunked"])
+@pytest.mark.parametrize("path", [CHAT, "/echo"])
+async def test_a_transfer_coding_that_is_not_read_is_told_so(world: World, path: str, coding: str) -> None:
+    """RFC 9112, section 6.1. Its bytes would go up as if they were the body."""
+    head = in_chunks(path).replace(b"chunked", coding.encode())
+    async with connected(world) as (reader, writer):
+        writer.write(head + chunked(b"{}") + b"0\r\n\r\n")
+        status, headers, _ = await answer(reader)
+    assert (status, headers["connection"]) == (501, "close")
+    assert await world.upstream_calls() == 0
 
 
 @pytest.mark.parametrize("path", [CHAT, "/echo"])
@@ -375,9 +440,12 @@ async def test_not_even_an_empty_query_is_lost(make_world: MakeWorld, method: st
 
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
         world = await make_world(upstream_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}{base}")
-        for target in (f"{CHAT}?", f"{CHAT}", f"{CHAT}?#", "//a/../b?c#d?"):
+        for target, form in itertools.product(
+            (f"{CHAT}?", f"{CHAT}", f"{CHAT}?#", "//a/../b?c#d?", "/a/%7e?b=http://c/?"),
+            ("", "http://host", "HTTPS://host:1"),
+        ):
             async with connected(world) as (reader, writer):
-                line = f"{method} {target}".encode()
+                line = f"{method} {form}{target}".encode()
                 writer.write(asking("how are you").replace(f"POST {CHAT}".encode(), line))
                 assert (await answer(reader))[0] == 200
             assert came.pop() == f"{method} {base.rstrip('/')}{target} HTTP/1.1"
