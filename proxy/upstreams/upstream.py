@@ -240,10 +240,11 @@ class Upstream:
             try:
                 with _translated("the upstream cannot be reached"):
                     async with asyncio.timeout(until - sent):
-                        return await self._session.request(
+                        response = await self._session.request(
                             method, url, headers=headers, data=_payload(body), allow_redirects=False,
                             skip_auto_headers=_SKIP,
                         )  # fmt: skip
+                return _readable(response)
             except Unreachable as error:
                 # An idle connection may have been closed under us: then nobody has worked on the call yet.
                 at_once = _REUSED.get() and _was_dropped(error) and monotonic() - sent < AT_ONCE_S
@@ -307,6 +308,17 @@ class _Protocol(ResponseHandler):
         payload = self._payload
         if isinstance(exc, HttpProcessingError) and payload is not None and not payload.is_eof():
             payload.set_exception(aiohttp.ClientPayloadError("no HTTP any more"))
+
+
+def _readable(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
+    """Raises `Unreachable` at what nobody asked for, and what no caller could read: another protocol, no
+    status, a transfer coding that would be lost on the way."""
+    codings = ", ".join(response.headers.getall("Transfer-Encoding", ["chunked"])).strip().lower()
+    if response.status >= 200 and codings == "chunked":
+        return response
+    response.close()
+    what = f"status {response.status}" if response.status < 200 else f"the transfer coding {codings}"
+    raise Unreachable(f"the upstream answered with {what}, which was not asked for")
 
 
 def _asked_pause(response: aiohttp.ClientResponse) -> float:

@@ -398,6 +398,41 @@ async def test_an_answer_that_is_not_read_as_http_is_told_so(make_world: MakeWor
     assert "no HTTP, or has more than 512 headers" in answer.json["error"]["message"]
 
 
+@pytest.mark.parametrize("line", ["GET /v1/models", f"POST {CHAT}", "POST /v1/messages"])
+@pytest.mark.parametrize(
+    "told",
+    [
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
+        "HTTP/1.1 101 Switching Protocols\r\n\r\n{}",
+        "HTTP/1.1 000 Odd\r\nContent-Length: 2\r\n\r\n{}",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n{}",
+    ],
+)
+async def test_an_answer_that_no_caller_asked_for_is_told_so(
+    make_world: MakeWorld, line: str, told: str
+) -> None:
+    """Relayed, a 101 would have the caller wait for another protocol for ever."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(told.encode())
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        world = await make_world(upstream_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with connected(world) as (reader, writer), asyncio.timeout(5):
+            writer.write(asking("hello").replace(f"POST {CHAT}".encode(), line.encode()))
+            status, _, body = await answer(reader)
+        await world.app.fleet.close()
+    error = json.loads(body)
+    assert status == 502
+    assert "which was not asked for" in error["error"]["message"]
+    assert error.get("type") == ("error" if "messages" in line else None)
+    assert len(world.app.cache.entries) == 0
+
+
 @pytest.mark.parametrize("line", ["GET /v1/models", f"POST {CHAT}"])
 @pytest.mark.parametrize("told", [{}, {"content-type": "text/odd", "server": "theirs"}])
 async def test_nothing_is_said_for_an_upstream_that_says_nothing(
