@@ -60,6 +60,10 @@ _SKIP = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _REUSED: ContextVar[bool] = ContextVar("reused")
 """Whether the connection that this task was given last had been in use before."""
 
+_ANEW: ContextVar[bool] = ContextVar("anew", default=False)
+"""Whether this task wants a connection that nobody had before: what it sends cannot be sent again, should the
+upstream have closed one that was idle."""
+
 Body = bytes | AsyncIterator[bytes] | None
 
 
@@ -237,6 +241,7 @@ class Upstream:
         for attempt in range(ATTEMPTS):
             sent = monotonic()
             _REUSED.set(False)
+            _ANEW.set(not isinstance(body, bytes | None))
             try:
                 with _translated("the upstream cannot be reached"):
                     async with asyncio.timeout(until - sent):
@@ -297,6 +302,10 @@ class _Pool(aiohttp.TCPConnector):
                 return connection
             connection.close()
         raise aiohttp.ServerDisconnectedError
+
+    async def _get(self, key: Any, traces: Any) -> Any:
+        """An idle connection, or None."""
+        return None if _ANEW.get() else await super()._get(key, traces)
 
 
 class _Protocol(ResponseHandler):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import itertools
 import json
 import socket
@@ -130,6 +131,27 @@ async def test_what_an_upstream_says_unasked_answers_nobody(make_world: MakeWorl
             assert (await world.call("GET", "/anything")).body == b"ok"
             await asyncio.sleep(0.2)
     assert connections == 3
+
+
+@pytest.mark.parametrize("size", [2_000, 900_000, 3_000_000])
+async def test_no_call_fails_by_a_connection_that_was_closed_while_idle(
+    make_world: MakeWorld, size: int
+) -> None:
+    """A large body is not kept, so it cannot be sent a second time."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        length = (await reader.readuntil(b"\r\n\r\n")).partition(b"Content-Length: ")[2].partition(b"\r\n")[0]
+        await reader.readexactly(int(length))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        world = await make_world(upstream_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        for _ in range(4):
+            assert (await world.call("POST", "/anything", data=io.BytesIO(b"x" * 100))).body == b"ok"
+            assert (await world.call("POST", "/anything", data=io.BytesIO(b"x" * size))).body == b"ok"
+        await world.app.fleet.close()
 
 
 async def test_connections_to_the_upstream_are_used_again(make_world: MakeWorld) -> None:
