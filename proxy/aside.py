@@ -19,9 +19,9 @@ async def aside(size: int, work: Callable[Given, Result], *given: Given.args, **
     return await to_thread(work, *given, **more) if size > LARGE else work(*given, **more)
 
 
-async def loaded(body: bytes) -> Any:
-    """JSON. Raises ValueError and RecursionError."""
+async def loaded(body: bytes, **reading: Any) -> Any:
+    """JSON. `reading`: how `json.loads` is to read numbers. Raises ValueError and RecursionError."""
     if len(body) <= LARGE:
-        return json.loads(body)
+        return json.loads(body, **reading)
     # Without Python code in between, a thread would keep the interpreter until all is read.
-    return await to_thread(json.loads, body, object_pairs_hook=lambda members: dict(members))
+    return await to_thread(json.loads, body, object_pairs_hook=lambda members: dict(members), **reading)

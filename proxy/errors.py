@@ -8,6 +8,7 @@
     ├── HeadTooLarge   431   more headers, or longer ones, than are read
     ├── Busy           429   the door is full
     ├── Crowded        429   no place at the upstream in time
+    ├── UnknownCoding  501   a body in another transfer coding than chunked
     ├── Unreachable    502   no answer from the upstream
     ├── UpstreamSlow   504   no first byte, or none for too long
     ├── CallerGone     499   does not read what it asked for; nobody is left to be told
@@ -73,6 +74,11 @@ class Crowded(CallError):
     def __init__(self, retry_after: int) -> None:
         super().__init__(f"The model has more calls than it can serve; try again in {retry_after} s")
         self.headers = {"Retry-After": str(retry_after)}
+
+
+class UnknownCoding(CallError):
+    status = 501
+    code = "unknown_transfer_coding"
 
 
 class Unreachable(CallError):

@@ -240,6 +240,7 @@ class Exchange:
             if status in OVERLOADED and (reply := await self._instead(trip, status)):
                 return reply
             report.outcome, report.tier, report.collapsed, report.entry_id = "MISS", None, False, ""
+            report.age = None
             return None
 
     async def _ride(self, trip: Trip, flight: Flight) -> Reply:
@@ -257,6 +258,7 @@ class Exchange:
             head, answer = await self._patiently(trip, flight, arrival)
             if answer is None:
                 raise _Stranded(head.status)
+            trip.report.age = head.age  # it was not made for this caller (RFC 9111, section 5.1)
             if not isinstance(answer, bytes):
                 return await self._answers.ridden(trip, head, rider, answer)
         return await self._answers.stored(trip, answer)

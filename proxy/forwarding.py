@@ -9,6 +9,7 @@ import zlib
 from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from math import isfinite
 from time import monotonic
 from typing import Literal
 
@@ -29,6 +30,10 @@ log = logging.getLogger("nearhit.forwarding")
 
 SLICE = 128
 """Events that are worked off before the loop gets its turn."""
+
+_GZIP, _ZLIB, _RAW = zlib.MAX_WBITS | 16, zlib.MAX_WBITS, -zlib.MAX_WBITS
+_FORMS = {"gzip": (_GZIP,), "x-gzip": (_GZIP,), "deflate": (_ZLIB, _RAW)}
+"""What is read of each content coding (RFC 9110, section 8.4.1); some send `deflate` without zlib's frame."""
 
 REJECTED = (400, 422)
 """How servers answer a request with a member they do not know."""
@@ -184,7 +189,7 @@ class Forwarder:
             whole = await self._gathered(flight, body)
             if whole is None or not (ending := call.dialect.ending(whole)).whole:
                 return
-            kept = dump(whole) if call.reading.stream else body
+            kept = dump(whole, strict=True) if call.reading.stream else body
         except MALFORMED:
             return
         if storable.objection(head.status, ending) is None and self._may_store(flight):
@@ -240,22 +245,21 @@ def decoded(pieces: list[bytes] | None, headers: Mapping[str, str], limit: int) 
     body, coding = b"".join(pieces), headers.get("Content-Encoding", "identity").strip().lower()
     if coding == "identity":
         return body
-    if coding in ("gzip", "x-gzip"):
-        return _inflated(body, limit, wbits=zlib.MAX_WBITS | 16)
-    if coding == "deflate":  # with zlib's head, as RFC 9110 has it, or without, as some servers do
-        return _inflated(body, limit, zlib.MAX_WBITS) or _inflated(body, limit, -zlib.MAX_WBITS)
+    for form in _FORMS.get(coding, ()):
+        inflater = zlib.decompressobj(wbits=form)
+        with suppress(zlib.error):
+            plain = inflater.decompress(body, limit)
+            return plain if inflater.eof and not inflater.unused_data else None
     return None
 
 
-def _inflated(body: bytes, limit: int, wbits: int) -> bytes | None:
-    inflater = zlib.decompressobj(wbits)
-    try:
-        plain = inflater.decompress(body, limit)
-    except zlib.error:
-        return None
-    return plain if inflater.eof and not inflater.unused_data else None
-
-
 async def _object(body: bytes) -> JsonObject | None:
-    value = await loaded(body)
+    value = await loaded(body, parse_constant=_finite, parse_float=_finite)
     return value if isinstance(value, dict) else None
+
+
+def _finite(number: str) -> float:
+    """Raises ValueError at what could only be told on as `NaN` or `Infinity`, which is not JSON."""
+    if isfinite(value := float(number)):
+        return value
+    raise ValueError(number)

@@ -4,10 +4,11 @@ the shape that callers of LLM APIs read, also where what comes is no HTTP."""
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
-from aiohttp.web_protocol import _ErrInfo
+from aiohttp.streams import EMPTY_PAYLOAD
 
 from proxy.errors import BadRequest, CallError, HeadTooLarge
 from proxy.server import refusal
@@ -32,23 +33,23 @@ def server(handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -
 
 
 class _Protocol(web.RequestHandler):
-    __slots__ = ()
+    __slots__ = ("body",)
+
+    body: StreamReader
+    """Of the request that is being answered."""
 
     def data_received(self, data: bytes) -> None:
-        """A body that is no HTTP any more is told to whoever reads it. aiohttp would answer it after the
-        call, which would wait for the rest until it runs out of time."""
         super().data_received(data)
-        if not self._messages or not isinstance(fault := self._messages[-1][0], _ErrInfo):
-            return
-        bodies = [body for _, body in self._messages]
-        if self._current_request is not None:
-            bodies.append(self._current_request.content)
-        if unfinished := [body for body in bodies if not body.is_eof()]:
-            self._messages.pop()
-            self.close()
-            for body in unfinished:
-                body.set_exception(_told(fault.exc))
-                body.feed_eof()  # nothing is to be read off afterwards
+        if self._messages and isinstance(error := getattr(self._messages[-1][0], "exc", None), Exception):
+            self._end_of_bodies(error)
+
+    def _end_of_bodies(self, error: Exception) -> None:
+        """Tells whoever reads a body, or will, that no more of it can be read. aiohttp tells only who reads
+        the next request: the reader would wait for `READ_S`."""
+        for body in (self.body, *(payload for _, payload in self._messages)):
+            if not body.is_eof():
+                body.set_exception(_told(error))
+                body.feed_eof()
 
     def handle_error(
         self,
@@ -73,5 +74,15 @@ def _told(error: BaseException | None) -> CallError:
 
 
 class _Server(web.Server):
+    def _make_request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> Any:
+        protocol.body = payload
+        if message.chunked:
+            # aiohttp takes the last trailer of a body for a header of the next request on its connection,
+            # who may be somebody else behind the same load balancer.
+            message = message._replace(should_close=True)
+        return super()._make_request(message, payload, protocol, writer, task)
+
     def __call__(self) -> web.RequestHandler:
-        return _Protocol(self, loop=self._loop, **self._kwargs)
+        protocol = _Protocol(self, loop=self._loop, **self._kwargs)
+        protocol.body = EMPTY_PAYLOAD
+        return protocol

@@ -19,7 +19,7 @@ from proxy.cache import Cache
 from proxy.controls import EVERYTHING, Permits
 from proxy.dialects import Dialect
 from proxy.dialects.gemini import CREDENTIALS_IN_QUERY
-from proxy.errors import BadRequest, Busy, CallError, NotAllowed, NotCached
+from proxy.errors import BadRequest, Busy, CallError, NotAllowed, NotCached, UnknownCoding
 from proxy.exchange import Exchange
 from proxy.messages import TENANT_SHOWN, Ambiguous, Call, read_call, shown, tenant_digest, without_controls
 from proxy.passthrough import pass_through, read_body
@@ -96,6 +96,8 @@ class DataPlane:
             raise NotAllowed("nearhit is no tunnel; send the request to it as to the API itself")
         if request.raw_path == "*":
             raise BadRequest("nearhit passes on what is asked of a path; name one instead of *")
+        if ", ".join(request.headers.getall("Transfer-Encoding", ["chunked"])).strip().lower() != "chunked":
+            raise UnknownCoding("nearhit reads no transfer coding but chunked; say it by Content-Encoding")
         if websockets.wanted(request):
             return await websockets.pass_on(request, self._fleet, self._identified(request))
         if dialect is None:

@@ -8,17 +8,16 @@ from urllib.parse import quote, unquote, unquote_plus
 
 from aiohttp import web
 
-_ABSOLUTE = re.compile(r"[^:/]+://[^/?]*(.*)")
+_AUTHORITY = re.compile(r"^[^:/?#]+://[^/?#]*")
 _NAMED = re.compile(r"(/(?:models|deployments|engines)/)([^/?]+)")
 
 
 def target_of(request: web.BaseRequest) -> str:
     """Whichever form of target the request line has (RFC 9112, section 3.2)."""
-    target = request.raw_path
-    if target.startswith("/"):
-        return target
-    found = _ABSOLUTE.fullmatch(target)
-    return f"/{found[1].removeprefix('/')}" if found else "/"
+    if request.raw_path.startswith("/"):
+        return request.raw_path
+    path, mark, query = _AUTHORITY.sub("", request.raw_path, count=1).partition("?")
+    return (path or "/") + mark + query
 
 
 def model_in(path: str) -> str:

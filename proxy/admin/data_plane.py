@@ -66,6 +66,7 @@ _REFUSALS = {
     "413": "The body is over `limits.body_bytes`",
     "431": "More headers than are read, or longer ones",
     "429": "The door is full, or no place at the upstream in time; `Retry-After` says when",
+    "501": "The body is in another transfer coding than chunked",
     "502": "The upstream cannot be reached",
     "504": "The upstream did not answer in time, or `only-if-cached` and it is not",
     "default": "The upstream's own answer, as it came",

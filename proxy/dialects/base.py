@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeGuard
 
 from policies.storable import Ending
@@ -81,12 +82,14 @@ class Filter(Protocol):
     def rest(self) -> bytes: ...
 
 
-def dump(value: Any) -> bytes:
-    """Compact JSON. Halves of surrogate pairs stay escaped; unescaped, nobody could decode them."""
+def dump(value: Any, strict: bool = False) -> bytes:
+    """Compact JSON. Halves of surrogate pairs stay escaped; unescaped, nobody could decode them. `strict`:
+    raises ValueError at `NaN` and `Infinity`, which are no JSON."""
+    write = partial(json.dumps, value, separators=(",", ":"), allow_nan=not strict)
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+        return write(ensure_ascii=False).encode()
     except UnicodeEncodeError:
-        return json.dumps(value, separators=(",", ":")).encode()
+        return write().encode()
 
 
 def is_text(value: object) -> TypeGuard[str]:

@@ -79,8 +79,12 @@ class Part:
     usage: dict[str, int]
 
 
-_NUMBERS = re.compile(rb'("embedding"\s*:\s*)(\[[^]["{}]*\])')
-"""Outside a string; inside one the quotes would be escaped."""
+_NUMBERS = re.compile(rb'("embedding"\s*:\s*)(\[[^]["{}NI]*\])')
+"""Outside a string; inside one the quotes would be escaped. Not with `NaN` or `Infinity`: that is no JSON."""
+
+
+def _not_json(constant: str) -> float:
+    raise ValueError(constant)
 
 
 def parts(body: bytes, weights: Sequence[int]) -> list[Part] | None:
@@ -93,7 +97,7 @@ def parts(body: bytes, weights: Sequence[int]) -> list[Part] | None:
         return found[1] + b'{"array":%d}' % (len(arrays) - 1)
 
     try:
-        whole = json.loads(_NUMBERS.sub(moved, body))
+        whole = json.loads(_NUMBERS.sub(moved, body), parse_constant=_not_json)
         data = sorted(whole.pop("data"), key=lambda item: int(item["index"]))
         usages = _shared(whole.pop("usage", None) or {}, weights)
         if whole.get("error") or [item.pop("index") for item in data] != list(range(len(weights))):

@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from http import HTTPStatus
 from io import BytesIO
 from math import inf
 from time import monotonic
@@ -60,6 +59,10 @@ _SKIP = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 
 _REUSED: ContextVar[bool] = ContextVar("reused")
 """Whether the connection that this task was given last had been in use before."""
+
+_ANEW: ContextVar[bool] = ContextVar("anew", default=False)
+"""Whether this task wants a connection that nobody had before: what it sends cannot be sent again, should the
+upstream have closed one that was idle."""
 
 Body = bytes | AsyncIterator[bytes] | None
 
@@ -238,6 +241,7 @@ class Upstream:
         for attempt in range(ATTEMPTS):
             sent = monotonic()
             _REUSED.set(False)
+            _ANEW.set(not isinstance(body, bytes | None))
             try:
                 with _translated("the upstream cannot be reached"):
                     async with asyncio.timeout(until - sent):
@@ -245,10 +249,7 @@ class Upstream:
                             method, url, headers=headers, data=_payload(body), allow_redirects=False,
                             skip_auto_headers=_SKIP,
                         )  # fmt: skip
-                if response.status == HTTPStatus.SWITCHING_PROTOCOLS:
-                    response.close()
-                    raise Unreachable("the upstream changed to another protocol, which nobody asked for")
-                return response
+                return _readable(response)
             except Unreachable as error:
                 # An idle connection may have been closed under us: then nobody has worked on the call yet.
                 at_once = _REUSED.get() and _was_dropped(error) and monotonic() - sent < AT_ONCE_S
@@ -302,6 +303,10 @@ class _Pool(aiohttp.TCPConnector):
             connection.close()
         raise aiohttp.ServerDisconnectedError
 
+    async def _get(self, key: Any, traces: Any) -> Any:
+        """An idle connection, or None."""
+        return None if _ANEW.get() else await super()._get(key, traces)
+
 
 class _Protocol(ResponseHandler):
     """Tells whoever reads an answer that what comes is no HTTP any more. aiohttp tells only who waits for a
@@ -312,6 +317,17 @@ class _Protocol(ResponseHandler):
         payload = self._payload
         if isinstance(exc, HttpProcessingError) and payload is not None and not payload.is_eof():
             payload.set_exception(aiohttp.ClientPayloadError("no HTTP any more"))
+
+
+def _readable(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
+    """Raises `Unreachable` at what nobody asked for, and what no caller could read: another protocol, no
+    status, a transfer coding that would be lost on the way."""
+    codings = ", ".join(response.headers.getall("Transfer-Encoding", ["chunked"])).strip().lower()
+    if response.status >= 200 and codings == "chunked":
+        return response
+    response.close()
+    what = f"status {response.status}" if response.status < 200 else f"the transfer coding {codings}"
+    raise Unreachable(f"the upstream answered with {what}, which was not asked for")
 
 
 def _asked_pause(response: aiohttp.ClientResponse) -> float:
@@ -352,8 +368,8 @@ def _translated(what: str) -> Iterator[None]:
     except TimeoutError as error:
         raise UpstreamSlow(f"{what}: it did not answer in time") from error
     except (aiohttp.ClientError, OSError) as error:
-        if isinstance(error.__cause__, CallError):  # the caller's body, on its way up, could not be read
-            raise error.__cause__ from error
+        if isinstance(error.__cause__, CallError):
+            raise error.__cause__ from error  # the caller's body did not go on: that is not the upstream's
         # The error's text may hold the URL and with it a password; its kind says enough.
         raise Unreachable(f"{what}: {type(error).__name__}") from error
 

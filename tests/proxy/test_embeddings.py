@@ -176,6 +176,21 @@ async def test_an_answer_that_nobody_can_take_apart_counts_as_stored_nowhere(mak
         assert [report.stored for report in world.app.ledger.recent] == [False]
 
 
+@pytest.mark.parametrize("odd", [b"[0.5, NaN]", b"[-Infinity]", b'[0.5], "x": NaN'])
+async def test_vectors_that_are_no_json_are_relayed_and_not_stored(make_world: MakeWorld, odd: bytes) -> None:
+    body = b'{"object": "list", "model": "m", "data": [{"index": 0, "embedding": %b}], "usage": {}}' % odd
+
+    async def handle(request: web.BaseRequest) -> web.Response:
+        return web.Response(body=body, content_type="application/json")
+
+    async with upstream(handle) as url:
+        world = await make_world(upstream_url=url)
+        for _ in range(2):
+            answer = await embed(world, "a b c")
+            assert (answer.cache, answer.body) == ("MISS", body)
+        assert len(world.app.cache.entries) == 0
+
+
 async def test_a_lost_document_goes_up_again(world: World) -> None:
     first = await embed(world, ["a", "b"])
     gone = (await embed(world, "a")).headers["X-Cache-Entry-Id"]

@@ -32,6 +32,22 @@ async def test_the_same_question_goes_up_once(make_world: MakeWorld, stream: boo
     assert await world.upstream_calls() == 1
     follower = next(answer for answer in answers if answer.cache == "HIT inflight")
     assert follower.headers["Cache-Status"] == "nearhit; fwd=miss; collapsed"
+    assert follower.headers["Age"] == "0"
+    assert not any("Age" in answer.headers for answer in answers if answer.cache == "MISS")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_answer_that_comes_old_is_as_old_for_all(make_world: MakeWorld, stream: bool) -> None:
+    async def handle(request: web.BaseRequest) -> web.Response:
+        await asyncio.sleep(0.3)
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "fine"}}
+        return web.json_response({"id": "x", "choices": [choice]}, headers={"Age": "100"})
+
+    async with upstream(handle) as url:
+        world = await make_world(upstream_url=url)
+        answers = await asyncio.gather(world.ask(ASKED, stream=stream), world.ask(ASKED, stream=stream))
+    assert reports(list(answers)) == ["HIT inflight", "MISS"]
+    assert [answer.headers["Age"] for answer in answers] == ["100", "100"]
 
 
 async def test_streaming_and_not_share_one_call(make_world: MakeWorld) -> None:
