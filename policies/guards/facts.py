@@ -67,6 +67,8 @@ class Facts:
     """Whatever counts to the letter, without capitals, to how it is written."""
     code: frozenset[str]
     """Words with signs of paths, variables and brackets in them, as they are written."""
+    compounds: frozenset[str]
+    """Words with hyphens."""
     indents: tuple[int, ...]
     """Of each line, where there are several."""
     marks: frozenset[str]
@@ -125,6 +127,7 @@ _DIGITS = (
 )
 _SPELLED = re.compile(rf"\b({_TENS})[- ]({_DIGITS})\b", re.IGNORECASE)
 _AND_A_HALF = re.compile(r"\b(\d{1,6}) and (?:a|one) half\b", re.IGNORECASE)
+_COMPOUND = re.compile(r"(?<![\w-])[a-z]+(?:-[a-z]+)+(?![\w-])")
 _METRES = re.compile(r"(?<![$€£₹¥\d.,])(\d+(?:\.\d+)?) m\b")
 _PRODUCT = re.compile(r"(?<![\w.])(\d{1,6}) ?\* ?(\d{1,6})(?![\w.])")
 _ROMAN_VALUES = {
@@ -232,6 +235,7 @@ def _read(given: str) -> Facts:
         literals=_gathered(literals(given, code)),
         code=frozenset(filter(_SIGNED.search, (word.rstrip(".,;:?!)") for word in given.split()))),
         indents=indents(given),
+        compounds=frozenset(_COMPOUND.findall(lower)),
         marks=frozenset(filter(_MARK.fullmatch, words)),
         names=names | bag & lexicon.PLACES,
         unread=unread(given, words),

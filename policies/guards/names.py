@@ -38,7 +38,21 @@ def identifiers(a: Facts, b: Facts) -> str | None:
         or clash(a.literals, b.literals)
         or _layout(a, b)
         or _punctuated(a, b)
+        or _compounds(a, b)
     )
+
+
+def _compounds(a: Facts, b: Facts) -> str | None:
+    """One part of a word with a hyphen in the place of another: "no-cache", "no-store"."""
+    for mine in a.compounds - b.compounds:
+        for theirs in b.compounds - a.compounds:
+            parts, others = mine.split("-"), theirs.split("-")
+            apart = [(x, y) for x, y in zip(parts, others, strict=False) if stem(x) != stem(y)]
+            if len(parts) == len(others) and len(apart) == 1:
+                x, y = apart[0]
+                if f" {x} " not in b.flat and f" {y} " not in a.flat:
+                    return f"{mine} / {theirs}"
+    return None
 
 
 def _layout(a: Facts, b: Facts) -> str | None:
