@@ -40,7 +40,7 @@ def direction(a: Facts, b: Facts) -> str | None:
         or _opposites_in_turn(a, b)
         or _head_and_object(a, b)
         or _another(a, b)
-        or _another(b, a)
+        or _another(b, a) or _particles(a, b)
     )
 
 
@@ -233,4 +233,17 @@ def _another(a: Facts, b: Facts) -> str | None:
     for whose, does in _WHOSE.findall(a.flat):
         if stem(does) in doing and stem(whose) not in b.stems and does not in lexicon.FUNCTION:
             return f"{whose} / -"
+    return None
+
+
+_PARTICLE = re.compile(r"(?= ([a-z]+) (up|down|back|out|off|over|away) )")
+
+
+def _particles(a: Facts, b: Facts) -> str | None:
+    """To roll back, to roll out."""
+    mine, theirs = ({(stem(x), y) for x, y in _PARTICLE.findall(each.flat)} for each in (a, b))
+    for verb, particle in sorted(mine - theirs):
+        other = sorted(y for x, y in theirs - mine if x == verb)
+        if other and verb not in _FRAME:
+            return f"{verb} {particle} / {verb} {other[0]}"
     return None

@@ -422,8 +422,8 @@ half third quarter fifth
 """Of one kind, but no "not" makes one of the other: a file is not all that is no folder. They are asked before
 `OPPOSITES`."""
 
-NEGATING = ("un", "in", "im", "il", "ir", "dis", "non", "de", "mis", "anti")
-"""Prefixes that turn a word into its opposite: invisible, disconnect."""
+NEGATING = ("un", "in", "im", "il", "ir", "dis", "non", "de", "mis", "anti", "re")
+"""Prefixes that turn a word into its opposite, or into another: invisible, disconnect, rejoin."""
 
 EXCHANGED = (
     ("up", "down"), ("over", "under"), ("fore", "back"), ("front", "back"), ("in", "out"), ("in", "ex"), ("im", "ex"),
