@@ -41,7 +41,7 @@ _KINDS = {
     "when": _ASKED + r"when(?:'?s| (?:is|was|are|were|do|does|did|will|should|can|could|would|to))\b"
     r"|\b(?:what|which) (?:time|date|year|day|month)s?\b|\bat what point\b"
     r"|\bhow (?:long|many \w+) (?:until|till)\b"
-    r"|\bwhat(?:'?s| is| was) the (?:(?:\w+ )?(?:date|year)\b"
+    r"|\bwhat(?:'?s| is| was) the (?:(?:\w+ ){0,2}(?:date|year)\b"
     r"|(?:arrival|departure|opening|closing|start|end) time\b"
     r"|best (?:time|month|season)s? (?:of (?:the )?year )?to\b)",
     "somewhere": _ASKED + r"where(?:(?:'s| is| are) (?:an? |the |some )?(?:good|best|great|nice|cheap)"

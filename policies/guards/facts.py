@@ -67,6 +67,8 @@ class Facts:
     """Whatever counts to the letter, without capitals, to how it is written."""
     code: frozenset[str]
     """Words with signs of paths, variables and brackets in them, as they are written."""
+    brackets: int
+    """How many open."""
     compounds: frozenset[str]
     """Words with hyphens."""
     indents: tuple[int, ...]
@@ -235,6 +237,7 @@ def _read(given: str) -> Facts:
         literals=_gathered(literals(given, code)),
         code=frozenset(filter(_SIGNED.search, (word.rstrip(".,;:?!)") for word in given.split()))),
         indents=indents(given),
+        brackets=given.count("("),
         compounds=frozenset(_COMPOUND.findall(lower)),
         marks=frozenset(filter(_MARK.fullmatch, words)),
         names=names | bag & lexicon.PLACES,

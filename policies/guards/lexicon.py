@@ -529,7 +529,7 @@ sorted ascending descending alphabetical alphabetically chronological chronologi
 """)
 
 IMPLYING = {
-    "last": "latest", "first": "earliest", "reverse": "backwards", "different": "distinct", "least": "smallest",
+    "last": "latest", "first": "earliest", "top": "largest", "single": "only", "reverse": "backwards", "different": "distinct", "least": "smallest",
     "cheapest": "smallest", "lowest": "cheapest", "invisible": "hidden", "blank": "empty", "nothing": "empty",
     **dict.fromkeys(("whether", "signs", "symptoms", "know", "tell", "test", "check", "verify", "determine"), "whether"),
     **dict.fromkeys(("rather", "alternative", "alternatives", "substitute", "replace", "replacing", "than"), "instead"),

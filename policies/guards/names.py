@@ -61,10 +61,12 @@ def _layout(a: Facts, b: Facts) -> str | None:
 
 
 def _punctuated(a: Facts, b: Facts) -> str | None:
-    """Code of the same words with other signs: "src/" and "src", "./tmp" and "/tmp"."""
-    if a.flat != b.flat or a.code == b.code:
+    """Code of the same words with other signs: "src/" and "src", "./tmp" and "/tmp"; (8 - 3) x 2, 8 - 3 x 2."""
+    if a.flat != b.flat:
         return None
-    return versus(a.code - b.code, b.code - a.code)
+    if a.signs and a.brackets != b.brackets:
+        return "brackets"
+    return None if a.code == b.code else versus(a.code - b.code, b.code - a.code)
 
 
 def entities(a: Facts, b: Facts) -> str | None:
