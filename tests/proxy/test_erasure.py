@@ -15,6 +15,7 @@ from planes import API, plane_of
 from world import World, open_world
 
 from proxy.demo.upstream import Behaviour
+from proxy.messages import _understood
 from proxy.settings import Settings
 
 SECRET = "my doctor says zanzibarine tablets"
@@ -72,7 +73,9 @@ async def test_what_was_being_asked_during_a_purge_is_not_remembered(
         asking = asyncio.create_task(world.ask(SECRET))
         while not embedder.asked:
             await asyncio.sleep(0.001)
+        assert _understood.cache_info().currsize
         await post(url, {"category": "never"})
+        assert not _understood.cache_info().currsize
         embedder.gate.set()
         assert (await asking).status == 200
         await world.ask("something else entirely")

@@ -153,6 +153,15 @@ async def test_who_wants_a_fresh_or_private_answer_gets_its_own(make_world: Make
     assert await world.upstream_calls() == 3
 
 
+async def test_who_wants_only_what_is_cached_does_not_wait_for_it(make_world: MakeWorld) -> None:
+    world = await make_world(SLOW)
+    asking = asyncio.ensure_future(world.ask(ASKED))
+    while not world.app.forwarder.flights:
+        await asyncio.sleep(0.01)
+    assert (await world.ask(ASKED, headers={"Cache-Control": "only-if-cached"})).status == 504
+    assert (await asking).cache == "MISS"
+
+
 async def test_the_door(make_world: MakeWorld) -> None:
     world: World = await make_world(SLOW, limits={"in_flight": 2})
     texts = ("first of all", "second best choice", "third time lucky here")
