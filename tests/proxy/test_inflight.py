@@ -209,6 +209,17 @@ async def test_nobody_boards_a_flight_from_before_a_purge(make_world: MakeWorld)
     assert after.text != (await before).text
 
 
+async def test_what_was_asked_before_a_purge_is_not_stored_after_it(make_world: MakeWorld) -> None:
+    world = await make_world(SLOW)
+    before = asyncio.ensure_future(world.ask(ASKED))
+    while not world.app.forwarder.flights:
+        await asyncio.sleep(0.01)
+    world.app.cache.shut_out()
+    assert (await before).cache == "MISS"
+    await world.settled()
+    assert len(world.app.cache.entries) == 0
+
+
 async def test_a_slow_call_does_not_overwrite_a_newer_answer(make_world: MakeWorld) -> None:
     world = await make_world(clock=time.time)
     slow = asyncio.ensure_future(world.ask(ASKED, headers={"X-Demo-Latency": "1.5"}))
