@@ -80,3 +80,23 @@ async def test_what_was_being_asked_during_a_purge_is_not_remembered(
         assert (await asking).status == 200
         await world.ask("something else entirely")
         assert [report.query for report in world.app.ledger.recent] == ["", "something else entirely"]
+
+
+async def test_an_entry_that_is_deleted_while_it_is_renewed_does_not_come_back(
+    tmp_path: Path, categories: Path
+) -> None:
+    embedder = WordEmbedder()
+    async with proxy(tmp_path / "data", categories, embedder) as world, admin(world) as url:
+        id = (await world.ask(SECRET)).headers["X-Cache-Entry-Id"]
+        await world.settled()
+        embedder.gate.clear()
+        embedder.asked.clear()
+        renewing = asyncio.create_task(world.ask(SECRET, headers={"Cache-Control": "no-cache"}))
+        while not embedder.asked:
+            await asyncio.sleep(0.001)
+        async with aiohttp.ClientSession() as session, session.delete(f"{url}/entries/{id}") as answer:
+            assert answer.status == 200
+        embedder.gate.set()
+        assert (await renewing).status == 200
+        await world.settled()
+        assert len(world.app.cache.entries) == 0
