@@ -43,7 +43,7 @@ class Permits:
 
     def of(self, controls: Controls, tenant: str) -> Controls:
         """What is left of what this tenant asks for."""
-        if self.allowed is None or (tenant and tenant.startswith(self.trusted)):
+        if self.allowed is None or tenant.startswith(self.trusted):
             return controls
         members = [_MEMBERS.get(name) or name.replace("-", "_") for name in self.allowed]
         return replace(_NOTHING, **{member: getattr(controls, member) for member in members})

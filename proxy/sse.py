@@ -32,10 +32,6 @@ class Splitter:
 def _cut(data: bytes, known: int) -> tuple[list[bytes], bytes]:
     events, start = [], 0
     for boundary in _BOUNDARY.finditer(data, known):
-        # "\r\n\r" may yet become "\r\n\r\n": a boundary that ends with the data in "\r" waits for the next
-        # byte.
-        if boundary.end() == len(data) and data.endswith(b"\r"):
-            break
         events.append(data[start : boundary.end()])
         start = boundary.end()
     return events, data[start:]

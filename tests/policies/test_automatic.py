@@ -82,6 +82,28 @@ def test_an_exploration_serves_nothing_while_too_much_was_wrong() -> None:
     assert ("off", "on") not in seen
 
 
+def test_an_exploration_that_turns_out_wrong_serves_no_more() -> None:
+    automatic = Automatic(0.0, "off")
+    automatic.step(RIGHT, 300.0)
+    assert automatic.mode == "on"
+    automatic.step(WRONG, 301.0)
+    assert automatic.mode == "shadow"
+
+
+def test_shadow_ends_only_when_surely_few_hits_are_wrong() -> None:
+    perhaps = Evidence(BREAK_EVEN, 0.01, 0.2, 100, 0.05)
+    automatic = Automatic(0.0, "shadow")
+    assert play(automatic, lambda _: 0.3, 1000, lambda _: perhaps) == []
+    assert play(automatic, lambda _: 0.3, 1, start=1000) != []
+
+
+def test_a_clock_that_went_back_begins_the_state_anew() -> None:
+    automatic = Automatic(10_000.0, "off")
+    automatic.step(RIGHT, 0.0)
+    automatic.step(RIGHT, 300.0)
+    assert automatic.exploring
+
+
 def test_what_is_not_known_decides_nothing() -> None:
     assert play(Automatic(0.0), lambda _: 0.0, 7200, lambda _: UNKNOWN) == []
     few = Evidence(BREAK_EVEN, 0.9, 1.0, 3, 0.05)

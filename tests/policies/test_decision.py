@@ -36,6 +36,7 @@ def verdict(given_offer: Offer, asked: InForce | None = None, controls: Controls
     [
         (offer(), policy(), NONE, ("fresh", "")),
         (offer(similarity=0.89), policy(), NONE, ("refused", "threshold")),
+        (offer(similarity=0.9), policy(), NONE, ("fresh", "")),
         (offer(similarity=0.5, exact=True), policy(), NONE, ("fresh", "")),
         (offer(similarity=1.0), policy(), NONE, ("fresh", "")),
         (offer(similarity=1.0), policy(), Controls(threshold=1.0), ("refused", "threshold")),
@@ -44,6 +45,9 @@ def verdict(given_offer: Offer, asked: InForce | None = None, controls: Controls
         (offer(), policy(), Controls(threshold=0.97), ("refused", "threshold")),
         (offer(similarity=0.89), policy(), Controls(threshold=0.1), ("refused", "threshold")),
         (offer(age=101), policy(), NONE, ("refused", "expired")),
+        (offer(age=100, stored=RENEWED), RENEWED, NONE, ("revalidate", "")),
+        (offer(age=120, stored=RENEWED), RENEWED, NONE, ("revalidate", "")),
+        (offer(age=160, stored=RENEWED), RENEWED, NONE, ("stale", "")),
         (offer(age=-59), policy(), NONE, ("fresh", "")),
         (offer(age=-61), policy(), NONE, ("refused", "expired")),
         (offer(age=-61, exact=True), policy(), Controls(max_stale=math.inf), ("refused", "expired")),
@@ -52,6 +56,7 @@ def verdict(given_offer: Offer, asked: InForce | None = None, controls: Controls
         (offer(age=60), policy(), Controls(max_age=50), ("refused", "max-age")),
         (offer(age=60), policy(), Controls(max_age=60), ("fresh", "")),
         (offer(age=110), policy(), Controls(max_stale=20), ("fresh", "max-stale")),
+        (offer(age=110), policy(), Controls(max_stale=10), ("fresh", "max-stale")),
         (offer(age=110), policy(), Controls(max_stale=5), ("refused", "expired")),
         (offer(age=110), policy(), Controls(max_stale=math.inf), ("fresh", "max-stale")),
         (offer(age=110, stored=RENEWED), RENEWED, NONE, ("revalidate", "")),
@@ -156,3 +161,9 @@ def test_a_callers_ttl_holds_in_its_own_category_only() -> None:
     news = in_force(Category("news", 0.9, 5.0), 0)
     assert lifetime(code, code, 900.0) == 900.0
     assert lifetime(news, code, 900.0) == 5.0
+
+
+@pytest.mark.parametrize("stale", [Stale(20, 60), Stale(60, 20)])
+def test_an_entry_is_kept_for_as_long_as_it_may_stand_in_for_another(stale: Stale) -> None:
+    assert kept(policy(stale=stale), None) == 160
+    assert kept(policy(stale=stale), 50.0) == 110

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from policies.errors import ConfigError, Problem
 from policies.loader import load_category, load_folder
 from policies.located import check, load, nearest, parse
-from policies.model import Category
+from policies.model import Audit, Category, Load
 from policies.values import fraction, seconds
 
 SMALLEST = "name: tiny\nthreshold: 0.9\nttl: 1h\n"
@@ -32,7 +32,18 @@ stale: {while_revalidate: 1h, if_error: 1d}
 quota: 40%
 priority: 2
 guards: [numbers]
-load: {threshold_drop: 0.04, threshold_floor: 0.86, ttl_factor: 3, ttl_ceiling: 30d}
+mode: shadow
+load:
+  threshold_drop: 0.04
+  threshold_floor: 0.86
+  ttl_factor: 3
+  ttl_ceiling: 30d
+  stale_at: 70%
+  renew_below: 0.6
+  share_flights: false
+audit: {share: 5%, per_hour: 7, threshold_floor: 0.85, threshold_ceiling: 0.97}
+target_wrong_rate: 2%
+wrong_hit_costs: 2m
 """
 
 
@@ -58,12 +69,21 @@ def test_every_key_arrives(tmp_path: Path) -> None:
     assert (category.ttl, category.quota, category.priority) == (7 * 86400, 0.4, 2)
     assert (category.stale.while_revalidate, category.stale.if_error) == (3600, 86400)
     assert category.guards == ("numbers",)
-    assert (category.load.threshold_drop, category.load.threshold_floor) == (0.04, 0.86)
-    assert (category.load.ttl_factor, category.load.ttl_ceiling) == (3, 30 * 86400)
+    assert category.mode == "shadow"
+    assert category.load == Load(0.04, 0.86, 3, 30 * 86400, 0.7, 0.6, False)
+    assert category.audit == Audit(0.05, 7, 0.85, 0.97)
+    assert (category.target_wrong_rate, category.wrong_hit_costs) == (0.02, 120)
 
 
 def test_what_is_left_out_has_the_models_defaults(tmp_path: Path) -> None:
     assert load_category(written(tmp_path, SMALLEST)) == Category("tiny", threshold=0.9, ttl=3600)
+
+
+def test_floors_may_be_the_threshold_itself(tmp_path: Path) -> None:
+    category = load_category(
+        written(tmp_path, SMALLEST + "load: {threshold_floor: 0.9}\naudit: {threshold_floor: 0.9}\n")
+    )
+    assert category.load.threshold_floor == category.audit.threshold_floor == 0.9
 
 
 @pytest.mark.parametrize(
@@ -82,6 +102,14 @@ def test_what_is_left_out_has_the_models_defaults(tmp_path: Path) -> None:
         (
             "load: {threshold_floor: 0.95}",
             "one.yaml:4: load has a threshold_floor above the threshold; lower the floor",
+        ),
+        (
+            "audit: {threshold_floor: 0.95}",
+            "one.yaml:4: audit has a threshold_floor above the threshold; lower the floor",
+        ),
+        (
+            "load: {ttl_factor: 0.5}",
+            "one.yaml:4: load.ttl_factor should be greater than or equal to 1, not 0.5",
         ),
         ("load: {ttl_ceiling: 1m}", "one.yaml:4: load has a ttl_ceiling below the ttl; raise the ceiling"),
         ("cacheable: 'yes'", "one.yaml:4: cacheable should be a valid boolean, not 'yes'"),

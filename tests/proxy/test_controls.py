@@ -27,6 +27,7 @@ def read(*headers: tuple[str, str], cache: dict[str, Any] | None = None) -> Cont
         ("Cache-Control", "max-stale=30", Controls(max_stale=30)),
         ("Cache-Control", "stale-if-error=10", Controls(stale_if_error=10)),
         ("Cache-Control", "max-stale=soon, stuff=1, , private", Controls()),
+        ("Cache-Control", 'max-age="60"', Controls(max_age=60)),
         ("Cache-Control", "max-age=1.0", Controls(max_age=1)),
         ("Cache-Control", "max-age=-1", Controls(max_age=0)),
         ("Cache-Control", "max-age=soon", Controls(max_age=0)),
@@ -70,6 +71,10 @@ def test_the_tighter_threshold_wins() -> None:
 
 def test_our_own_headers_win_over_aliases() -> None:
     assert read(("X-Nearhit-TTL", "1"), ("cf-aig-cache-ttl", "2")).ttl == 1
+
+
+def test_an_empty_namespace_keeps_the_one_of_another_gateway() -> None:
+    assert read(("x-bf-cache-key", "a"), ("X-Nearhit-Namespace", " ")).namespace == "a"
 
 
 def test_litellm_body_object() -> None:

@@ -15,6 +15,7 @@ from planes import API, plane_of
 from world import World, open_world
 
 from proxy.demo.upstream import Behaviour
+from proxy.messages import _understood
 from proxy.settings import Settings
 
 SECRET = "my doctor says zanzibarine tablets"
@@ -72,8 +73,30 @@ async def test_what_was_being_asked_during_a_purge_is_not_remembered(
         asking = asyncio.create_task(world.ask(SECRET))
         while not embedder.asked:
             await asyncio.sleep(0.001)
+        assert _understood.cache_info().currsize
         await post(url, {"category": "never"})
+        assert not _understood.cache_info().currsize
         embedder.gate.set()
         assert (await asking).status == 200
         await world.ask("something else entirely")
         assert [report.query for report in world.app.ledger.recent] == ["", "something else entirely"]
+
+
+async def test_an_entry_that_is_deleted_while_it_is_renewed_does_not_come_back(
+    tmp_path: Path, categories: Path
+) -> None:
+    embedder = WordEmbedder()
+    async with proxy(tmp_path / "data", categories, embedder) as world, admin(world) as url:
+        id = (await world.ask(SECRET)).headers["X-Cache-Entry-Id"]
+        await world.settled()
+        embedder.gate.clear()
+        embedder.asked.clear()
+        renewing = asyncio.create_task(world.ask(SECRET, headers={"Cache-Control": "no-cache"}))
+        while not embedder.asked:
+            await asyncio.sleep(0.001)
+        async with aiohttp.ClientSession() as session, session.delete(f"{url}/entries/{id}") as answer:
+            assert answer.status == 200
+        embedder.gate.set()
+        assert (await renewing).status == 200
+        await world.settled()
+        assert len(world.app.cache.entries) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -10,7 +11,7 @@ from multidict import CIMultiDict
 
 from proxy import flights
 from proxy.errors import CallerGone, CallError, Unreachable
-from proxy.flights import LEAD_BYTES, Flight, Question, Rider
+from proxy.flights import LEAD_BYTES, Flight, Flights, Question, Rider
 from proxy.upstreams.upstream import Head
 
 HEAD = Head(200, "OK", CIMultiDict())
@@ -154,3 +155,25 @@ async def test_leaving_frees_a_waiting_upstream() -> None:
     up.land()
     await reading
     up.task.cancel()
+
+
+def asking(exact: bytes) -> Flight:
+    call = SimpleNamespace(generation=0)
+    question = SimpleNamespace(call=call, exact=exact, partition=b"p", vector=None)
+    return Flight(cast(Question, question), "id", 0.0, 100)
+
+
+async def test_the_end_of_an_older_flight_leaves_a_newer_one_of_the_same_question() -> None:
+    under_way, older, newer = Flights(), asking(b"q"), asking(b"q")
+    under_way.add(older)
+    under_way.add(newer)
+    under_way.remove(older)
+    assert under_way.same(b"q", 0) is newer
+
+
+async def test_nobody_boards_a_flight_that_failed() -> None:
+    under_way, up = Flights(), asking(b"q")
+    under_way.add(up)
+    assert under_way.same(b"q", 0) is up
+    up.fail(Unreachable("gone"))
+    assert under_way.same(b"q", 0) is None

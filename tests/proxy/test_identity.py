@@ -108,6 +108,17 @@ def test_a_header_that_chooses_who_answers_or_how_is_identity(name: str) -> None
     assert same(free, call(**{"User-Agent": "x", name: "free"}))
 
 
+def test_every_line_of_an_identity_header_counts() -> None:
+    def asking(*betas: str) -> Call:
+        headers = CIMultiDictProxy(CIMultiDict(("anthropic-beta", beta) for beta in betas))
+        made = read_call(openai_chat, "/v1/chat/completions", headers, json.dumps(BODY).encode(), "t", 0)
+        assert made is not None
+        return made
+
+    assert same(asking("one", "two"), asking("one", "two"))
+    assert not alike(asking("one", "two"), asking("one", "three"))
+
+
 def test_identity_headers_may_come_in_any_order() -> None:
     pairs = {"x-litellm-tags": "free", "anthropic-version": "1", "openai-beta": "x"}
     assert same(call(**pairs), call(**dict(reversed(pairs.items()))))

@@ -169,6 +169,15 @@ async def test_who_wants_a_fresh_or_private_answer_gets_its_own(make_world: Make
     assert await world.upstream_calls() == 3
 
 
+async def test_who_wants_only_what_is_cached_does_not_wait_for_it(make_world: MakeWorld) -> None:
+    world = await make_world(SLOW)
+    asking = asyncio.ensure_future(world.ask(ASKED))
+    while not world.app.forwarder.flights:
+        await asyncio.sleep(0.01)
+    assert (await world.ask(ASKED, headers={"Cache-Control": "only-if-cached"})).status == 504
+    assert (await asking).cache == "MISS"
+
+
 async def test_the_door(make_world: MakeWorld) -> None:
     world: World = await make_world(SLOW, limits={"in_flight": 2})
     texts = ("first of all", "second best choice", "third time lucky here")
@@ -214,6 +223,17 @@ async def test_nobody_boards_a_flight_from_before_a_purge(make_world: MakeWorld)
     after = await world.ask(ASKED)
     assert after.cache == "MISS"
     assert after.text != (await before).text
+
+
+async def test_what_was_asked_before_a_purge_is_not_stored_after_it(make_world: MakeWorld) -> None:
+    world = await make_world(SLOW)
+    before = asyncio.ensure_future(world.ask(ASKED))
+    while not world.app.forwarder.flights:
+        await asyncio.sleep(0.01)
+    world.app.cache.shut_out()
+    assert (await before).cache == "MISS"
+    await world.settled()
+    assert len(world.app.cache.entries) == 0
 
 
 async def test_a_slow_call_does_not_overwrite_a_newer_answer(make_world: MakeWorld) -> None:

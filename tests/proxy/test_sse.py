@@ -33,4 +33,5 @@ def test_events_are_the_same_however_they_are_cut(stream: bytes, at: list[int]) 
 def test_payload_joins_data_lines_and_ignores_the_rest() -> None:
     assert payload(b": keep-alive\n\n") is None
     assert payload(b"event: x\nid: 1\ndata: a\ndata:b\r\ndata\n\n") == b"a\nb\n"
+    assert payload(b"data:  b\n\n") == b" b"
     assert payload(event(b"{}", b"ping")) == b"{}"

@@ -212,6 +212,29 @@ async def test_a_document_that_the_store_refuses_is_lost_alone(
     assert lost == ["3"]
     assert set(await everything(store)) == {"0", "1", "2", "4", "5", "6", "7"}
     assert documents.stats()["lost"] == 1
+    assert await documents.load("3") is None
+
+
+async def test_after_a_document_was_lost_others_are_written_together_again(
+    store: Troubled, documents: BufferedDocuments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+    save = store.save
+
+    async def counted(some: Sequence[Document]) -> None:
+        batches.append(len(some))
+        await save(some)
+
+    monkeypatch.setattr(store, "save", counted)
+    store.poison = {"3"}
+    for number in range(8):
+        documents.put(make_document(str(number)))
+    await documents.flush()
+    batches.clear()
+    for number in range(8):
+        documents.put(make_document(f"later {number}"))
+    await documents.flush()
+    assert batches == [8]
 
 
 async def test_a_delete_that_fails_says_so_hides_and_is_tried_again(
@@ -255,6 +278,45 @@ async def test_a_document_put_again_outlives_a_deletion_that_waits(
     await documents.flush()
     assert await documents.load("a") == b"new"
     assert set(await everything(store)) == {"a", "x"}
+
+
+async def test_a_document_put_again_outlives_a_deletion_in_many_steps(
+    store: Troubled, documents: BufferedDocuments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buffered, "DELETED_AT_ONCE", 1)
+    monkeypatch.setattr(buffered, "GATHER", 0)  # so that writing and deleting take turns
+    store.flowing.clear()
+    ids = [str(number) for number in range(8)]
+    documents.forget(ids)
+    deletion = spawn(documents.settle_deletions())
+    await store.inside.wait()
+    for id in ids:
+        documents.put(make_document(id, b"new"))
+    store.flowing.set()
+    await deletion
+    await documents.flush()
+    assert set(await everything(store)) == set(ids)
+
+
+async def test_nothing_is_over_while_deletions_wait(
+    store: Troubled, documents: BufferedDocuments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buffered, "DELETED_AT_ONCE", 1)
+    await store.save([make_document(id) for id in "abc"])
+    documents.forget("abc")
+    await documents.flush()
+    assert await everything(store) == {}
+
+
+async def test_while_others_may_have_deleted_it_an_answer_comes_from_the_store(
+    store: Troubled, documents: BufferedDocuments
+) -> None:
+    documents.put(make_document("a", b"body"))
+    await documents.flush()
+    await store.delete(["a"])
+    assert await documents.load("a") == b"body"
+    documents.current = lambda: False
+    assert await documents.load("a") is None
 
 
 async def test_a_hanging_store_ends_within_the_deadline(
@@ -342,6 +404,17 @@ async def test_scan_leaves_out_what_was_deleted_since_it_began(
     assert "299" not in seen
     assert "0" not in seen
     assert len(seen) == 298
+
+
+async def test_entries_leave_out_what_was_deleted_before_their_turn(
+    store: Troubled, documents: BufferedDocuments
+) -> None:
+    await store.save([make_document(id) for id in "abc"])
+    seen = []
+    async for entry, _ in documents.each(["a", "b", "c"]):
+        seen.append(entry.id)
+        documents.forget(["c"])
+    assert seen == ["a", "b"]
 
 
 @pytest.mark.parametrize("trouble", ["none", "broken", "stalled"])

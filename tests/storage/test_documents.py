@@ -233,8 +233,11 @@ async def test_a_damaged_body_is_a_lost_document(tmp_path: Path, change: str) ->
 
 @pytest.mark.parametrize(
     "change",
-    ["vector = x'010203'", "tags = '{'", "tags = '[1]'", "exact = x'00'", "created = 'now'", "text = x'ff'"],
-)
+    [
+        "vector = x'010203'", "vector = x'0000c07f'", "tags = '{'", "tags = '[1]'", "exact = x'00'",
+        "created = 'now'", "text = x'ff'",
+    ],
+)  # fmt: skip
 async def test_a_damaged_row_is_left_out_of_the_scan(tmp_path: Path, change: str) -> None:
     documents = await open_sqlite(tmp_path / "x.db")
     await documents.save([make_document("a"), make_document("b")])

@@ -286,6 +286,38 @@ def test_the_sweep_sees_every_entry_in_small_steps() -> None:
     assert entries.expired(100.0, lambda entry: 0.0, 10) == []
 
 
+def test_the_sweep_goes_on_where_it_was_when_others_have_taken_what_lay_there() -> None:
+    entries = make_entries(10)
+    for number in range(10):
+        add(entries, str(number), created=0.0)
+    assert len(entries.expired(100.0, lambda entry: 95.0, 1)) == 1
+    for number in range(5):
+        entries.remove(str(number))
+    assert len(entries.expired(100.0, lambda entry: 95.0, 10)) == 4
+
+
+async def test_a_vector_that_comes_later_counts_and_leaves_with_its_entry() -> None:
+    entries = make_entries(10)
+    entries.add(make_entry("a", fingerprint=""), None, 0.0)
+    before, later = entries.usage()["bytes"], unit("a")
+    entries.give_vector("a", "newer", later)
+    found = (await entries.nearest(PARTITION, later, 1))[0][1]
+    assert (found.id, found.fingerprint) == ("a", "newer")
+    usage = entries.usage()
+    assert usage["bytes"] == before + later.nbytes == usage["categories"][found.category]["bytes"]
+    entries.remove("a")
+    assert entries.usage()["bytes"] == 0
+
+
+def test_as_many_bytes_as_there_is_room_for_are_kept() -> None:
+    needed = make_entries(10)
+    add(needed, "a")
+    add(needed, "b")
+    entries = make_entries(10, capacity_bytes=needed.usage()["bytes"])
+    assert add(entries, "a") == add(entries, "b") == []
+    assert len(entries) == 2
+
+
 def test_touch_counts_and_select_selects() -> None:
     entries = make_entries(10)
     add(entries, "a")
