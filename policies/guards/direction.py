@@ -229,7 +229,9 @@ _WHOSE = re.compile(r"(?= (?:my|our|your|his|her|their|its) ([a-z]+) ([a-z]+) )"
 
 def _another(a: Facts, b: Facts) -> str | None:
     """Whether I may break it, whether my landlord may break it."""
-    doing = stems(_WHO.findall(b.flat)) if not a.story and not b.story else frozenset[str]()
+    if a.story.strip() or b.story.strip():
+        return None
+    doing = stems(_WHO.findall(b.flat))
     for whose, does in _WHOSE.findall(a.flat):
         if stem(does) in doing and stem(whose) not in b.stems and does not in lexicon.FUNCTION:
             return f"{whose} / -"

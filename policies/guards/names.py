@@ -61,7 +61,8 @@ def _layout(a: Facts, b: Facts) -> str | None:
 
 
 def _punctuated(a: Facts, b: Facts) -> str | None:
-    """Code of the same words with other signs: "src/" and "src", "./tmp" and "/tmp"; (8 - 3) x 2, 8 - 3 x 2."""
+    """Code of the same words with other signs: "src/" and "src", "./tmp" and "/tmp", (8 - 3) x 2 and 8 - 3
+    x 2."""
     if a.flat != b.flat:
         return None
     if a.signs and a.brackets != b.brackets:
