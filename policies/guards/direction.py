@@ -40,7 +40,12 @@ def direction(a: Facts, b: Facts) -> str | None:
         or _opposites_in_turn(a, b)
         or _head_and_object(a, b)
         or _another(a, b)
-        or _another(b, a) or _particles(a, b)
+        or _another(b, a)
+        or _particles(a, b)
+        or _asked_of(a, b)
+        or _asked_of(b, a)
+        or _about(a, b)
+        or _about(b, a)
     )
 
 
@@ -90,6 +95,9 @@ def _done(a: Facts, b: Facts) -> bool:
             at = a.order.index(verb)
             before, behind = a.order[:at], a.order[at + 1 :]
             moved = {(*before[:i], verb, *before[i:], *behind) for i in range(at)}
+            moved |= (
+                {(*behind[:i], verb, *behind[i:]) for i in range(1, len(behind))} if not before else set()
+            )
             if b.order in moved | {(*behind, verb, *before)}:
                 return True
     return False
@@ -249,3 +257,21 @@ def _particles(a: Facts, b: Facts) -> str | None:
         if other and verb not in _FRAME:
             return f"{verb} {particle} / {verb} {other[0]}"
     return None
+
+
+_SUBJECT_ASKED = re.compile(r"(?= (?:who|what) ([a-z]+) (?:the |an? )?([a-z]+) )")
+_OBJECT_ASKED = re.compile(r"(?= (?:whom?|what) (?:do|does|did) (?:the |an? )?([a-z]+) ([a-z]+) )")
+
+
+def _asked_of(a: Facts, b: Facts) -> str | None:
+    """What frogs eat, what eats frogs."""
+    of = {(stem(verb), stem(noun)) for verb, noun in _SUBJECT_ASKED.findall(a.flat)}
+    found = of & {(stem(verb), stem(noun)) for noun, verb in _OBJECT_ASKED.findall(b.flat)}
+    return " / ".join(min(found)) if found else None
+
+
+def _about(a: Facts, b: Facts) -> str | None:
+    """A book by somebody, a book about him."""
+    by = {word for to, word in a.phrases - b.phrases if to == "by"} & stems(a.names)
+    found = by & {word for to, word in b.phrases - a.phrases if to == "about"}
+    return f"by {min(found)} / about {min(found)}" if found else None

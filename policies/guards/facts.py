@@ -327,7 +327,7 @@ _PATTERNS = {
     "rounded up": re.compile(r" round\w* (?:\S+ ){0,4}?up "),
     "discount": re.compile(r" (?:\d\S*|percent) off "),
     "position": re.compile(r" (?:index(?:es)?|indices|keys?|positions?) (?:of|with|for|where) "),
-    "attempt": re.compile(r" (?:tried|attempted) to "),
+    "attempt": re.compile(r" (?:tried|attempted|applied|planned|threatened|failed) to "),
     _EACH: re.compile(r" (?:for|in|at|by|of) each | for every "),
     "cheapest": re.compile(
         r" budget (?:friendly|hotel|hostel|motel|stay|accommodation|flight|airline|trip|travel|phone|car)"

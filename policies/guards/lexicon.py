@@ -176,7 +176,7 @@ DAYS = {
 
 # One line is one family of words that say the same; the first stands for all.
 SYNONYMS = _groups("""
-buy purchase
+buy purchase acquire
 earn make
 money cash
 movie film
@@ -322,6 +322,8 @@ europe european
 asia asian
 africa african
 booking reservation
+symptom sign
+verbal oral
 luggage baggage
 downtown centre center
 """)
@@ -432,7 +434,7 @@ ALIASES = {
     "next week": "nextweek", "next month": "nextmonth", "next year": "nextyear", "this week": "thisweek",
     "this month": "thismonth", "this year": "thisyear", "last week": "lastweek", "last month": "lastmonth",
     "last year": "lastyear", "round trip": "roundtrip", "round-trip": "roundtrip", "one way": "oneway",
-    "one-way": "oneway", "non-stop": "nonstop", "non stop": "nonstop", "o'clock": "", "per cent": "percent",
+    "one-way": "oneway", "non-stop": "nonstop", "non stop": "nonstop", "o'clock": "", "i.e.": "", "e.g.": "", "per cent": "percent",
     "e-mail": "email", "can not": "cannot", "a.m.": "am", "p.m.": "pm", "a.m": "am", "p.m": "pm",
     "first world war": "world war 1", "second world war": "world war 2", "close to": "near",
     "ww1": "world war 1", "ww2": "world war 2", "wwi": "world war 1", "wwii": "world war 2", "ww3": "world war 3",

@@ -233,6 +233,7 @@ request approve
 local,locally remote,remotely
 inclusive,inclusively exclusive,exclusively,strictly
 earn,collect redeem,spend
+uphold,upheld overturn,overturned,strike,struck
 """)
 """Of these a "not" makes the other ("is it legal", "is it not illegal"), or nearly ("not at least 5", "less than 5")."""
 
@@ -418,6 +419,10 @@ real complex rational natural
 started,start renewed,renew expired,expire
 million billion
 half third quarter fifth
+partial total
+must may,might
+top base,foot
+resign,resigned sacked,fired,dismissed
 """)
 """Of one kind, but no "not" makes one of the other: a file is not all that is no folder. They are asked before
 `OPPOSITES`."""

@@ -18,6 +18,7 @@ _TIMES = frozenset(("s", "month"))
 _OF_A_BOUND = lexicon.DETERMINERS | {"age", "of", "than"}
 _VERSIONED = lexicon.TOOLS | {"version", "versions", "release", "v"}
 """What stands before a version: Python 3.10 is not 3.1, $3.10 is $3.1."""
+_RECENT = frozenset(("last", "past"))
 _ONE = frozenset(("a", "an", "per", "each", "every", "last", "past", "previous", "one", "1"))
 
 
@@ -41,6 +42,8 @@ def quantities(tokens: Sequence[Token]) -> Iterator[Quantity]:
             continue
         limiting = next((words[i] for i in range(at - 2, -1, -1) if words[i] not in _OF_A_BOUND), "")
         bound = lexicon.BOUNDS.get(limiting, "")
+        if limiting in _RECENT and words[at - 3 : at - 2] == ["the"]:
+            bound = "below"
         version = before in _VERSIONED and number.replace(".", "").isdigit()
         value, unit = (number, "") if version and "." in number else _value(number, suffix, word)
         scales = list(takewhile(lexicon.SCALES.__contains__, words[at:])) if isinstance(value, float) else []
