@@ -23,7 +23,7 @@ from storage.graph import Graph
 
 SEALED_AT = 65_536
 """Vectors of a scan from which on searching it costs the loop more than searching a graph."""
-LARGEST = 196_608
+LARGEST = 262_144
 """Vectors of a graph. A search takes little longer in a large one, so few are better; giving one back to the
 machine takes a millisecond for some thousands, and nobody else runs meanwhile."""
 COPIED_AT_ONCE = 64

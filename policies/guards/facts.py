@@ -69,6 +69,8 @@ class Facts:
     """Words with signs of paths, variables and brackets in them, as they are written."""
     brackets: int
     """How many open."""
+    written_in: frozenset[str]
+    """Languages of the libraries that it names."""
     compounds: frozenset[str]
     """Words with hyphens."""
     indents: tuple[int, ...]
@@ -129,6 +131,7 @@ _DIGITS = (
 )
 _SPELLED = re.compile(rf"\b({_TENS})[- ]({_DIGITS})\b", re.IGNORECASE)
 _AND_A_HALF = re.compile(r"\b(\d{1,6}) and (?:a|one) half\b", re.IGNORECASE)
+_GREETING = re.compile(r"^\W*good (?:morning|afternoon|evening|day)\b[\s,!.]*", re.IGNORECASE)
 _COMPOUND = re.compile(r"(?<![\w-])[a-z]+(?:-[a-z]+)+(?![\w-])")
 _METRES = re.compile(r"(?<![$€£₹¥\d.,])(\d+(?:\.\d+)?) m\b")
 _PRODUCT = re.compile(r"(?<![\w.])(\d{1,6}) ?\* ?(\d{1,6})(?![\w.])")
@@ -190,7 +193,7 @@ def facts(text: str) -> Facts:
 
 
 def _read(given: str) -> Facts:
-    text = _NEGATIVE.sub("negative ", _UNSPACED.sub(" ", given.translate(_PLAIN)))
+    text = _NEGATIVE.sub("negative ", _UNSPACED.sub(" ", _GREETING.sub("", given.translate(_PLAIN))))
     if _ALIAS_IN_LOWER.search(text.lower()):
         text = _ALIAS.sub(lambda match: lexicon.ALIASES[match[0].lower()], text)
     text = _ROMAN.sub(lambda match: f"{match[1]} {_ROMAN_VALUES[match[2].lower()]}", text)
@@ -234,6 +237,7 @@ def _read(given: str) -> Facts:
         halted=frozenset(bare(word) for word in _HALTED.findall(joined)),
         poles=frozenset((*pole, word) for word in bag for pole in _POLES.get(bare(word), ())),
         identifiers=_identifiers(text, code) | {f" {tool} " for tool in bag & lexicon.TOOLS},
+        written_in=frozenset(lexicon.WRITTEN_IN[word] for word in bag & lexicon.WRITTEN_IN.keys()),
         literals=_gathered(literals(given, code)),
         code=frozenset(filter(_SIGNED.search, (word.rstrip(".,;:?!)") for word in given.split()))),
         indents=indents(given),

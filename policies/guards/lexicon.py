@@ -491,6 +491,18 @@ aws azure gcp heroku firebase apache nginx tomcat selenium awk sed grep find xar
 """) - {"find", "grep", "spring", "spark", "swift", "rails", "node", "windows"}
 
 # One line is one family of terms that narrow what is asked for; a family named on one side only is another question.
+WRITTEN_IN = {
+    word: language
+    for language, words in (
+        ("python", "pandas numpy matplotlib django flask pytest scipy dataframe pip asyncio fastapi seaborn"),
+        ("javascript", "react jquery nodejs npm vue jest lodash"),
+        ("java", "hibernate maven junit"), ("ruby", "rails rspec"), ("php", "laravel symfony"),
+        ("rust", "cargo tokio"),
+    )
+    for word in words.split()
+}  # fmt: skip
+"""Libraries and tools that leave no doubt about the language."""
+
 QUALIFIERS = _groups("""
 cheapest cheap lowest-priced affordable inexpensive
 expensive luxury costliest

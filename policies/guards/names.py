@@ -76,7 +76,10 @@ def entities(a: Facts, b: Facts) -> str | None:
 
 
 def _identifiers(a: Facts, b: Facts) -> Sides:
-    mine, theirs = a.identifiers - b.identifiers, b.identifiers - a.identifiers
+    mine, theirs = (
+        {i for i in x.identifiers - y.identifiers if i.strip() not in y.written_in}
+        for x, y in ((a, b), (b, a))
+    )
     return {i for i in mine if i not in b.flat}, {i for i in theirs if i not in a.flat}
 
 
@@ -91,6 +94,8 @@ def _names(a: Facts, b: Facts) -> Sides:
 
 def _named(name: str, other: Facts) -> bool:
     if f" {name} " in other.flat or stem(name) in other.stems or flat(name) in other.flat:
+        return True
+    if name in other.written_in:
         return True
     if name.isalpha() and 2 <= len(name) <= 5 and name in other.initials:
         return True

@@ -15,7 +15,8 @@ from policies.guards.words import stems
 def question(a: Facts, b: Facts) -> str | None:
     """Another kind of answer is asked for: why / when, how many courses / which courses, minutes / hours; or
     something else about the same story, word for word."""
-    if not same_kind(a.kind, b.kind) or _place_or_leave(a, b) or _place_or_leave(b, a):
+    told = _told_whom(a, b) or _told_whom(b, a)
+    if not (told or same_kind(a.kind, b.kind)) or _place_or_leave(a, b) or _place_or_leave(b, a):
         return f"{a.kind or '-'} / {b.kind or '-'}"
     if a.wanted and b.wanted and a.wanted != b.wanted:
         return f"{a.wanted} / {b.wanted}"
@@ -73,3 +74,11 @@ def _one_or_all(a: Facts, b: Facts) -> str | None:
     one, all_ = stems(_ONE.findall(a.flat)), stems(_ALL.findall(b.flat))
     found = one & all_ - stems(_ONE.findall(b.flat)) if " all " not in a.flat else frozenset()
     return f"one {min(found)} / all" if found else None
+
+
+_FIND = re.compile(r"^ (?:find|show|list|give|return|name|get|tell) ")
+
+
+def _told_whom(a: Facts, b: Facts) -> bool:
+    """Who is the oldest, find the oldest."""
+    return a.kind == "who" and b.kind == "" and _FIND.search(b.flat) is not None
