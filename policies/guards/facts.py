@@ -131,6 +131,8 @@ _DIGITS = (
 )
 _SPELLED = re.compile(rf"\b({_TENS})[- ]({_DIGITS})\b", re.IGNORECASE)
 _AND_A_HALF = re.compile(r"\b(\d{1,6}) and (?:a|one) half\b", re.IGNORECASE)
+_BY_TOOL = re.compile(r" (?:using|via|with) (find|grep) ")
+"""Elsewhere they are verbs."""
 _GREETING = re.compile(r"^\W*good (?:morning|afternoon|evening|day)\b[\s,!.]*", re.IGNORECASE)
 _COMPOUND = re.compile(r"(?<![\w-])[a-z]+(?:-[a-z]+)+(?![\w-])")
 _METRES = re.compile(r"(?<![$€£₹¥\d.,])(\d+(?:\.\d+)?) m\b")
@@ -236,7 +238,8 @@ def _read(given: str) -> Facts:
         joined=_joined(words),
         halted=frozenset(bare(word) for word in _HALTED.findall(joined)),
         poles=frozenset((*pole, word) for word in bag for pole in _POLES.get(bare(word), ())),
-        identifiers=_identifiers(text, code) | {f" {tool} " for tool in bag & lexicon.TOOLS},
+        identifiers=_identifiers(text, code)
+        | {f" {tool} " for tool in bag & lexicon.TOOLS | {*_BY_TOOL.findall(joined)}},
         written_in=frozenset(lexicon.WRITTEN_IN[word] for word in bag & lexicon.WRITTEN_IN.keys()),
         literals=_gathered(literals(given, code)),
         code=frozenset(filter(_SIGNED.search, (word.rstrip(".,;:?!)") for word in given.split()))),
