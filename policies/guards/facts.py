@@ -325,7 +325,13 @@ _PATTERNS = {
     ),
     "case": re.compile(r" (?:ignor\w+ (?:the )?case|case insensitiv\w+|insensitiv\w+) "),
     "sorted": re.compile(r" (?:sort|order|ordered|rank|ranked) (?!of )(?:(?!in |by )\S+ ){1,6}?by "),
-    "types": re.compile(r" (?:how many|number of) (?:\S+ ){0,3}?(?:types?|kinds?|categor\w+|varieties) "),
+    "keeping": re.compile(
+        r" (?:(?:and|but|while) keep(?:ing)?|preserving|without (?:changing|losing|deleting)"
+        r"|keeping (?:the|my|relative|original)) "
+    ),
+    "types": re.compile(
+        r" (?:how many|number of|which|(?:list|show)(?: me)?(?: all)?) (?:\S+ ){0,2}?(?:types?|kinds?|categor\w+|varieties) "
+    ),
     "backwards": re.compile(r" (?:in reverse|backwards?|(?:reverse|reversed|opposite) order) "),
     "instead": re.compile(r" instead of "),
     "else": re.compile(r" (?:some|any)(?:one|body) else(?: s|'s)? "),
@@ -351,7 +357,7 @@ def _qualifiers(text: str, words: Sequence[str]) -> frozenset[str]:
     return frozenset(found | {name for name, pattern in _PATTERNS.items() if pattern.search(text)})
 
 
-_WHOLE = frozenset((_EACH, "whether", "backwards"))
+_WHOLE = frozenset((_EACH, "whether", "backwards", "types"))
 """Who has these needs no vaguer word for them."""
 _IMPLIED = {
     # Of a mass, not of things that can be counted, and not "the most beautiful".

@@ -548,6 +548,7 @@ IMPLYING = {
     **dict.fromkeys(("whether", "signs", "symptoms", "know", "tell", "test", "check", "verify", "determine"), "whether"),
     **dict.fromkeys(("rather", "alternative", "alternatives", "substitute", "replace", "replacing", "than"), "instead"),
     **dict.fromkeys(("repeat", "repeated", "repeating"), "duplicate"),
+    **dict.fromkeys(("type", "types", "kind", "kinds", "category", "categories", "methods"), "types"),
     **dict.fromkeys(("each", "every", "per", "by"), "each"),
 }  # fmt: skip
 """Words that may stand for a term that narrows: where only the other text has the term, and this word only this one,
