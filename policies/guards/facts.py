@@ -154,7 +154,7 @@ _QUOTED = re.compile(
 )
 _CODE = re.compile(
     r"""
-    (?<!\S) (?:
+    (?<![^\s(]) (?:
         (?<!\d\s) --? [a-z][\w-]*                    # -r, -name, --all; not "a 3 -credit class"
       | [~.]?/ [^\s"'`]*                            # /usr/bin, ~/x, ./x
       | [a-zA-Z]+:// [^\s"'`]+                      # https://example.com
@@ -329,8 +329,11 @@ _PATTERNS = {
         r" (?:(?:and|but|while) keep(?:ing)?|preserving|without (?:changing|losing|deleting)"
         r"|keeping (?:the|my|relative|original)) "
     ),
+    "video": re.compile(r" video (?:calls?|calling|chats?|messages?|conferences?) "),
+    "group": re.compile(r" group (?:calls?|calling|chats?|messages?) "),
     "types": re.compile(
-        r" (?:how many|number of|which|(?:list|show)(?: me)?(?: all)?) (?:\S+ ){0,2}?(?:types?|kinds?|categor\w+|varieties) "
+        r" (?:how many|number of|which|(?:list|show)(?: me)?(?: all)?) (?:\S+ ){0,2}?"
+        r"(?:types?|kinds?|categor\w+|varieties) "
     ),
     "backwards": re.compile(r" (?:in reverse|backwards?|(?:reverse|reversed|opposite) order) "),
     "instead": re.compile(r" instead of "),
