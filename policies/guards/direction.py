@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence, Set
-from itertools import pairwise
+from itertools import chain, pairwise
 
 from policies.guards import lexicon
 from policies.guards.facts import Facts
@@ -18,7 +18,7 @@ def direction(a: Facts, b: Facts) -> str | None:
     """The same words in another order, as in "can I sue my landlord" and "can my landlord sue me"; the same
     order where one text says who did it by "by", as in "was Rome defeated by Carthage" and "did Rome defeat
     Carthage"; what stands behind "from" in one text stands behind "to" in the other; or two parts of the
-    question have changed places."""
+    question have changed places: who reports to whom, what eats what, an array of pointers."""
     trips = dict((*_trips(a, b), *_trips(b, a)))
     if objections := [found for found in trips.values() if found]:
         return objections[0]
@@ -34,19 +34,11 @@ def direction(a: Facts, b: Facts) -> str | None:
             return f"{one} / {other} {min(gone ^ come)}"
     if done := _done_to(a) & _doing(b) - _doing(a) or _done_to(b) & _doing(a) - _doing(b):
         return f"{min(done)} / be {min(done)}"
-    return (
-        _turned(a, b)
-        or _asked_of_each_other(a, b)
-        or _opposites_in_turn(a, b)
-        or _head_and_object(a, b)
-        or _another(a, b)
-        or _another(b, a)
-        or _particles(a, b)
-        or _asked_of(a, b)
-        or _asked_of(b, a)
-        or _about(a, b)
-        or _about(b, a)
+    both_ways = (
+        check(a, b) for check in (_turned, _asked_of_each_other, _opposites_in_turn, _headed, _particles)
     )
+    each_way = (check(*pair) for check in (_another, _asked_of, _about) for pair in ((a, b), (b, a)))
+    return next(filter(None, chain(both_ways, each_way)), None)
 
 
 def _nearly(mine: Sequence[str], theirs: Sequence[str]) -> bool:
@@ -211,6 +203,8 @@ def _in_turn(family: int, a: Facts) -> list[tuple[int, str]]:
     if family >= len(OPPOSITES):
         return []
     poles = {word: pole for of, pole, word in a.poles if of == family and word not in lexicon.FUNCTION}
+    if len(poles) < 2:
+        return []
     words = a.flat.split()
     first = {poles[word]: at for at, word in reversed([*enumerate(words)]) if word in poles}
     places = sorted(first.values())
@@ -221,13 +215,14 @@ def _in_turn(family: int, a: Facts) -> list[tuple[int, str]]:
 _HEADED = re.compile(r"(?= (\S+) (of|to|per) (?:(?:an?|the|my|your) )?(\S+) )")
 
 
-def _head_and_object(a: Facts, b: Facts) -> str | None:
+def _headed(a: Facts, b: Facts) -> str | None:
     """An array of pointers, a pointer to an array; orders per customer, customers per order."""
-    turned = _headed(a) & {(y, x, per) for x, y, per in _headed(b)} - _headed(b)
+    mine, theirs = _heads(a), _heads(b)
+    turned = mine & {(y, x, per) for x, y, per in theirs} - theirs
     return next((f"{x} / {y}" for x, y, _ in sorted(turned)), None)
 
 
-def _headed(a: Facts) -> Set[tuple[str, str, bool]]:
+def _heads(a: Facts) -> Set[tuple[str, str, bool]]:
     return {(stem(x), stem(y), by == "per") for x, by, y in _HEADED.findall(a.flat)}
 
 
