@@ -23,8 +23,7 @@ from policies.decision import Controls, Offer, Verdict, judge, kept, lifetime, r
 from policies.guards.objections import read_ahead
 from policies.model import InForce, Mode, in_force
 from proxy.dialects.base import Usage
-from proxy.flights import Question
-from proxy.messages import SHARED, Call, forget_bodies, shown
+from proxy.messages import SHARED, Call, Question, forget_bodies, shown
 from storage.base import Document, Entry, StorageError, Vectors
 from storage.buffered import BufferedDocuments
 from storage.entries import Entries

@@ -18,9 +18,9 @@ from proxy.answers import Answers, Manner
 from proxy.auditing import Auditor, Hit
 from proxy.cache import AUTO_OFF, Cache, Found, Search, in_step
 from proxy.errors import CallError, Crowded, NotCached, UpstreamSlow
-from proxy.flights import Flight, Question
+from proxy.flights import Flight
 from proxy.forwarding import Forwarder
-from proxy.messages import Call, shown
+from proxy.messages import Call, Question, shown
 from proxy.renewals import Renewals
 from proxy.sharing import Sharing
 from proxy.trip import Reply, Trip

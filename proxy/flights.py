@@ -13,10 +13,8 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from time import monotonic
 
-from embeddings.base import Vector
-from policies.model import InForce
 from proxy.errors import CallerGone, CallError
-from proxy.messages import Call
+from proxy.messages import Question
 from proxy.upstreams.fleet import Backend
 from proxy.upstreams.upstream import Head
 
@@ -28,26 +26,6 @@ STALLED_S = 10.0
 
 NEAR, NEAR_UNDER_PRESSURE = 64, 256
 """Flights of one partition that a question is compared with."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Question:
-    """A call with what has been found out about it."""
-
-    call: Call
-    scope: str
-    """Tenant digest, or `SHARED`."""
-    policy: InForce
-    vector: Vector | None
-    fingerprint: str
-    """Of the vector; "" without one."""
-    partition: bytes
-    exact: bytes
-
-    @classmethod
-    def of(cls, call: Call, scope: str, policy: InForce, vector: Vector | None, fingerprint: str) -> Question:
-        partition, exact = call.partition(scope), call.exact(scope)
-        return cls(call, scope, policy, vector, fingerprint, partition, exact)
 
 
 @dataclass(eq=False)

@@ -20,8 +20,8 @@ from proxy.aside import loaded
 from proxy.cache import Cache
 from proxy.dialects.base import MALFORMED, JsonObject, dump
 from proxy.errors import CallError, Unreachable
-from proxy.flights import Flight, Flights, Question, Rider
-from proxy.messages import Call
+from proxy.flights import Flight, Flights, Rider
+from proxy.messages import Call, Question
 from proxy.tasks import Tasks
 from proxy.upstreams.fleet import Backend, Fleet, first_to_answer
 from proxy.upstreams.upstream import Answer, Head, Read

@@ -1,5 +1,5 @@
-"""From a request's bytes to a `Call`: what must match exactly, what may be alike, what the caller asks of
-the cache.
+"""From a request's bytes to a `Call` (what must match exactly, what may be alike, what the caller asks of the
+cache), and to a `Question` once its category is known.
 
 Identity is all that is not known to be irrelevant: the path with its query, the headers in
 `IDENTITY_HEADERS`, the tenant, the namespace and every member of the body but the last user text and
@@ -18,7 +18,9 @@ from typing import Any
 
 from multidict import CIMultiDictProxy
 
+from embeddings.base import Vector
 from policies.decision import Controls
+from policies.model import InForce
 from proxy import controls as request_controls
 from proxy.controls import EVERYTHING, Permits
 from proxy.dialects import Dialect
@@ -97,6 +99,29 @@ class Call:
         """Digest of the whole call."""
         text = b"\0" if self.text is None else b"\1" + self.text.encode("utf-8", "surrogatepass")
         return _digest(self.identity, b"same", tenant.encode(), text)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """A call once its category is known: what the caches and the upstream are asked."""
+
+    call: Call
+    scope: str
+    """Whose answers may serve it: its tenant's digest, or `SHARED`."""
+    policy: InForce
+    vector: Vector | None
+    """Of the call's text; None where only the same call to the letter may match."""
+    fingerprint: str
+    """Of the embedding model that made the vector; "" without one."""
+    partition: bytes
+    """`Call.partition` in that scope."""
+    exact: bytes
+    """`Call.exact` in that scope."""
+
+    @classmethod
+    def of(cls, call: Call, scope: str, policy: InForce, vector: Vector | None, fingerprint: str) -> Question:
+        partition, exact = call.partition(scope), call.exact(scope)
+        return cls(call, scope, policy, vector, fingerprint, partition, exact)
 
 
 def read_call(

@@ -26,9 +26,8 @@ from proxy.cache import IMPORTED, Rules, entry_of
 from proxy.cli.portable import Line, Pair, document_of, is_entry, pair_of
 from proxy.dialects import openai_chat
 from proxy.dialects.base import Usage, dump
-from proxy.flights import Question
 from proxy.jsonl import read_rows, wrong
-from proxy.messages import SHARED, Call, read_call
+from proxy.messages import SHARED, Call, Question, read_call
 from storage.base import Document, Documents, Entry
 
 BATCH = 64

@@ -16,8 +16,8 @@ from policies.pressure import Pressure
 from proxy.cache import Cache, Found, Rules
 from proxy.dialects import openai_chat
 from proxy.dialects.base import Usage
-from proxy.flights import Flight, Flights, Question
-from proxy.messages import Call, read_call, tenant_digest
+from proxy.flights import Flight, Flights
+from proxy.messages import Call, Question, read_call, tenant_digest
 from proxy.simulation.queueing import Ride, Service
 from proxy.simulation.rows import Served, Table
 from proxy.simulation.trace import Request, oracle

@@ -20,7 +20,7 @@ from embeddings.base import Vector
 from policies.errors import ConfigError, Problem
 from proxy import dialects
 from proxy.cache import Cache, Search
-from proxy.flights import Question
+from proxy.messages import Question
 from proxy.server import DataPlane
 from proxy.targets import model_in, target_of
 from proxy.telemetry.logs import refusal

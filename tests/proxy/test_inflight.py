@@ -12,7 +12,8 @@ from aiohttp import web
 from world import Answer, MakeWorld, World, upstream
 
 from proxy.demo.upstream import Behaviour
-from proxy.flights import Flight, Question
+from proxy.flights import Flight
+from proxy.messages import Question
 
 ASKED = "how are you today my friend"
 REWORDED = "how are you my friend"
