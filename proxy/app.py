@@ -44,8 +44,7 @@ from proxy.telemetry.recording import Recorder
 from proxy.telemetry.tracing import open_tracing
 from proxy.upstreams.fleet import Backend, Fleet
 from proxy.upstreams.limits import Admission
-from proxy.upstreams.load import Load
-from proxy.upstreams.load import Upstream as LoadOfOne
+from proxy.upstreams.load import Load, UpstreamLoad
 from proxy.upstreams.scraper import Names, Scraper
 from proxy.upstreams.upstream import Deadlines, Retry, Upstream
 from proxy.warming import WarmUp
@@ -278,7 +277,7 @@ def _backend(
     return Backend(
         chosen.name,
         kind(chosen.url, deadlines, Retry(chosen.retries, frozenset(chosen.retry_on))),
-        LoadOfOne(chosen.name, chosen.capacity),
+        UpstreamLoad(chosen.name, chosen.capacity),
         chosen.models,
         chosen.aliases,
         key,
