@@ -155,14 +155,14 @@ def _must_filter(call: Call, flight: Flight, head: Head) -> bool:
         and head.status == 200
         and "Content-Encoding" not in head.headers
         and head.headers.get("Content-Type", "").startswith("text/event-stream")
-        and call.dialect.enrich(call.fields) is not None
+        and call.dialect.enrichment.enrich(call.fields) is not None
     )
 
 
 async def _filtered(chunks: AsyncIterator[bytes], call: Call) -> AsyncIterator[bytes]:
-    unenriched = call.dialect.unenriched()
+    filter = call.dialect.enrichment.filter()
     async for chunk in chunks:
-        if kept := unenriched.feed(chunk):
+        if kept := filter.feed(chunk):
             yield kept
-    if rest := unenriched.rest():
+    if rest := filter.rest():
         yield rest

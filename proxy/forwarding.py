@@ -152,12 +152,13 @@ class Forwarder:
 
     @asynccontextmanager
     async def _open(self, backend: Backend, flight: Flight) -> AsyncIterator[Answer | Read]:
-        """With the stream's usage asked for, and without when the upstream takes offence at that, or when the
-        answer is only passed on: then the call goes up as it came."""
+        """Sends the call to one upstream. Where the answer is wanted whole, the stream's usage is asked for
+        as well; should the upstream reject that, the call is sent again as it came."""
         flight.sent_to, flight.departed = backend, monotonic()
         call = flight.question.call
-        richer = call.dialect.enrich(call.fields)
-        flight.has_usage, offended = True, False
+        enrichment = call.dialect.enrichment
+        richer = enrichment.enrich(call.fields)
+        flight.has_usage, rejected = True, False
         if richer is not None and flight.gathered and backend.knows_usage is not False:
             async with backend.send(call, dump(richer)) as answer:
                 if answer.head.status not in REJECTED:
@@ -165,14 +166,14 @@ class Forwarder:
                     yield answer
                     return
                 read = Read(answer.head, await answer.read())
-            # One that has never taken it may refuse it without a word of why.
-            offended = call.dialect.offended(read.body)
-            if not offended and backend.knows_usage:
+            # An upstream that has never accepted it may reject it without saying why.
+            rejected = enrichment.is_rejection(read.body)
+            if not rejected and backend.knows_usage:
                 yield read
                 return
         async with backend.send(call, call.body) as answer:
             flight.has_usage = richer is None
-            if offended and answer.head.status == 200:  # else the call was wrong, and the error repeated it
+            if rejected and answer.head.status == 200:  # else the call was wrong, and the error repeated it
                 log.warning("upstream %s knows no stream_options: its streams cannot be stored", backend.name)
                 backend.knows_usage = False
             yield answer

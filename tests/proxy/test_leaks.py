@@ -123,7 +123,7 @@ def test_what_is_remembered_of_a_body_is_not_changed_by_those_who_use_it(path: s
 
     first = read()
     before = copy.deepcopy((first.fields, first.reading.identity))
-    dialect.enrich(first.fields)
+    dialect.enrichment.enrich(first.fields)
     for answer in (
         {"choices": []}, {"content": [], "usage": {}}, {"output": [], "status": "completed"},
         {"candidates": []},
