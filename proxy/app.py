@@ -20,7 +20,7 @@ from embeddings.opening import open_embedder
 from policies.admission import Limit
 from policies.prices import Prices
 from proxy import header_bytes
-from proxy.answers import Manner
+from proxy.answers import AnswerOptions
 from proxy.auditing import Auditor
 from proxy.batches import Batches
 from proxy.cache import SIMULATED, Cache, Rules
@@ -201,7 +201,7 @@ def _open_embedder(settings: Settings) -> Embedder:
 
 def _data_plane(app: App, kind: type[DataPlane]) -> DataPlane:
     settings, limits = app.settings, app.settings.limits
-    manner = Manner(
+    options = AnswerOptions(
         settings.expose_scores,
         settings.upstream.stale_after,
         settings.replay.tokens_per_second,
@@ -209,7 +209,7 @@ def _data_plane(app: App, kind: type[DataPlane]) -> DataPlane:
     )
     sharing = Sharing(app.replication.leases, app.tasks) if app.replication is not None else None
     return kind(
-        Exchange(app.cache, app.forwarder, app.auditor, app.renewals, manner, sharing),
+        Exchange(app.cache, app.forwarder, app.auditor, app.renewals, options, sharing),
         Batches(app.cache, app.forwarder, app.tasks, limits.answer_bytes, settings.expose_scores),
         app.cache,
         app.fleet,

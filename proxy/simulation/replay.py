@@ -159,7 +159,7 @@ class Player:
         search = self.cache.exact(call, self._now, self.cache.pressure(call.reading.model))
         if served := await self._from(search.fresh, number, call):
             return served
-        if served := await self._spared(number, search.stale):
+        if served := await self._stale_at_once(number, search.stale):
             return served
         if flight := self._flights.same(call.exact(call.tenant), call.generation):
             return self._join(number, flight, EXACT_S)
@@ -169,7 +169,7 @@ class Player:
         near = await self.cache.near(question, self._now)
         if served := await self._from(near.fresh, number, call):
             return served
-        if served := await self._spared(number, search.stale or near.stale):
+        if served := await self._stale_at_once(number, search.stale or near.stale):
             return served
         flight, _ = self._flights.boardable(question, self.cache.alike)
         if flight is not None:
@@ -228,7 +228,7 @@ class Player:
             return served
         return Served(question.policy.category.name, calls=1)
 
-    async def _spared(self, number: int, stale: Found | None) -> Served | None:
+    async def _stale_at_once(self, number: int, stale: Found | None) -> Served | None:
         """The stale answer at once, where the category would rather not ask a busy upstream."""
         bound = stale.policy.category.load.stale_at if stale else None
         if stale is None or bound is None or stale.policy.pressure < bound:
