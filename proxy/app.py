@@ -245,7 +245,7 @@ def _connect(replication: Replication, app: App) -> None:
         app.ledger.forget(lambda report: report.entry_id in gone)
 
     def purging() -> None:
-        app.cache.shut_out()
+        app.cache.begin_purge()
         app.ledger.forget(lambda report: True)  # whom it is about is not told
 
     replication.take_in = lambda entry, vector: app.cache.take_in(entry, vector, app.clock())

@@ -93,7 +93,7 @@ class Exchange:
         return await self._join(trip, flight, 1.0)
 
     async def _from_semantic(self, trip: Trip, question: Question, started: float) -> Reply | None:
-        search = await self._cache.near(question, trip.now)
+        search = await self._cache.semantic(question, trip.now)
         if search.failed:
             trip.report.degraded = "index-failed"
         if question.vector is not None and search.refused != AUTO_OFF:
@@ -133,9 +133,9 @@ class Exchange:
     # What is asked
 
     async def _understand(self, trip: Trip) -> Question:
-        unsought = self._cache.unsought(trip.call)
-        vector = None if unsought else await self._embed(trip)
-        classification = unsought or self._cache.classify(trip.call, vector)
+        off = self._cache.classified_off(trip.call)
+        vector = None if off else await self._embed(trip)
+        classification = off or self._cache.classify(trip.call, vector)
         trip.report.classified(classification)
         await in_step()
         return self._cache.question(trip.call, classification.category, vector)

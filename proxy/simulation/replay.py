@@ -166,7 +166,7 @@ class Player:
         question = await self._understand(call)
         if question.policy.category.barred:
             return await self._lead(number, question, search.stale, private=True)
-        near = await self.cache.near(question, self._now)
+        near = await self.cache.semantic(question, self._now)
         if served := await self._from(near.fresh, number, call):
             return served
         if served := await self._stale_at_once(number, search.stale or near.stale):

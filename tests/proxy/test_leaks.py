@@ -45,7 +45,7 @@ async def test_a_purge_while_vectors_arrive(make_world: MakeWorld, known: bool) 
         call = asyncio.create_task(world.send(PATH, {"model": "m", "input": texts}))
         await half.wait()
         await asyncio.sleep(0.05)  # the head has gone on to the caller
-        world.app.cache.shut_out()
+        world.app.cache.begin_purge()
         go_on.set()
         assert (await call).status == 200
         await world.settled()
