@@ -174,10 +174,10 @@ class Exchange:
         """The answer to a call of somebody else that is on its way up and asks the same or something
         alike."""
         for _ in range(ATTEMPTS if trip.call.controls.read else 0):
-            flight, similarity = self._forwarder.flights.boardable(question, self._cache.alike)
-            if flight is None or trip.failed is not None:
+            found = self._forwarder.flights.boardable(question, self._cache.alike)
+            if found is None or trip.failed is not None:
                 break
-            if reply := await self._join(trip, flight, similarity):
+            if reply := await self._join(trip, *found):
                 return reply
         return None
 

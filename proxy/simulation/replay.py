@@ -171,9 +171,8 @@ class Player:
             return served
         if served := await self._stale_at_once(number, search.stale or near.stale):
             return served
-        flight, _ = self._flights.boardable(question, self.cache.alike)
-        if flight is not None:
-            return self._join(number, flight, self._lookup_s)
+        if found := self._flights.boardable(question, self.cache.alike):
+            return self._join(number, found[0], self._lookup_s)
         return await self._lead(number, question, search.stale or near.stale)
 
     async def _from(self, found: Found | None, number: int, call: Call) -> Served | None:
