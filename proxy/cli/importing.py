@@ -175,7 +175,7 @@ def _call(pair: Pair) -> Call:
     messages = [*system, {"role": "user", "content": pair.query}]
     body = json.dumps({**pair.request, "model": pair.model, "messages": messages}).encode()
     headers = CIMultiDict({"X-Nearhit-Namespace": pair.namespace}) if pair.namespace else CIMultiDict()
-    call = read_call(openai_chat, _TARGET, CIMultiDictProxy(headers), body, "", 0)
+    call = read_call(openai_chat, _TARGET, CIMultiDictProxy(headers), body, "")
     if call is None or call.text is None:
         raise ValueError("query: no call could ask this")
     return call

@@ -264,6 +264,6 @@ def _call(request: Request) -> Call:
     before = [{"role": "system", "content": request.context}] if request.context else []
     body = json.dumps({"model": request.model or MODEL, "messages": [*before, message]}).encode()
     tenant = tenant_digest(request.tenant or TENANT)
-    call = read_call(openai_chat, "/v1/chat/completions", _HEADERS, body, tenant, 0)
+    call = read_call(openai_chat, "/v1/chat/completions", _HEADERS, body, tenant)
     assert call is not None
     return call

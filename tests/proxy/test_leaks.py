@@ -119,7 +119,7 @@ def test_what_is_remembered_of_a_body_is_not_changed_by_those_who_use_it(path: s
     body = json.dumps({"model": "m", "stream": True, "cache": asked, **_BODIES[path]}).encode()
 
     def read() -> Any:
-        return read_call(dialect, path, CIMultiDictProxy(CIMultiDict()), body, "t", 0)
+        return read_call(dialect, path, CIMultiDictProxy(CIMultiDict()), body, "t")
 
     first = read()
     before = copy.deepcopy((first.fields, first.reading.identity))
