@@ -28,7 +28,7 @@ from proxy.demo.upstream import Behaviour, run_demo_upstream
 from proxy.serving import serving
 from proxy.settings import Settings
 from proxy.upstreams.limits import Admission
-from proxy.upstreams.load import Load, Upstream
+from proxy.upstreams.load import Load, UpstreamLoad
 from proxy.upstreams.upstream import Head
 
 PRIORITIES = {"urgent": 5, "default": 0}
@@ -59,7 +59,7 @@ def main(callers: int, seconds: float, limits: tuple[str, ...]) -> None:
 async def cost() -> None:
     """Of pressure and place per call, in a loop of its own; the best of five rounds."""
     for what, places, callers in (("a place that is free", MOST, 1), ("a wait in line", 1, 200)):
-        admission, load = Admission(Limit(places, places), callers, 60.0), Load(Upstream("upstream"))
+        admission, load = Admission(Limit(places, places), callers, 60.0), Load(UpstreamLoad("upstream"))
         bare = await best(lambda: asyncio.sleep(0), callers)
         took = await best(partial(pass_by, load, admission), callers) - bare
         click.echo(f"pressure and {what}: {took * 1e6:.0f} us a call")

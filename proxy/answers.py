@@ -1,4 +1,4 @@
-"""In which form a caller gets an answer, be it a stored one or the upstream's as it comes."""
+"""The form in which a caller gets its answer, be it a stored one or the upstream's as it comes."""
 
 from __future__ import annotations
 
@@ -24,50 +24,51 @@ from proxy.upstreams.upstream import Head
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
-    """How answers are given."""
+class AnswerOptions:
+    """What the settings say about how answers are given."""
 
     expose_scores: bool = False
     stale_after_s: float = 10.0
-    """How long a caller for whom there is a stale answer waits for another."""
+    """How long a caller for whom there is a stale answer waits for a fresh one, at least."""
     tokens_per_second: float | None = None
-    """Of replayed streams. None: all at once."""
+    """At which a stored answer is replayed as a stream. None: all at once."""
     keep_alive_s: float | None = None
-    """Between comments to callers of event streams who wait for a place. None: they hear nothing."""
+    """Between comments to callers of event streams who wait for a place at the upstream. None: no
+    comments."""
 
 
 class Answers:
-    def __init__(self, fleet: Fleet, manner: Manner) -> None:
+    def __init__(self, fleet: Fleet, options: AnswerOptions) -> None:
         self._fleet = fleet
-        self._manner = manner
+        self._options = options
 
-    async def stored(self, trip: Trip, body: bytes) -> Reply:
-        """One from memory, in the form that this caller asked for."""
+    async def from_cache(self, trip: Trip, body: bytes) -> Reply:
+        """An answer that is there whole, in the form that this caller asked for. `body`: its JSON object."""
         trip.report.status = 200
         if not trip.call.reading.stream:
             return Ready(body, self._headers(trip, "application/json"))
         dialect, answer = trip.call.dialect, await loaded(body)
         events = await aside(len(body), list, dialect.scatter(answer, trip.call.fields))
         headers = self._headers(trip, dialect.framing.content_type)
-        if self._manner.tokens_per_second is None:
+        if self._options.tokens_per_second is None:
             return Ready(b"".join(events), headers)
         tokens = dialect.usage(answer).tokens_out or len(body) / BYTES_PER_TOKEN
-        seconds = tokens / self._manner.tokens_per_second
+        seconds = tokens / self._options.tokens_per_second
         trip.report.paced_ms = seconds * 1000
         return await relay(trip.request, Head(200, "OK", CIMultiDict(headers)), paced(events, seconds))
 
-    async def led(self, trip: Trip, head: Head, rider: Rider, chunks: AsyncIterator[bytes]) -> Reply:
-        """The upstream's, as it comes, to the caller who is asked for. The head can tell only what is meant
-        to be stored, the report tells what was."""
+    async def for_leader(self, trip: Trip, head: Head, rider: Rider, chunks: AsyncIterator[bytes]) -> Reply:
+        """The upstream's answer as it comes, for the caller who had it asked. The headers can tell only
+        whether it is meant to be stored; the report is told in the end whether it was."""
         report, flight = trip.report, rider.flight
         report.stored = head.status == 200 and flight.keeps
         if report.outcome != "SHADOW":
             report.entry_id = flight.entry_id if report.stored else ""
         return await _settled(report, flight, self._relayed(trip, head, head.headers.copy(), rider, chunks))
 
-    async def ridden(self, trip: Trip, head: Head, rider: Rider, chunks: AsyncIterator[bytes]) -> Reply:
-        """The same to another caller, without what the upstream told the first one alone: cookies, its
-        request's id, its rate limits."""
+    async def for_rider(self, trip: Trip, head: Head, rider: Rider, chunks: AsyncIterator[bytes]) -> Reply:
+        """The same for another caller, without the headers that are meant for the first one alone: cookies,
+        the request's id, rate limits."""
         kept = {k: head.headers[k] for k in ("Content-Type", "Content-Encoding") if k in head.headers}
         headers = CIMultiDict({**kept, **self._for_browsers(trip)})
         return await self._relayed(trip, head, headers, rider, chunks)
@@ -82,28 +83,30 @@ class Answers:
         reports.add(headers, self._told(trip))
         return await relay(trip.request, Head(head.status, head.reason, headers), chunks)
 
-    # Comments to who waits
+    # Comments while a caller waits
 
-    async def waits_long(self, trip: Trip, flight: Flight) -> bool:
-        """For a place, with nothing else to offer, so that the caller is to hear of it."""
-        every, events = self._manner.keep_alive_s, trip.call.dialect.framing is EVENTS
+    async def is_kept_waiting(self, trip: Trip, flight: Flight) -> bool:
+        """Whether the caller of an event stream still waits for a place at the upstream after `keep_alive_s`,
+        and there is no stale answer for it."""
+        every, events = self._options.keep_alive_s, trip.call.dialect.framing is EVENTS
         if every is None or not events or not trip.call.reading.stream or trip.stale is not None:
             return False
         await asyncio.wait([flight.head], timeout=every)
         return not flight.head.done() and flight.sent_to is None
 
-    async def commented(self, trip: Trip, flight: Flight, rider: Rider) -> Reply:
-        """The status is told before there is one: an error comes as an event."""
+    async def with_comments(self, trip: Trip, flight: Flight, rider: Rider) -> Reply:
+        """A stream that begins before the upstream has answered, with comments until it does. As status 200
+        is sent by then, an error comes as an event."""
         trip.report.status = 200
         headers = CIMultiDict(self._headers(trip, EVENTS.content_type))
         answer = self._comments(trip, flight, rider)
         return await _settled(trip.report, flight, relay(trip.request, Head(200, "OK", headers), answer))
 
     async def _comments(self, trip: Trip, flight: Flight, rider: Rider) -> AsyncIterator[bytes]:
-        """And then the answer."""
+        """Comments until the upstream answers, then its answer."""
         while not flight.head.done():
             yield b": keep-alive\n\n"
-            await asyncio.wait([flight.head], timeout=self._manner.keep_alive_s)
+            await asyncio.wait([flight.head], timeout=self._options.keep_alive_s)
         report = trip.report
         try:
             head = flight.head.result()
@@ -130,12 +133,13 @@ class Answers:
         return reports.for_browsers(trip.request, self._fleet)
 
     def _told(self, trip: Trip) -> dict[str, str]:
-        return reports.headers(trip.report, trip.call.controls.debug or self._manner.expose_scores)
+        return reports.headers(trip.report, trip.call.controls.debug or self._options.expose_scores)
 
 
 async def _settled(report: Report, flight: Flight, relaying: Awaitable[Reply]) -> Reply:
-    """Relays the answer, and notes whether it was stored. While a flight goes on without its caller, the
-    report keeps the id: a purge is to find it."""
+    """Relays the answer, then notes in the report whether it was stored. Where the caller leaves and the
+    flight goes on without it, the report keeps the entry's id, so that a purge of that entry finds the
+    report."""
     try:
         reply = await relaying
         if flight.keeps:
@@ -148,21 +152,21 @@ async def _settled(report: Report, flight: Flight, relaying: Awaitable[Reply]) -
 
 
 def _must_filter(call: Call, flight: Flight, head: Head) -> bool:
-    """The stream carries what this caller did not ask for."""
+    """Whether the stream carries a usage for which this caller did not ask."""
     return (
         call.reading.stream
         and flight.has_usage
         and head.status == 200
         and "Content-Encoding" not in head.headers
         and head.headers.get("Content-Type", "").startswith("text/event-stream")
-        and call.dialect.enrich(call.fields) is not None
+        and call.dialect.enrichment.enrich(call.fields) is not None
     )
 
 
 async def _filtered(chunks: AsyncIterator[bytes], call: Call) -> AsyncIterator[bytes]:
-    unenriched = call.dialect.unenriched()
+    filter = call.dialect.enrichment.filter()
     async for chunk in chunks:
-        if kept := unenriched.feed(chunk):
+        if kept := filter.feed(chunk):
             yield kept
-    if rest := unenriched.rest():
+    if rest := filter.rest():
         yield rest

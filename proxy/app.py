@@ -20,7 +20,7 @@ from embeddings.opening import open_embedder
 from policies.admission import Limit
 from policies.prices import Prices
 from proxy import header_bytes
-from proxy.answers import Manner
+from proxy.answers import AnswerOptions
 from proxy.auditing import Auditor
 from proxy.batches import Batches
 from proxy.cache import SIMULATED, Cache, Rules
@@ -44,8 +44,7 @@ from proxy.telemetry.recording import Recorder
 from proxy.telemetry.tracing import open_tracing
 from proxy.upstreams.fleet import Backend, Fleet
 from proxy.upstreams.limits import Admission
-from proxy.upstreams.load import Load
-from proxy.upstreams.load import Upstream as LoadOfOne
+from proxy.upstreams.load import Load, UpstreamLoad
 from proxy.upstreams.scraper import Names, Scraper
 from proxy.upstreams.upstream import Deadlines, Retry, Upstream
 from proxy.warming import WarmUp
@@ -202,7 +201,7 @@ def _open_embedder(settings: Settings) -> Embedder:
 
 def _data_plane(app: App, kind: type[DataPlane]) -> DataPlane:
     settings, limits = app.settings, app.settings.limits
-    manner = Manner(
+    options = AnswerOptions(
         settings.expose_scores,
         settings.upstream.stale_after,
         settings.replay.tokens_per_second,
@@ -210,7 +209,7 @@ def _data_plane(app: App, kind: type[DataPlane]) -> DataPlane:
     )
     sharing = Sharing(app.replication.leases, app.tasks) if app.replication is not None else None
     return kind(
-        Exchange(app.cache, app.forwarder, app.auditor, app.renewals, manner, sharing),
+        Exchange(app.cache, app.forwarder, app.auditor, app.renewals, options, sharing),
         Batches(app.cache, app.forwarder, app.tasks, limits.answer_bytes, settings.expose_scores),
         app.cache,
         app.fleet,
@@ -246,7 +245,7 @@ def _connect(replication: Replication, app: App) -> None:
         app.ledger.forget(lambda report: report.entry_id in gone)
 
     def purging() -> None:
-        app.cache.shut_out()
+        app.cache.begin_purge()
         app.ledger.forget(lambda report: True)  # whom it is about is not told
 
     replication.take_in = lambda entry, vector: app.cache.take_in(entry, vector, app.clock())
@@ -278,7 +277,7 @@ def _backend(
     return Backend(
         chosen.name,
         kind(chosen.url, deadlines, Retry(chosen.retries, frozenset(chosen.retry_on))),
-        LoadOfOne(chosen.name, chosen.capacity),
+        UpstreamLoad(chosen.name, chosen.capacity),
         chosen.models,
         chosen.aliases,
         key,

@@ -146,7 +146,7 @@ class Batches:
             )
         report.forwarded = True
         priority = self._cache.rules.book.get(report.category).priority
-        async with self._forwarder.visit(call, body, priority) as (backend, answer):
+        async with self._forwarder.send_alone(call, body, priority) as (backend, answer):
             report.upstream_ms = (perf_counter() - started) * 1000
             report.status, report.upstream = answer.head.status, backend.name
             yield answer

@@ -1,5 +1,5 @@
-"""What is remembered, and under which rules it may be served: book, classifier, embedder, entries and
-documents.
+"""What is remembered, and under which rules it may be served: category book, classifier, embedder, entries
+and documents.
 
 No HTTP in here: the exchange asks these questions for live calls, the simulator for recorded ones.
 """
@@ -19,12 +19,11 @@ from policies.audit import Audits
 from policies.automatic import Automatics
 from policies.book import Book
 from policies.classifier import Classification, Classifier
-from policies.decision import Controls, Offer, Verdict, judge, kept, lifetime, required_similarity
+from policies.decision import Offer, Verdict, judge, kept, lifetime, required_similarity
 from policies.guards.objections import read_ahead
 from policies.model import InForce, Mode, in_force
 from proxy.dialects.base import Usage
-from proxy.flights import Question
-from proxy.messages import SHARED, Call, forget_bodies, shown
+from proxy.messages import SHARED, Call, Question, forget_bodies, shown
 from storage.base import Document, Entry, StorageError, Vectors
 from storage.buffered import BufferedDocuments
 from storage.entries import Entries
@@ -34,13 +33,14 @@ from storage.vectors_memory import MemoryVectors
 log = logging.getLogger("nearhit.cache")
 
 CANDIDATES = 8
-"""Nearest entries that are looked at: the best one may be refused by a guard and the next one be right."""
+"""Nearest entries that are looked at: a guard may object to the best one while the next one is right."""
 
 AUTO_OFF = "auto-off"
-"""Why nothing alike was looked for, where `mode: auto` found that looking does not pay."""
+"""Reason of a miss for which nothing alike was looked for: `mode: auto` found that looking does not pay."""
 
 IMPORTED, SIMULATED = "imported", "simulated"
-"""Where an entry comes from that is no answer of a real upstream's."""
+"""`Entry.provenance` of what no real upstream answered: brought by `nearhit import`, or the demo
+upstream's."""
 
 Tier = Literal["exact", "semantic", "inflight"]
 
@@ -61,27 +61,27 @@ class Found:
 
 @dataclass(slots=True)
 class Search:
-    """What came of looking for one question."""
+    """What was found for one question."""
 
     fresh: Found | None = None
     stale: Found | None = None
-    """Good enough should the upstream fail."""
+    """Too old to be served now, but good enough should the upstream fail."""
     nearest: float | None = None
     """Similarity of the nearest entry, served or not."""
     refused: str = ""
-    """Why the nearest was not served."""
+    """Why the nearest entry was not served."""
     failed: bool = False
     """The index could not be asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Book and classifier, which change together."""
+    """Category book and classifier, which change together."""
 
     book: Book
     classifier: Classifier
     shares: bool = field(init=False)
-    """Some category lets answers cross tenants."""
+    """Whether any category lets answers cross tenants."""
 
     def __post_init__(self) -> None:
         shared = any(category.scope == "shared" for category in self.book.categories.values())
@@ -109,8 +109,9 @@ class Cache:
         pressure: Callable[[str], float] = lambda model: 0.0,
         vectors: Vectors | None = None,
     ) -> None:
-        """`pressure`: load of the upstream behind a model ("": behind any), 0 to 1, at this moment.
-        `vectors`: where they lie; None: in memory."""
+        """`capacity`, `capacity_bytes`: the most entries, and bytes of them, in memory. `pressure`: that of
+        the upstream behind a model ("": the highest of any), 0 to 1, at this moment. `vectors`: where the
+        vectors lie; None: in memory."""
         self.pressure = pressure
         self.rules = rules
         self.audits = Audits()
@@ -126,18 +127,20 @@ class Cache:
             over=eviction.over,
         )
         self.provenance = ""
-        """Of what is answered now."""
+        """The `Entry.provenance` that new entries get. Besides `IMPORTED`, only entries with the same one are
+        served."""
         self.certain: Callable[[], Awaitable[None]] = _nothing
-        """Returns when it is known whether other replicas have purged something."""
+        """Returns once it is known whether other replicas have purged something."""
         self._embedding = 0
-        """Texts on their way through the embedder."""
+        """Questions of callers that are being embedded."""
         self.generation = 0
-        """Raised by every purge: a call that began before it is not stored."""
+        """Raised by every purge: the answer to a call that began before it is not stored."""
 
     # Looking
 
     def exact(self, call: Call, now: float, pressure: float) -> Search:
-        """The same call to the letter; needs no embedder. `pressure`: of the call's upstream."""
+        """Looks for an answer to the same call to the letter; needs no embedder. `pressure`: of the upstream
+        behind the call's model."""
         found = Search()
         for scope in (call.tenant, SHARED) if self.rules.shares else (call.tenant,):
             entry = self.entries.by_exact(call.exact(scope))
@@ -147,41 +150,38 @@ class Cache:
             if self._open_to(call, scope, named) and (
                 named == entry.category or self._open_to(call, scope, entry.category)
             ):
-                policy = self.policy(named, pressure)
-                self._consider(found, entry, 1.0, call.text or "", policy, call.controls, now, exact=True)
+                self._consider(found, entry, 1.0, call, self.policy(named, pressure), now, exact=True)
                 if found.fresh is not None:
                     return found
         return found
 
     def serves(self, entry: Entry) -> bool:
-        """What the demo upstream said is no answer once there is a real one, nor the other way round."""
+        """Whether the entry may be served at all: answers of the demo upstream are none once there is a real
+        one, nor the other way round."""
         return entry.provenance in (self.provenance, IMPORTED)
 
     def _open_to(self, call: Call, scope: str, category: str) -> bool:
-        """Whether answers of the category may still be served, and go to whom they went when they were
-        stored."""
+        """Whether the category still lets its answers be served, and still to those in `scope`, for whom they
+        were stored: its file may have changed since."""
         return not self.rules.book.get(category).barred and self._scope(category, call) == scope
 
     async def embed(self, text: str, tenant: str = "") -> Vector:
-        """`tenant`: whose text it is; "": our own. Raises `EmbeddingError`."""
+        """The text's vector. `tenant`: whose text it is; "": our own. Raises `EmbeddingError`."""
         return await self.embedder.embed(text, tenant)
 
     async def embed_asked(self, text: str, tenant: str) -> Vector:
-        """Of a question that a caller waits for: while the encoder has it and nothing else, what guards will
-        ask of it is read. Raises `EmbeddingError`."""
-        if self._embedding:
-            return await self._embed(text, tenant)
-        reading = asyncio.get_running_loop().call_soon(read_ahead, text)
-        try:
-            return await self._embed(text, tenant)
-        except TextTooLong:
-            reading.cancel()
-            raise
-
-    async def _embed(self, text: str, tenant: str) -> Vector:
+        """The same for a question that a caller waits for. While the encoder works on nothing else, this
+        thread is free, and reads in the question what the guards will want to know. Raises
+        `EmbeddingError`."""
+        idle = not self._embedding
+        reading = asyncio.get_running_loop().call_soon(read_ahead, text) if idle else None
         self._embedding += 1
         try:
             return await self.embed(text, tenant)
+        except TextTooLong:
+            if reading is not None:
+                reading.cancel()
+            raise
         finally:
             self._embedding -= 1
 
@@ -196,7 +196,8 @@ class Cache:
         return Question.of(call, self._scope(category, call), policy, vector, fingerprint)
 
     async def again(self, call: Call, entry: Entry) -> Question:
-        """The question whose answer shall stand beside an entry that served `call` past its lifetime.
+        """The question to ask again for a fresh answer in place of `entry`, which was served to `call` past
+        its lifetime.
 
         Raises `EmbeddingError`.
         """
@@ -210,7 +211,8 @@ class Cache:
         return SHARED if shared else call.tenant
 
     def policy(self, category: str, pressure: float) -> InForce:
-        """The one place where a category's threshold and lifetime become the ones that hold."""
+        """The category's policy as it is in force: threshold from the audits, threshold and lifetime bent by
+        `pressure`."""
         kind = self.rules.book.get(category)
         return in_force(kind, pressure, base=self.audits.threshold(kind))
 
@@ -219,27 +221,29 @@ class Cache:
         return self.rules.book.get(category).name
 
     def mode(self, category: str, exact: bool = False) -> Mode:
-        """The one place where `auto` becomes what holds now. `exact`: for calls that are the same to the
-        letter, which cost next to nothing to find and are never wrong."""
+        """The category's mode, with `auto` resolved into what holds now. `exact`: for the exact tier, which
+        `auto` leaves on, as finding the same call costs next to nothing and is never wrong."""
         chosen = self.rules.book.get(category).mode
         return chosen if chosen != "auto" else "on" if exact else self.automatics.mode(category)
 
     def shadowed(self, asked: str, stored: str, exact: bool) -> bool:
-        """Whether answers between these two categories are only counted."""
+        """Whether hits are only counted where a call of category `asked` meets an answer of category
+        `stored`."""
         return self.mode(asked, exact) == "shadow" or (
             stored != asked and self.mode(stored, exact) == "shadow"
         )
 
-    def unsought(self, call: Call) -> Classification | None:
-        """The category of a call whose semantic tier is off, where that is known without a vector."""
+    def classified_off(self, call: Call) -> Classification | None:
+        """The classification of a call whose semantic tier is off, where that is known without a vector.
+        None: it is on, or only the vector can tell the category."""
         if all(each.mode == "on" for each in self.automatics.of.values()):
             return None
         found = self.classify(call, None)
         return found if found.by != "default" and self.mode(found.category) == "off" else None
 
-    async def near(self, question: Question, now: float) -> Search:
-        """The best entry that is near enough, fresh, and that no guard objects to. Waits only where vectors
-        lie elsewhere."""
+    async def semantic(self, question: Question, now: float) -> Search:
+        """Looks for the best entry that is similar enough, fresh, and to which no guard objects. Waits only
+        where vectors lie outside this process."""
         found = Search()
         if self.mode(question.policy.category.name) == "off":
             found.refused = AUTO_OFF
@@ -261,22 +265,28 @@ class Cache:
                 found.nearest = similarity
             if similarity < required:
                 break
-            text = question.call.text or ""
-            self._consider(found, entry, similarity, text, question.policy, question.call.controls, now)
+            self._consider(found, entry, similarity, question.call, question.policy, now)
             if found.fresh is not None and found.fresh.verdict.freshness == "fresh":
                 break
         return found
 
     def _consider(
-        self, found: Search, entry: Entry, similarity: float, text: str, policy: InForce, controls: Controls,
-        now: float, exact: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        found: Search,
+        entry: Entry,
+        similarity: float,
+        call: Call,
+        policy: InForce,
+        now: float,
+        exact: bool = False,
+    ) -> None:
+        """Judges one entry and notes in `found` what it is good for. `policy`: of the call's category."""
         # Both are of one partition, so of one model: its pressure bends both policies.
         same = policy.category.name == entry.category
         stored = policy if same else self.policy(entry.category, policy.pressure)
         offer = Offer(entry.text, similarity, now - entry.created, entry.ttl, stored, exact)
-        verdict = judge(offer, text, policy, controls)
-        threshold = required_similarity(policy, stored, controls)
+        verdict = judge(offer, call.text or "", policy, call.controls)
+        threshold = required_similarity(policy, stored, call.controls)
         tier: Tier = "exact" if exact else "semantic"
         shadowed = self.shadowed(policy.category.name, entry.category, exact)
         candidate = Found(entry, tier, similarity, threshold, verdict, policy, shadowed)
@@ -289,7 +299,8 @@ class Cache:
         found.refused = found.refused or verdict.reason
 
     def alike(self, question: Question, other: Question) -> float | None:
-        """Similarity of two questions that are both on their way, if one's answer will do for the other."""
+        """The similarity of two questions that are both on their way, if the answer to `other` will do for
+        `question`; else None."""
         if (
             question.vector is None
             or other.vector is None
@@ -306,13 +317,15 @@ class Cache:
         return similarity if verdict.freshness == "fresh" else None
 
     def _sharing(self, question: Question) -> InForce:
-        """By which its call is shared now: pressure may have risen since it set out."""
+        """The policy by which an answer on its way is shared: that of this moment, as pressure may have risen
+        since the call went up."""
         category = question.policy.category
         bends = category.load.share_flights
         return self.policy(category.name, self.pressure(question.call.reading.model) if bends else 0.0)
 
     async def load(self, entry: Entry, now: float) -> bytes | None:
-        """The stored answer, which counts as a hit; None when it is lost or cannot be had now."""
+        """The stored answer's body; having it counts as a hit of the entry. None when it is lost or cannot be
+        had now."""
         try:
             body = await self.documents.load(entry.id)
         except StorageError as error:
@@ -322,7 +335,7 @@ class Cache:
         return body
 
     async def load_many(self, entries: Sequence[Entry], now: float) -> dict[str, bytes]:
-        """The same of many, by id."""
+        """The bodies of many entries, by id, without those that are lost or cannot be had now."""
         bodies = await self.documents.load_many([entry.id for entry in entries])
         for entry in entries:
             if entry.id in bodies:
@@ -338,8 +351,8 @@ class Cache:
     # Keeping
 
     def kept(self, entry: Entry) -> float:
-        """Seconds after its creation at which the entry is of no more use, under whatever pressure: what is
-        gone cannot relieve an upstream."""
+        """Seconds after its creation at which nobody may be served the entry any more. By the lifetime under
+        full pressure: what is gone cannot relieve an upstream."""
         return kept(self.policy(entry.category, 1.0), entry.ttl)
 
     def _worth(self, entry: Entry, demand: float, now: float) -> float:
@@ -351,7 +364,7 @@ class Cache:
         return {name: category.quota for name, category in self.rules.book.categories.items()}
 
     def sweep(self, now: float, limit: int) -> None:
-        """Lets go of what is past use among the next `limit` entries."""
+        """Deletes, among the next `limit` entries, those that nobody may be served any more."""
         self.documents.forget([entry.id for entry in self.entries.expired(now, self.kept, limit)])
 
     def keep(
@@ -364,15 +377,15 @@ class Cache:
         now: float,
         age: float = 0.0,
     ) -> bool:
-        """Stores the answer to a question, which took `cost_ms` of upstream time and came `age` seconds old.
-        False as in `store`."""
+        """Stores the answer to a question. `cost_ms`: upstream time that it took; `age`: seconds that it had
+        spent in caches before it came. False as in `store`."""
         entry = entry_of(question, id, len(body), usage, cost_ms, now - age)
         entry.provenance = self.provenance
         return self.store(entry, question.vector, body, now)
 
     def store(self, entry: Entry, vector: Vector | None, body: bytes, now: float) -> bool:
-        """False when it is past use already, and when the queue of the document store is full: what could be
-        lost is not promised."""
+        """Adds an entry to memory and queues its document for the store. False when nobody may be served it
+        any more, and when the queue is full: what could be lost is not promised."""
         expires = entry.created + self.kept(entry)
         if expires < now or not self.documents.put(Document(entry, vector, body, expires)):
             return False
@@ -380,39 +393,39 @@ class Cache:
         return True
 
     def drop(self, id: str) -> None:
-        """Gone from memory now, from the store soon."""
+        """Deletes one entry: from memory now, from the store soon."""
         if self.entries.remove(id) is not None:
             self.documents.forget([id])
 
     def lost(self, ids: Sequence[str]) -> None:
-        """Documents that the store could not be brought to keep."""
+        """Deletes from memory entries whose documents the store could not be brought to keep."""
         for id in ids:
             self.entries.remove(id)
 
     def take_in(self, entry: Entry, vector: Vector | None, now: float) -> None:
-        """What another replica has stored."""
+        """Takes an entry in that another replica has stored."""
         take_in(self.documents, self.entries, self.embedder.fingerprint, self.kept, now, entry, vector)
 
     def dropped(self, ids: Sequence[str]) -> None:
-        """Another replica has deleted these."""
+        """Deletes entries from memory that another replica has deleted."""
         drop(self.documents, self.entries, ids)
 
-    def shut_out(self) -> None:
-        """Answers to calls that have begun by now are neither stored nor shared: a purge comes."""
+    def begin_purge(self) -> None:
+        """From now on, answers to calls that have begun already are neither stored nor shared."""
         self.generation += 1
         forget_bodies()
 
     def purge(self, ids: list[str]) -> None:
-        """Gone for every call, and from the store soon."""
+        """Deletes entries: from memory now, from the store soon."""
         for id in ids:
             self.entries.remove(id)
         self.documents.forget(ids)
 
 
 async def in_step() -> None:
-    """Lets other calls come as far. Those whose vectors come out of one batch go on together; step by step
-    each finds the code and the data of its step in the core's caches, where the whole way of one call would
-    push out what the next one needs (docs/performance.md)."""
+    """Lets other calls reach this step. Those whose vectors come out of one batch go on together: step by
+    step, each finds the code and the data of its step in the processor's caches, where one call on its whole
+    way would push out what the next one needs (docs/performance.md)."""
     await asyncio.sleep(0)
 
 
@@ -421,7 +434,7 @@ async def _nothing() -> None:
 
 
 def entry_of(question: Question, id: str, size: int, usage: Usage, cost_ms: float, now: float) -> Entry:
-    """What memory keeps of an answer to a question; `size` is that of the body in bytes."""
+    """What memory keeps of the answer to a question; `size`: of the body in bytes."""
     call = question.call
     return Entry(
         id=id,

@@ -14,13 +14,13 @@ from typing import Literal, TypeVar
 from embeddings.base import EmbeddingError, TextTooLong, Vector
 from policies.decision import Controls
 from policies.model import InForce
-from proxy.answers import Answers, Manner
+from proxy.answers import AnswerOptions, Answers
 from proxy.auditing import Auditor, Hit
 from proxy.cache import AUTO_OFF, Cache, Found, Search, in_step
 from proxy.errors import CallError, Crowded, NotCached, UpstreamSlow
-from proxy.flights import Flight, Question
+from proxy.flights import Flight
 from proxy.forwarding import Forwarder
-from proxy.messages import Call, shown
+from proxy.messages import Call, Question
 from proxy.renewals import Renewals
 from proxy.sharing import Sharing
 from proxy.trip import Reply, Trip
@@ -30,11 +30,11 @@ from proxy.upstreams.upstream import Head
 T = TypeVar("T")
 
 ATTEMPTS = 3
-"""Flights of others that a call may board before it goes up alone."""
+"""How many flights of others a call may board, one after the other, before it goes up itself."""
 
 
-class _Stranded(Exception):
-    """The flight that was boarded brought nothing that this caller can use."""
+class _NoAnswer(Exception):
+    """The flight that was boarded brought nothing that this caller can use; `status` is the upstream's."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -48,16 +48,16 @@ class Exchange:
         forwarder: Forwarder,
         auditor: Auditor,
         renewals: Renewals,
-        manner: Manner,
+        options: AnswerOptions,
         sharing: Sharing | None = None,
     ) -> None:
-        """`sharing`: with other replicas."""
+        """`sharing`: what asks a question only once among replicas; None: there are no others."""
         self._cache = cache
         self._forwarder = forwarder
         self._auditor = auditor
         self._renewals = renewals
-        self._manner = manner
-        self._answers = Answers(forwarder.fleet, manner)
+        self._options = options
+        self._answers = Answers(forwarder.fleet, options)
         self._sharing = sharing
 
     async def answer(self, trip: Trip) -> Reply:
@@ -75,25 +75,25 @@ class Exchange:
             return await self._bypass(trip, barred, question)
         if not call.controls.read:
             trip.report.bypassed("no-cache")
-        elif reply := await self._from_near(trip, question, started):
+        elif reply := await self._from_semantic(trip, question, started):
             return reply
-        _demand_upstream(call.controls)
+        _refuse_if_only_cached(call.controls)
         return await self._from_upstream(trip, question)
 
     # The tiers
 
     async def _from_exact(self, trip: Trip, pressure: float) -> Reply | None:
-        if reply := await self._from(trip, self._cache.exact(trip.call, trip.now, pressure)):
+        if reply := await self._serve(trip, self._cache.exact(trip.call, trip.now, pressure)):
             return reply
-        if reply := await self._spared(trip):
+        if reply := await self._stale_at_once(trip):
             return reply
         flight = self._forwarder.flights.same(trip.call.exact(trip.call.tenant), trip.call.generation)
-        if flight is None or trip.call.controls.only_if_cached or _named_otherwise(trip.call, flight):
+        if flight is None or trip.call.controls.only_if_cached or _names_another_category(trip.call, flight):
             return None
         return await self._join(trip, flight, 1.0)
 
-    async def _from_near(self, trip: Trip, question: Question, started: float) -> Reply | None:
-        search = await self._cache.near(question, trip.now)
+    async def _from_semantic(self, trip: Trip, question: Question, started: float) -> Reply | None:
+        search = await self._cache.semantic(question, trip.now)
         if search.failed:
             trip.report.degraded = "index-failed"
         if question.vector is not None and search.refused != AUTO_OFF:
@@ -102,10 +102,10 @@ class Exchange:
         trip.report.reason = search.refused
         if search.fresh is not None:
             await in_step()
-        return await self._from(trip, search)
+        return await self._serve(trip, search)
 
-    async def _from(self, trip: Trip, search: Search) -> Reply | None:
-        """Serves what was found, if its document is still there."""
+    async def _serve(self, trip: Trip, search: Search) -> Reply | None:
+        """The fresh answer that was found, if its document is still there. A stale one is kept for later."""
         if search.stale is not None and not search.stale.shadowed:
             trip.stale = trip.stale or search.stale
         if (found := search.fresh) is None:
@@ -133,15 +133,16 @@ class Exchange:
     # What is asked
 
     async def _understand(self, trip: Trip) -> Question:
-        unsought = self._cache.unsought(trip.call)
-        vector = None if unsought else await self._embed(trip)
-        classification = unsought or self._cache.classify(trip.call, vector)
+        off = self._cache.classified_off(trip.call)
+        vector = None if off else await self._embed(trip)
+        classification = off or self._cache.classify(trip.call, vector)
         trip.report.classified(classification)
         await in_step()
         return self._cache.question(trip.call, classification.category, vector)
 
     async def _embed(self, trip: Trip) -> Vector | None:
-        """None: only the exact tier can help this call, now and when it comes again."""
+        """The text's vector. None: there is none, so that this call is answered by the exact and in-flight
+        tiers only, and its answer is found again by the same call only."""
         if trip.call.text is None:
             trip.report.reason = trip.call.reading.opaque
             return None
@@ -159,33 +160,35 @@ class Exchange:
     # The way up
 
     async def _from_upstream(self, trip: Trip, question: Question) -> Reply:
-        if reply := await self._spared(trip):
+        if reply := await self._stale_at_once(trip):
             return reply
-        if reply := await self._aboard(trip, question):
+        if reply := await self._from_inflight(trip, question):
             return reply
-        if self._shares(trip) and (reply := await self._from_replica(trip, question)):
+        if self._waits_for_replicas(trip) and (reply := await self._from_replica(trip, question)):
             return reply
         if trip.failed is not None:
-            return await self._stand_in(trip, trip.failed)
+            return await self._stale_or_raise(trip, trip.failed)
         return await self._lead(trip, self._forwarder.start(question))
 
-    async def _aboard(self, trip: Trip, question: Question) -> Reply | None:
+    async def _from_inflight(self, trip: Trip, question: Question) -> Reply | None:
+        """The answer to a call of somebody else that is on its way up and asks the same or something
+        alike."""
         for _ in range(ATTEMPTS if trip.call.controls.read else 0):
-            flight, similarity = self._forwarder.flights.boardable(question, self._cache.alike)
-            if flight is None or trip.failed is not None:
+            found = self._forwarder.flights.boardable(question, self._cache.alike)
+            if found is None or trip.failed is not None:
                 break
-            if reply := await self._join(trip, flight, similarity):
+            if reply := await self._join(trip, *found):
                 return reply
         return None
 
-    def _shares(self, trip: Trip) -> bool:
-        """Whether another replica is waited for. Not by who has a stale answer: that one waits by itself."""
+    def _waits_for_replicas(self, trip: Trip) -> bool:
+        """Not where there is a stale answer, whose caller waits for only so long."""
         controls = trip.call.controls
         return controls.read and controls.write and trip.failed is None and trip.stale is None
 
     async def _from_replica(self, trip: Trip, question: Question) -> Reply | None:
-        """What another replica has just been told by the upstream. None: this call goes up; meanwhile the
-        others wait for it, if nobody was before it."""
+        """The answer that another replica has just got. None: there is none, and this call is to go up. Where
+        it is the first to ask among the replicas, it goes up here, and the others wait for its answer."""
         if self._sharing is None or (asked := await self._sharing.ask(question)) == "alone":
             return None
         leads = False
@@ -193,7 +196,7 @@ class Exchange:
             search = self._cache.exact(trip.call, trip.now, question.policy.pressure)
             if search.fresh is not None:
                 trip.now = max(trip.now, search.fresh.entry.created)
-            reply = await self._from(trip, search) or await self._aboard(trip, question)
+            reply = await self._serve(trip, search) or await self._from_inflight(trip, question)
             leads = asked == "mine" and reply is None and trip.failed is None
         finally:  # also when the caller leaves meanwhile
             if asked == "mine" and not leads:
@@ -204,13 +207,14 @@ class Exchange:
         self._sharing.keep(flight)
         return await self._lead(trip, flight)
 
-    async def _spared(self, trip: Trip) -> Reply | None:
-        """The stale answer at once, while there is no use in asking or the category would rather not."""
+    async def _stale_at_once(self, trip: Trip) -> Reply | None:
+        """The stale answer, without asking the upstream: while that is down, or under so much pressure that
+        the category prefers a stale answer (`load.stale_at`)."""
         if trip.stale is None:
             return None
         if not self._forwarder.fleet.down(trip.call.reading.model):
-            return await self._instead(trip, 0) if self._overloaded(trip, trip.stale.policy) else None
-        if reply := await self._instead(trip, 0):
+            return await self._serve_stale(trip, 0) if self._overloaded(trip, trip.stale.policy) else None
+        if reply := await self._serve_stale(trip, 0):
             self._renewals.start(trip.call, trip.stale)
         return reply
 
@@ -220,56 +224,55 @@ class Exchange:
         return bound is not None and (crowded or policy.pressure >= bound)
 
     async def _join(self, trip: Trip, flight: Flight, similarity: float) -> Reply | None:
-        """The answer to somebody else's call. None when it cannot be had that way: then this call goes its
-        own."""
-        report = trip.report
-        report.outcome, report.tier, report.collapsed = "HIT", "inflight", True
-        report.similarity, report.entry_id = similarity, flight.entry_id
+        """The answer to somebody else's call. None when it cannot be had that way: this call goes up
+        itself."""
+        report, theirs = trip.report, flight.question.call
         category = flight.question.policy.category.name
         report.category = report.category or self._cache.known(trip.call.controls.category or category)
-        report.matched = shown(flight.question.call.text or "")
-        if self._cache.shadowed(report.category, category, flight.question.call.text == trip.call.text):
+        report.joined(flight.entry_id, theirs.text or "", similarity)
+        if self._cache.shadowed(report.category, category, theirs.text == trip.call.text):
             return await self._shadow(trip, report.category)
         try:
             return await self._ride(trip, flight)
-        except (_Stranded, CallError) as error:
+        except (_NoAnswer, CallError) as error:
             if report.status:
                 raise  # the caller has had a part of it
             trip.failed = error if isinstance(error, Crowded | UpstreamSlow) else None
-            status = error.status if isinstance(error, _Stranded) else 0
-            if status in OVERLOADED and (reply := await self._instead(trip, status)):
+            status = error.status if isinstance(error, _NoAnswer) else 0
+            if status in OVERLOADED and (reply := await self._serve_stale(trip, status)):
                 return reply
-            report.outcome, report.tier, report.collapsed, report.entry_id = "MISS", None, False, ""
-            report.age = None
+            report.joined_in_vain()
             return None
 
     async def _ride(self, trip: Trip, flight: Flight) -> Reply:
-        mine, theirs = trip.call, flight.question.call
-        one_form = mine.dialect.framing is theirs.dialect.framing
-        streams = mine.reading.stream and theirs.reading.stream and one_form
+        """As it arrives where both callers want the same kind of stream, else when it is whole."""
+        streams = _same_stream(trip.call, flight.question.call)
         with flight.board(waits=not streams) as rider:
 
-            async def arrival() -> tuple[Head, AsyncIterator[bytes] | bytes | None]:
-                head = await asyncio.shield(flight.head)
-                if head.status != 200:
-                    raise _Stranded(head.status)
-                return head, await (_begun(rider.chunks()) if streams else asyncio.shield(flight.answer))
+            async def stream() -> tuple[Head, AsyncIterator[bytes]]:
+                return await _good_head(flight), await _begun(rider.chunks())
 
-            head, answer = await self._patiently(trip, flight, arrival)
-            if answer is None:
-                raise _Stranded(head.status)
-            trip.report.age = head.age  # it was not made for this caller (RFC 9111, section 5.1)
-            if not isinstance(answer, bytes):
-                return await self._answers.ridden(trip, head, rider, answer)
-        return await self._answers.stored(trip, answer)
+            async def whole() -> tuple[Head, bytes]:
+                head, answer = await _good_head(flight), await asyncio.shield(flight.answer)
+                if answer is None:
+                    raise _NoAnswer(head.status)
+                return head, answer
+
+            if streams:
+                head, chunks = await self._patiently(trip, flight, stream)
+                trip.report.age = head.age  # it was not made for this caller (RFC 9111, section 5.1)
+                return await self._answers.for_rider(trip, head, rider, chunks)
+            head, answer = await self._patiently(trip, flight, whole)
+        trip.report.age = head.age
+        return await self._answers.from_cache(trip, answer)
 
     async def _lead(self, trip: Trip, flight: Flight) -> Reply:
-        """This caller's own way up, on which others may ride along."""
+        """The answer to a call that goes up for this caller; others may ride along."""
         report, started = trip.report, perf_counter()
         report.forwarded = True
         with flight.board() as rider:
-            if await self._answers.waits_long(trip, flight):
-                return await self._answers.commented(trip, flight, rider)
+            if await self._answers.is_kept_waiting(trip, flight):
+                return await self._answers.with_comments(trip, flight, rider)
 
             async def arrival() -> tuple[Head, AsyncIterator[bytes]]:
                 head = await asyncio.shield(flight.head)
@@ -279,19 +282,20 @@ class Exchange:
             try:
                 head, chunks = await self._patiently(trip, flight, arrival)
             except CallError as error:
-                return await self._stand_in(trip, error)
-            if head.status in OVERLOADED and (reply := await self._instead(trip, head.status)):
+                return await self._stale_or_raise(trip, error)
+            if head.status in OVERLOADED and (reply := await self._serve_stale(trip, head.status)):
                 return reply
             report.upstream = flight.sent_to.name if flight.sent_to else ""
-            reply = await self._answers.led(trip, head, rider, chunks)
+            reply = await self._answers.for_leader(trip, head, rider, chunks)
             report.answer_ms = _since(started) if head.status == 200 else None
             return reply
 
     async def _patiently(self, trip: Trip, flight: Flight, arrival: Callable[[], Awaitable[T]]) -> T:
-        """What arrives. Who has a stale answer waits for twice as long as that took, or a little longer, and
-        then raises `UpstreamSlow`; should that answer be lost, it waits on as one who never had any."""
+        """What `arrival` brings. Where there is a stale answer, it may take `stale_after_s`, or twice the
+        time that the stale one took if that is longer; then this raises `UpstreamSlow`. Should the stale
+        answer turn out to be lost, it is waited for without that limit."""
         if trip.stale is not None:
-            patience_s = max(self._manner.stale_after_s, 2 * trip.stale.entry.cost_ms / 1000)
+            patience_s = max(self._options.stale_after_s, 2 * trip.stale.entry.cost_ms / 1000)
             try:
                 async with asyncio.timeout(patience_s):
                     return await arrival()
@@ -301,15 +305,17 @@ class Exchange:
                     raise UpstreamSlow("the upstream takes its time: there is a stale answer") from None
         return await arrival()
 
-    async def _stand_in(self, trip: Trip, error: CallError) -> Reply:
-        """The stale answer for an error of ours."""
+    async def _stale_or_raise(self, trip: Trip, error: CallError) -> Reply:
+        """The stale answer in place of an error of our own; the error where there is none."""
         refused = isinstance(error, Crowded)
         trip.report.error = error.code
         trip.report.forwarded = trip.report.forwarded and not refused
-        return await self._instead(trip, 0 if refused else error.status) or _raise(error)
+        if reply := await self._serve_stale(trip, 0 if refused else error.status):
+            return reply
+        raise error
 
-    async def _instead(self, trip: Trip, status: int) -> Reply | None:
-        """The stale answer. `status`: of the upstream's failure; 0: it was not asked."""
+    async def _serve_stale(self, trip: Trip, status: int) -> Reply | None:
+        """The stale answer, if there is one. `status`: of the upstream's failure; 0: it was not asked."""
         body = await self._stale_body(trip)
         if trip.stale is None or body is None:
             return None
@@ -317,7 +323,7 @@ class Exchange:
         return await self._replay(trip, trip.stale, body)
 
     async def _stale_body(self, trip: Trip) -> bytes | None:
-        """Loaded once. None: there is no stale answer, or no longer."""
+        """The stale answer's body, loaded once. None: there is no such answer, or no longer."""
         if trip.stale is not None and trip.stale_body is None:
             trip.stale_body = await self._load(trip, trip.stale)
             trip.stale = trip.stale if trip.stale_body is not None else None
@@ -325,14 +331,14 @@ class Exchange:
 
     async def _bypass(self, trip: Trip, reason: str, question: Question | None = None) -> Reply:
         trip.report.bypassed(reason)
-        _demand_upstream(trip.call.controls)
+        _refuse_if_only_cached(trip.call.controls)
         question = question or self._cache.question(trip.call, trip.call.controls.category or "default", None)
         return await self._lead(trip, self._forwarder.start(question, private=True))
 
     async def _shadow(self, trip: Trip, category: str, hit: Hit | None = None) -> Reply:
         """A hit that is counted and not served: the upstream answers. Nothing is stored, as after a hit."""
         trip.report.shadowed()
-        _demand_upstream(trip.call.controls)
+        _refuse_if_only_cached(trip.call.controls)
         question = self._cache.question(trip.call, category, None)
         flight = self._forwarder.start(question, private=True)
         if hit is not None:
@@ -341,11 +347,24 @@ class Exchange:
 
     async def _replay(self, trip: Trip, found: Found, body: bytes) -> Reply:
         trip.report.found(found, trip.now)
-        return await self._answers.stored(trip, body)
+        return await self._answers.from_cache(trip, body)
+
+
+def _same_stream(mine: Call, theirs: Call) -> bool:
+    """Whether both want a stream, and one of the same framing."""
+    return mine.reading.stream and theirs.reading.stream and mine.dialect.framing is theirs.dialect.framing
+
+
+async def _good_head(flight: Flight) -> Head:
+    """Raises `_NoAnswer` at an error of the upstream's, and the flight's error where no head came."""
+    head = await asyncio.shield(flight.head)
+    if head.status != 200:
+        raise _NoAnswer(head.status)
+    return head
 
 
 async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same once the first chunk is there; raises what keeps it from coming."""
+    """The same chunks, once the first of them is there. Raises what keeps it from coming."""
     first = await anext(chunks, b"")
 
     async def all_of_them() -> AsyncIterator[bytes]:
@@ -357,24 +376,23 @@ async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def _unfit(search: Search) -> Literal["", "stale", "request"]:
+    """As `Report.unfit`."""
     if search.refused == "max-age":
         return "request"
     return "stale" if search.refused == "expired" or search.stale is not None else ""
 
 
-def _named_otherwise(call: Call, flight: Flight) -> bool:
-    """The caller names another category, which may want no answer that others share."""
+def _names_another_category(call: Call, flight: Flight) -> bool:
+    """Whether the caller named another category than the flight has: that one may not be open to others."""
     return call.controls.category not in (None, flight.question.policy.category.name)
 
 
-def _demand_upstream(controls: Controls) -> None:
+def _refuse_if_only_cached(controls: Controls) -> None:
+    """Raises `NotCached` where the caller wants a cached answer or none."""
     if controls.only_if_cached:
         raise NotCached
 
 
-def _raise(error: CallError) -> Reply:
-    raise error
-
-
 def _since(started: float) -> float:
+    """Milliseconds."""
     return (perf_counter() - started) * 1000

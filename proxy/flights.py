@@ -1,8 +1,8 @@
-"""Calls on their way up, and all who wait for one of them.
+"""Calls on their way up, and all who wait for one of them (single flight, request collapsing).
 
-A flight is a task of its own, so it outlives the caller who started it as long as somebody else rides
-along, and it ends when nobody does. Its riders read one shared buffer, each at its own pace; once the answer
-is too large to keep, nobody may be further behind than what is kept.
+A flight is a task of its own. It outlives the caller who started it as long as somebody else rides along, and
+is cancelled when nobody does. Its riders read one shared buffer, each at its own pace. Once the answer is
+larger than `capacity`, what all have read is dropped, and nobody may be further behind than so many bytes.
 """
 
 from __future__ import annotations
@@ -13,41 +13,19 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from time import monotonic
 
-from embeddings.base import Vector
-from policies.model import InForce
 from proxy.errors import CallerGone, CallError
-from proxy.messages import Call
+from proxy.messages import Question
 from proxy.upstreams.fleet import Backend
 from proxy.upstreams.upstream import Head
 
 LEAD_BYTES = 2**18
-"""How far the upstream may run ahead of the fastest rider."""
+"""Bytes by which the upstream may run ahead of the fastest rider."""
 
 STALLED_S = 10.0
-"""Seconds that others wait for a rider who takes nothing."""
+"""Seconds that the others wait for a rider who reads nothing."""
 
-NEAR, NEAR_UNDER_PRESSURE = 64, 256
-"""Flights of one partition that a question is compared with."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Question:
-    """A call with what has been found out about it."""
-
-    call: Call
-    scope: str
-    """Tenant digest, or `SHARED`."""
-    policy: InForce
-    vector: Vector | None
-    fingerprint: str
-    """Of the vector; "" without one."""
-    partition: bytes
-    exact: bytes
-
-    @classmethod
-    def of(cls, call: Call, scope: str, policy: InForce, vector: Vector | None, fingerprint: str) -> Question:
-        partition, exact = call.partition(scope), call.exact(scope)
-        return cls(call, scope, policy, vector, fingerprint, partition, exact)
+COMPARED, COMPARED_UNDER_PRESSURE = 64, 256
+"""Flights of one partition with which a question is compared: the newest ones."""
 
 
 @dataclass(eq=False)
@@ -55,38 +33,43 @@ class Flight:
     question: Question
     entry_id: str
     started: float
+    """Unix seconds."""
     capacity: int
-    """Bytes that are kept for late riders and for storing."""
+    """Bytes up to which the answer is kept, for late riders and for storing."""
     private: bool = False
+    """Neither joined by others nor stored."""
     background: bool = False
-    """Nobody waits for it: it is the first to be given up where places are scarce."""
+    """Nobody waits for it: it is the first to be refused where places at the upstream are scarce."""
     sent_to: Backend | None = None
-    """Who was asked last; None while it waits for its first place."""
+    """The upstream that was asked last; None while it waits for its first place."""
     compared: bool = False
-    """Its answer is held against a stored one."""
+    """Its answer is compared with a stored one."""
     stands_in: bool = False
-    """The answer is that of another model than the one that was asked for."""
+    """The answer comes from another model than the one that was asked for."""
     overdue: bool = False
     """Somebody has waited for its first byte for too long."""
     has_usage: bool = False
-    """The stream tells its usage, be it on our account or on the caller's."""
+    """The stream tells its usage, whether we or the caller asked for it."""
     stored: bool = False
+    """Its answer was put into the cache."""
     head: asyncio.Future[Head] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     answer: asyncio.Future[bytes | None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
-    """The whole answer as one JSON object; None when it is none or outgrew `capacity`."""
+    """The whole answer as one JSON object; None when there is no whole one, or it outgrew `capacity`."""
     task: asyncio.Task[None] | None = None
-    goes_on: Callable[[Flight], bool] = lambda flight: False
-    """Told when nobody is aboard any more; whether it goes on nevertheless."""
+    finish: Callable[[Flight], bool] | None = None
+    """Asked once, when nobody is aboard any more: whether the flight goes on nevertheless. Then somebody new
+    is aboard."""
     departed: float = field(default_factory=monotonic)
-    """When it was sent, on no particular clock."""
+    """When it was sent, in seconds of the monotonic clock."""
     landed: bool = False
+    """Nothing more comes."""
     error: CallError | None = None
     _riders: set[Rider] = field(default_factory=set)
     _chunks: list[bytes] = field(default_factory=list)
     _first: int = 0
-    """Chunks that are gone from the front of `_chunks`."""
+    """How many chunks were removed from the front of `_chunks`."""
     _size: int = 0
     _moved: asyncio.Event = field(default_factory=asyncio.Event)
     _room: asyncio.Event = field(default_factory=asyncio.Event)
@@ -113,16 +96,18 @@ class Flight:
 
     @property
     def promising(self) -> bool:
-        """Somebody is at work on it, and what comes may be stored."""
+        """An upstream works on it, and what comes may be stored."""
         refused = self.head.done() and (self.error is not None or self.head.result().status != 200)
         return self.keeps and not self.background and self.sent_to is not None and not refused
 
     def joinable(self, generation: int) -> bool:
+        """By a call that began in that generation of the cache: not across a purge."""
         current = self.question.call.generation == generation
         return current and self.error is None and self.whole is not None
 
     async def push(self, chunk: bytes) -> None:
-        """Hands a chunk to all riders, and waits while they are too far behind."""
+        """Hands a chunk to all riders, and waits while they are too far behind. A rider who stays behind for
+        too long is left behind."""
         self._chunks.append(chunk)
         self._size += len(chunk)
         self._signal()
@@ -141,7 +126,7 @@ class Flight:
         return bool(read) and (self._size - max(read) > LEAD_BYTES or self._size - min(read) > self.capacity)
 
     def _leave_behind(self) -> None:
-        """Those for whom everybody else waits."""
+        """Drops the riders for whom everybody else waits."""
         reading = [rider for rider in self._riders if not rider.waits]
         fastest = max((rider.read for rider in reading), default=0)
         if self._size - fastest > LEAD_BYTES:
@@ -164,6 +149,7 @@ class Flight:
         self.land()
 
     def conclude(self, answer: bytes | None) -> None:
+        """Sets `answer`, unless it is set already."""
         if not self.answer.done():
             self.answer.set_result(answer)
 
@@ -172,7 +158,7 @@ class Flight:
         moved.set()
 
     def board(self, waits: bool = False) -> Rider:
-        """`waits`: the rider reads no bytes, it wants `answer`."""
+        """`waits`: the rider reads no bytes, it waits for `answer`."""
         rider = Rider(self, waits)
         self._riders.add(rider)
         return rider
@@ -182,11 +168,13 @@ class Flight:
         self._room.set()
         if self._riders or self.landed or self.task is None:
             return
-        if not self.goes_on(self):
+        finish, self.finish = self.finish, None
+        if finish is None or not finish(self):
             self.task.cancel()
 
     async def follow(self, rider: Rider) -> AsyncIterator[bytes]:
-        """Raises the flight's error where the upstream broke off, and `CallerGone` to who was left behind."""
+        """The rider's chunks. Raises the flight's error where the upstream broke off, and `CallerGone` at a
+        rider who was left behind."""
         while True:
             while rider.position - self._first < len(self._chunks):
                 chunk = self._chunks[rider.position - self._first]
@@ -204,7 +192,7 @@ class Flight:
             raise self.error
 
     def _trim(self) -> None:
-        """Once the answer is too large to keep, what all have read goes."""
+        """Once the answer is too large to keep, removes what all have read."""
         if self.whole is None:
             read = min(rider.position for rider in self._riders if not rider.waits) - self._first
             del self._chunks[:read]
@@ -213,12 +201,15 @@ class Flight:
 
 @dataclass(eq=False)
 class Rider:
-    """One caller of a flight; a context manager, so that nobody stays aboard who has gone."""
+    """One caller of a flight; a context manager, so that whoever leaves is no longer aboard."""
 
     flight: Flight
     waits: bool
+    """It reads no bytes, it waits for the whole answer."""
     position: int = 0
+    """Chunks that it has read."""
     read: int = 0
+    """Bytes that it has read."""
 
     def __enter__(self) -> Rider:
         return self
@@ -241,30 +232,30 @@ class Flights:
         return len(self._same)
 
     def same(self, digest: bytes, generation: int) -> Flight | None:
-        """Nobody boards a flight from before a purge."""
+        """The flight that asks the same call to the letter; `digest`: its `Call.exact`. Not one from before a
+        purge."""
         flight = self._same.get(digest)
         return flight if flight is not None and flight.joinable(generation) else None
 
-    def near(self, partition: bytes, generation: int, most: int = NEAR) -> Iterable[Flight]:
-        """The newest of those that ask something else in the same partition."""
-        return [flight for flight in self._near.get(partition, ())[-most:] if flight.joinable(generation)]
-
     def boardable(
         self, question: Question, alike: Callable[[Question, Question], float | None]
-    ) -> tuple[Flight | None, float]:
-        """The flight whose answer will do for a question, and how alike what it asks is.
+    ) -> tuple[Flight, float] | None:
+        """The flight whose answer will do for a question, and the similarity of the two questions.
 
-        `alike(question, other)` is None where the other's answer will not do.
+        `alike(question, other)` is that similarity, or None where the other's answer will not do.
         """
-        generation = question.call.generation
-        if flight := self.same(question.exact, generation):
+        if flight := self.same(question.exact, question.call.generation):
             return flight, 1.0
+        compared = ((flight, alike(question, flight.question)) for flight in self._newest(question))
+        fit = [(flight, similarity) for flight, similarity in compared if similarity is not None]
+        return max(fit, key=lambda pair: pair[1], default=None)
+
+    def _newest(self, question: Question) -> Iterable[Flight]:
+        """Joinable ones of the question's partition that ask something else."""
         policy = question.policy
         widened = policy.pressure > 0 and policy.category.load.share_flights
-        near = self.near(question.partition, generation, NEAR_UNDER_PRESSURE if widened else NEAR)
-        likeness = [(alike(question, flight.question), flight) for flight in near]
-        best = max(((s, f) for s, f in likeness if s is not None), key=lambda pair: pair[0], default=None)
-        return (best[1], best[0]) if best else (None, 0.0)
+        newest = self._near.get(question.partition, ())[-(COMPARED_UNDER_PRESSURE if widened else COMPARED) :]
+        return [flight for flight in newest if flight.joinable(question.call.generation)]
 
     def add(self, flight: Flight) -> None:
         self._same[flight.question.exact] = flight

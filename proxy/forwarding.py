@@ -1,4 +1,5 @@
-"""A call's way up: sent, relayed to all who ride along while it arrives, and stored when it ended well."""
+"""A call's way up: it is sent, relayed to all who ride along while the answer arrives, and stored when it
+ended well."""
 
 from __future__ import annotations
 
@@ -20,8 +21,8 @@ from proxy.aside import loaded
 from proxy.cache import Cache
 from proxy.dialects.base import MALFORMED, JsonObject, dump
 from proxy.errors import CallError, Unreachable
-from proxy.flights import Flight, Flights, Question, Rider
-from proxy.messages import Call
+from proxy.flights import Flight, Flights, Rider
+from proxy.messages import Call, Question
 from proxy.tasks import Tasks
 from proxy.upstreams.fleet import Backend, Fleet, first_to_answer
 from proxy.upstreams.upstream import Answer, Head, Read
@@ -29,14 +30,14 @@ from proxy.upstreams.upstream import Answer, Head, Read
 log = logging.getLogger("nearhit.forwarding")
 
 SLICE = 128
-"""Events that are worked off before the loop gets its turn."""
+"""Events that are gathered before other tasks of the loop get their turn."""
 
 _GZIP, _ZLIB, _RAW = zlib.MAX_WBITS | 16, zlib.MAX_WBITS, -zlib.MAX_WBITS
 _FORMS = {"gzip": (_GZIP,), "x-gzip": (_GZIP,), "deflate": (_ZLIB, _RAW)}
 """What is read of each content coding (RFC 9110, section 8.4.1); some send `deflate` without zlib's frame."""
 
 REJECTED = (400, 422)
-"""How servers answer a request with a member they do not know."""
+"""Statuses with which servers answer a request with a member that they do not know."""
 
 
 class Forwarder:
@@ -51,7 +52,8 @@ class Forwarder:
         answer_bytes: int,
         finish_share: float | Literal["off"] = "off",
     ) -> None:
-        """`finish_share`: of the usual time, after which an answer is finished for which nobody waits."""
+        """`answer_bytes`: of an answer, the most that is kept. `finish_share`: share of an answer's usual
+        time, 0 to 1, after which it is finished even if nobody waits for it any more."""
         self.fleet = fleet
         self.flights = Flights()
         self.under_way = 0
@@ -63,13 +65,13 @@ class Forwarder:
         self._finishing: Finishing[Kind] | None = None if finish_share == "off" else Finishing(finish_share)
 
     def start(self, question: Question, private: bool = False, background: bool = False) -> Flight:
-        """`private`: neither joined by others nor stored. `background`: nobody waits for it. The flight has
-        no riders yet: board it before the next await."""
+        """Sends a call up. `private`: neither joined by others nor stored. `background`: nobody waits for it.
+        The flight has no riders yet: board it before the next await."""
         private = private or not question.call.controls.write
         flight = Flight(
             question, secrets.token_hex(12), self._clock(), self._answer_bytes, private, background
         )
-        flight.goes_on = self._finish
+        flight.finish = self._finish
         if not private:
             self.flights.add(flight)
         self.under_way += 1
@@ -87,13 +89,14 @@ class Forwarder:
 
     async def _fly(self, flight: Flight) -> None:
         try:
-            head = await self._travel(flight)
+            head = await self._relay(flight)
         except CallError as error:
             flight.fail(error)
         else:
-            await self._keep(flight, head)
+            await self._conclude(flight, head)
 
-    async def _travel(self, flight: Flight) -> Head:
+    async def _relay(self, flight: Flight) -> Head:
+        """Sends the call up and hands the answer to the riders as it comes. Raises `CallError`."""
         call, priority = flight.question.call, flight.question.policy.category.priority
 
         def ask(backend: Backend) -> AbstractAsyncContextManager[Answer | Read]:
@@ -110,10 +113,10 @@ class Forwarder:
         return answer.head
 
     @asynccontextmanager
-    async def visit(
+    async def send_alone(
         self, call: Call, body: bytes, priority: int
     ) -> AsyncIterator[tuple[Backend, Answer | Read]]:
-        """A way up of its own: nobody rides along, and nothing is stored. Raises `CallError`."""
+        """Sends a call that nobody rides along with and whose answer is not stored. Raises `CallError`."""
 
         def ask(backend: Backend) -> AbstractAsyncContextManager[Answer | Read]:
             return backend.ask(call, priority, backend.send(call, body))
@@ -127,8 +130,8 @@ class Forwarder:
             self.under_way -= 1
 
     def overdue(self, flight: Flight) -> None:
-        """Somebody aboard has waited for long enough and takes a stale answer. The flight goes on, so that
-        the next caller has a new one."""
+        """A rider has waited for long enough and takes a stale answer instead. The flight goes on without it,
+        so that the next caller has a new answer."""
         if flight.overdue:
             return
         flight.overdue = True
@@ -140,8 +143,9 @@ class Forwarder:
             self._tasks.spawn(_see_through(rider), name=f"late-{flight.entry_id}")
 
     def _finish(self, flight: Flight) -> bool:
-        """Nobody waits any more: finishes what is nearly there, unless others could use its place."""
-        call, flight.goes_on = flight.question.call, _no_longer
+        """`Flight.finish`: a flight that is nearly done goes on for a while, unless others could use its
+        place at the upstream."""
+        call = flight.question.call
         if self._finishing is None or not flight.promising or self._cache.pressure(call.reading.model) > 0:
             return False
         patience = self._finishing.patience(_kind(call), monotonic() - flight.departed)
@@ -152,12 +156,13 @@ class Forwarder:
 
     @asynccontextmanager
     async def _open(self, backend: Backend, flight: Flight) -> AsyncIterator[Answer | Read]:
-        """With the stream's usage asked for, and without when the upstream takes offence at that, or when the
-        answer is only passed on: then the call goes up as it came."""
+        """Sends the call to one upstream. Where the answer is wanted whole, the stream's usage is asked for
+        as well; should the upstream reject that, the call is sent again as it came."""
         flight.sent_to, flight.departed = backend, monotonic()
         call = flight.question.call
-        richer = call.dialect.enrich(call.fields)
-        flight.has_usage, offended = True, False
+        enrichment = call.dialect.enrichment
+        richer = enrichment.enrich(call.fields)
+        flight.has_usage, rejected = True, False
         if richer is not None and flight.gathered and backend.knows_usage is not False:
             async with backend.send(call, dump(richer)) as answer:
                 if answer.head.status not in REJECTED:
@@ -165,19 +170,21 @@ class Forwarder:
                     yield answer
                     return
                 read = Read(answer.head, await answer.read())
-            # One that has never taken it may refuse it without a word of why.
-            offended = call.dialect.offended(read.body)
-            if not offended and backend.knows_usage:
+            # An upstream that has never accepted it may reject it without saying why.
+            rejected = enrichment.is_rejection(read.body)
+            if not rejected and backend.knows_usage:
                 yield read
                 return
         async with backend.send(call, call.body) as answer:
             flight.has_usage = richer is None
-            if offended and answer.head.status == 200:  # else the call was wrong, and the error repeated it
+            if rejected and answer.head.status == 200:  # else the call was wrong, and the error repeated it
                 log.warning("upstream %s knows no stream_options: its streams cannot be stored", backend.name)
                 backend.knows_usage = False
             yield answer
 
-    async def _keep(self, flight: Flight, head: Head) -> None:
+    async def _conclude(self, flight: Flight, head: Head) -> None:
+        """Makes one JSON object of an answer that has come, stores it if it may be, and hands it to the
+        riders who wait for the whole. Does nothing with an answer that is an error or not whole."""
         took_ms = (self._clock() - flight.started) * 1000
         call = flight.question.call
         if self._finishing is not None and head.status == 200:
@@ -197,6 +204,8 @@ class Forwarder:
         flight.conclude(kept)
 
     async def _gathered(self, flight: Flight, body: bytes) -> JsonObject | None:
+        """The answer as one object, gathered from its events where it is a stream. None when it is not whole.
+        Raises one of `MALFORMED`."""
         call = flight.question.call
         if not call.reading.stream:
             return await _object(body)
@@ -210,7 +219,7 @@ class Forwarder:
         return gatherer.answer()
 
     def _may_store(self, flight: Flight) -> bool:
-        """Not across a purge, and not over an answer to a later call."""
+        """Not across a purge, and not in place of the answer to a later call."""
         question = flight.question
         newer = self._cache.entries.by_exact(question.exact)
         if newer is not None and newer.created > flight.started:
@@ -224,6 +233,7 @@ class Forwarder:
 
 
 async def _see_through(rider: Rider, patience_s: float | None = None) -> None:
+    """Stays aboard until the flight ends, or for so many seconds."""
     with rider, suppress(TimeoutError):
         async with asyncio.timeout(patience_s):
             await asyncio.shield(rider.flight.answer)
@@ -231,10 +241,6 @@ async def _see_through(rider: Rider, patience_s: float | None = None) -> None:
 
 def _kind(call: Call) -> Kind:
     return call.reading.model, call.reading.stream
-
-
-def _no_longer(flight: Flight) -> bool:
-    return False
 
 
 def decoded(pieces: list[bytes] | None, headers: Mapping[str, str], limit: int) -> bytes | None:

@@ -1,5 +1,5 @@
-"""From a request's bytes to a `Call`: what must match exactly, what may be alike, what the caller asks of
-the cache.
+"""From a request's bytes to a `Call` (what must match exactly, what may be alike, what the caller asks of the
+cache), and to a `Question` once its category is known.
 
 Identity is all that is not known to be irrelevant: the path with its query, the headers in
 `IDENTITY_HEADERS`, the tenant, the namespace and every member of the body but the last user text and
@@ -18,7 +18,9 @@ from typing import Any
 
 from multidict import CIMultiDictProxy
 
+from embeddings.base import Vector
 from policies.decision import Controls
+from policies.model import InForce
 from proxy import controls as request_controls
 from proxy.controls import EVERYTHING, Permits
 from proxy.dialects import Dialect
@@ -49,20 +51,21 @@ SHARED = "shared"
 """Stands where a tenant's digest would, for categories whose answers cross tenants."""
 
 SHOWN = 500
-"""Characters of a question that are kept where it is compared with nothing."""
+"""Characters of a question that are kept where it is only shown to people."""
 TENANT_SHOWN = 12
-"""Characters of a tenant's digest that people see, and that a report has."""
+"""Characters of a tenant's digest that people see, and that a report holds."""
 _DIGEST_BYTES = 16
 
 REMEMBERED_BODIES = 1024
 REMEMBERED_BYTES = 8192
-"""Larger bodies are read anew each time."""
+"""Longest of them; larger bodies are read anew each time."""
 REMEMBERED_NAMES = 256
-"""Of headers; clients send the same ones with every call, and matching them takes three times as long."""
+"""Names of headers; clients send the same ones with every call, and matching them anew takes three times as
+long."""
 
 
 class Ambiguous(Exception):
-    """JSON that two readers may read differently, or that we cannot read; never cached."""
+    """JSON that two readers may read differently, or that we cannot read. It is never cached."""
 
 
 @dataclass(slots=True)
@@ -74,7 +77,7 @@ class Call:
     """Path and query as they came."""
     headers: CIMultiDictProxy[str]
     body: bytes
-    """As it came, but for LiteLLM's `cache` member."""
+    """As it came, without LiteLLM's `cache` member."""
     fields: JsonObject
     reading: Reading
     controls: Controls
@@ -83,20 +86,45 @@ class Call:
     identity: bytes
     """Digest of everything but the text and the tenant."""
     generation: int = 0
-    """Of the cache when the call came: an answer is not stored across a purge."""
+    """Of the cache when the call began, set by whoever takes it in: an answer is not stored across a
+    purge."""
 
     @property
     def text(self) -> str | None:
         return self.reading.text
 
     def partition(self, tenant: str) -> bytes:
-        """Digest of all but the text."""
+        """Digest of all but the text: only calls with the same one are ever compared. `tenant`: whose answers
+        may serve it, or `SHARED`."""
         return _digest(self.identity, b"near", tenant.encode())
 
     def exact(self, tenant: str) -> bytes:
-        """Digest of the whole call."""
+        """Digest of the whole call, text included."""
         text = b"\0" if self.text is None else b"\1" + self.text.encode("utf-8", "surrogatepass")
         return _digest(self.identity, b"same", tenant.encode(), text)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """A call once its category is known: what the caches and the upstream are asked."""
+
+    call: Call
+    scope: str
+    """Whose answers may serve it: its tenant's digest, or `SHARED`."""
+    policy: InForce
+    vector: Vector | None
+    """Of the call's text; None where only the same call to the letter may match."""
+    fingerprint: str
+    """Of the embedding model that made the vector; "" without one."""
+    partition: bytes
+    """`Call.partition` in that scope."""
+    exact: bytes
+    """`Call.exact` in that scope."""
+
+    @classmethod
+    def of(cls, call: Call, scope: str, policy: InForce, vector: Vector | None, fingerprint: str) -> Question:
+        partition, exact = call.partition(scope), call.exact(scope)
+        return cls(call, scope, policy, vector, fingerprint, partition, exact)
 
 
 def read_call(
@@ -105,10 +133,10 @@ def read_call(
     headers: CIMultiDictProxy[str],
     body: bytes,
     tenant: str,
-    generation: int,
     permits: Permits = EVERYTHING,
 ) -> Call | None:
-    """None: JSON, but not this API's; the upstream shall answer it.
+    """The call that a request makes. `target`: path and query as they came. `tenant`: digest of the caller's
+    credentials. None: the body is JSON, but no request of this API; the upstream shall answer it.
 
     Raises `BadRequest` for what is not JSON and `Ambiguous` for what nobody should cache.
     """
@@ -125,7 +153,7 @@ def read_call(
         chosen = _identity_headers(headers)
         if chosen or asked.namespace:
             identity = _digest(identity, _canonical([chosen, asked.namespace]))
-        return Call(dialect, target, headers, body, fields, reading, asked, tenant, identity, generation)
+        return Call(dialect, target, headers, body, fields, reading, asked, tenant, identity)
     except RecursionError as error:
         raise Ambiguous("nested too deeply for us to compare") from error
 
@@ -134,11 +162,11 @@ def read_call(
 def _understood(
     dialect: Dialect, place: str, tenant: str, body: bytes
 ) -> tuple[JsonObject, Reading, bytes, JsonObject | None] | None:
-    """What the body says by itself: its members (not to be changed), their reading, the digest of what must
-    match exactly, and LiteLLM's `cache` member.
+    """What a body says by itself: its members (not to be changed), their reading, the digest of all that must
+    match exactly, and LiteLLM's `cache` member. None: not a request of this API.
 
-    Remembered, as what comes again mostly comes to the letter: reading takes a quarter of an exact hit. By
-    tenant, so that no time taken tells one of them what another asked.
+    Remembered, as what comes again mostly comes to the letter, and reading takes a quarter of an exact hit.
+    Remembered by tenant, so that the time it takes tells nobody what another tenant asked.
     """
     fields = _parse(body)
     if not isinstance(fields, dict):
@@ -151,7 +179,8 @@ def _understood(
 
 
 def without_controls(body: bytes) -> bytes:
-    """A body that is no `Call`, without LiteLLM's `cache` member where that can be told; else as it came."""
+    """The body of a request that is not made into a `Call`, without LiteLLM's `cache` member where that can
+    be told; else as it came."""
     if b'"cache"' not in body:
         return body
     try:
@@ -164,7 +193,7 @@ def without_controls(body: bytes) -> bytes:
 
 
 def forget_bodies() -> None:
-    """Of bodies that were read, all that is remembered."""
+    """Forgets what was remembered of the bodies that were read."""
     _understood.cache_clear()
 
 
@@ -179,7 +208,7 @@ def _is_identity(name: str) -> bool:
 
 
 def tenant_digest(credentials: str) -> str:
-    """Separates tenants without keeping what they authenticate with."""
+    """Digest that tells tenants apart without keeping their credentials."""
     return blake2b(
         credentials.encode("utf-8", "surrogateescape"), digest_size=_DIGEST_BYTES, person=b"nearhit-tenant"
     ).hexdigest()
@@ -215,7 +244,8 @@ def _not_json(constant: str) -> None:
 
 
 def _finite(text: str) -> float:
-    """What is too large for a float would go up as `Infinity`, which is not JSON."""
+    """Raises `Ambiguous` at what is too large for a float: it would go up as `Infinity`, which is not
+    JSON."""
     if isinf(value := float(text)):
         raise Ambiguous("a number too large for us to keep")
     return value

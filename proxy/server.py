@@ -1,5 +1,4 @@
-"""The data plane: takes a request at the door, finds out whose it is and what it asks, and answers whatever
-happens."""
+"""The data plane: takes a request at the door, finds out who asks and what, and answers whatever happens."""
 
 from __future__ import annotations
 
@@ -32,11 +31,12 @@ from proxy.upstreams.fleet import CREDENTIALS, Fleet
 log = logging.getLogger("nearhit.server")
 
 EVERYWHERE = "authorization"
-"""The default of `tenancy.header`, which means all places where callers of the big APIs and of gateways have
-their credentials."""
+"""The default of `tenancy.header`. It stands for all headers in which callers of the big APIs and of gateways
+carry their credentials."""
 
 MODEL_LENGTH = 512
-"""Longest name of a model: names are remembered in many places. What is longer is none."""
+"""Characters of the longest name of a model: names are remembered in many places. What is longer is taken for
+no model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Limits:
     in_flight: int
     body_bytes: int
     parse_bytes: int
-    """Larger bodies are passed through unread: parsing them would hold up everybody."""
+    """Larger bodies are passed through unread: parsing them would hold up all other calls."""
 
 
 class DataPlane:
@@ -117,7 +117,7 @@ class DataPlane:
             self.ended(report)
 
     def ended(self, report: Report) -> None:
-        """Of every call that could be cached."""
+        """Told of every call that could have been answered from the cache, once it has ended."""
         self._publish(report)
 
     async def _cacheable(
@@ -127,28 +127,9 @@ class DataPlane:
         if reason := self._not_read(request, tenant):
             return await self._bypass(request, report, reason, tenant, await self._short(request))
         body = await read_body(request, self._limits.body_bytes)
-        if len(body) > self._limits.parse_bytes:
-            return await self._bypass(request, report, "large-body", tenant, body)
-        try:
-            call = await aside(
-                len(body),
-                read_call,
-                dialect,
-                target_of(request),
-                request.headers,
-                body,
-                tenant or "",
-                self._cache.generation,
-                self._permits,
-            )
-        except Ambiguous:
-            return await self._bypass(request, report, "ambiguous-json", tenant, body)
-        except BadRequest:
-            if not dialects.lenient(dialect):
-                raise
-            return await self._bypass(request, report, "not-understood", tenant, body)
-        if call is None or len(call.reading.model) > MODEL_LENGTH:
-            return await self._bypass(request, report, "not-understood", tenant, body)
+        call = await self._call(request, dialect, tenant or "", body)
+        if isinstance(call, str):
+            return await self._bypass(request, report, call, tenant, body)
         await self._cache.certain()
         call.generation = self._cache.generation
         report.tenant = call.tenant[:TENANT_SHOWN]
@@ -163,7 +144,25 @@ class DataPlane:
             if self._record is not None:
                 self._record(call, report)
 
+    async def _call(self, request: web.BaseRequest, dialect: Dialect, tenant: str, body: bytes) -> Call | str:
+        """What the body asks, or why nothing of it can be cached. Raises `BadRequest`."""
+        if len(body) > self._limits.parse_bytes:
+            return "large-body"
+        asked = dialect, target_of(request), request.headers, body, tenant, self._permits
+        try:
+            call = await aside(len(body), read_call, *asked)
+        except Ambiguous:
+            return "ambiguous-json"
+        except BadRequest:
+            if not dialects.lenient(dialect):
+                raise
+            return "not-understood"
+        if call is None or len(call.reading.model) > MODEL_LENGTH:
+            return "not-understood"
+        return call
+
     def _tenant(self, request: web.BaseRequest) -> str | None:
+        """Digest of the caller's credentials. None: it brings none, and such callers share nothing."""
         headers = request.headers
         credentials = [
             f"{name}: {value}"
@@ -186,7 +185,7 @@ class DataPlane:
         return "encoded-body" if "Content-Encoding" in request.headers else ""
 
     async def _short(self, request: web.BaseRequest) -> bytes | None:
-        """The body, where it is no longer than what is looked into."""
+        """The body, where it is short enough to be looked into."""
         length = request.content_length or 0
         return await read_body(request, length) if 0 < length <= self._limits.parse_bytes else None
 
@@ -218,12 +217,14 @@ class DataPlane:
 
 
 def _is_empty(credentials: str) -> bool:
-    """Also where a scheme is named and nothing follows: an unset variable in somebody's script is nobody."""
+    """Whether a header holds no credentials. A scheme with nothing behind it holds none: a variable in
+    somebody's script was not set."""
     return credentials.strip().lower() in ("", "bearer", "basic")
 
 
 def refusal(request: web.BaseRequest, error: CallError) -> web.StreamResponse:
-    """An error of our own, in the caller's dialect; goes nowhere when the answer has already broken off."""
+    """An error of our own as an answer in the caller's dialect. Where the answer has begun already, it goes
+    nowhere."""
     headers = {"Content-Type": "application/json", "Cache-Status": f"nearhit; detail={error.code}"}
     body = dialects.error(target_of(request), error.status, error.code, error.message)
     return web.Response(status=error.status, headers={**headers, **error.headers}, body=body)

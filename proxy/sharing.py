@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proxy.flights import Flight, Question
+from proxy.flights import Flight
+from proxy.messages import Question
 from proxy.tasks import Tasks
 
 if TYPE_CHECKING:

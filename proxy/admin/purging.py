@@ -70,7 +70,7 @@ class Wanted:
 
 async def delete_entry(app: App, id: str) -> Json:
     found = {id: known_entry(app, id)}
-    app.cache.shut_out()
+    app.cache.begin_purge()
     await _hide_all(app, found)
     return await _settled(app, found, await _tell_others(app))
 
@@ -85,7 +85,7 @@ async def purge(app: App, order: PurgeOrder) -> Json:
             "dry_run": True,
             "examples": Written([e.text for e in list(found.values())[:EXAMPLES]]),
         }
-    app.cache.shut_out()
+    app.cache.begin_purge()
     app.ledger.forget(wanted.report)
     found = await _in_memory(app, wanted)
     await _hide_all(app, found)

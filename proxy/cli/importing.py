@@ -26,9 +26,8 @@ from proxy.cache import IMPORTED, Rules, entry_of
 from proxy.cli.portable import Line, Pair, document_of, is_entry, pair_of
 from proxy.dialects import openai_chat
 from proxy.dialects.base import Usage, dump
-from proxy.flights import Question
 from proxy.jsonl import read_rows, wrong
-from proxy.messages import SHARED, Call, read_call
+from proxy.messages import SHARED, Call, Question, read_call
 from storage.base import Document, Documents, Entry
 
 BATCH = 64
@@ -176,7 +175,7 @@ def _call(pair: Pair) -> Call:
     messages = [*system, {"role": "user", "content": pair.query}]
     body = json.dumps({**pair.request, "model": pair.model, "messages": messages}).encode()
     headers = CIMultiDict({"X-Nearhit-Namespace": pair.namespace}) if pair.namespace else CIMultiDict()
-    call = read_call(openai_chat, _TARGET, CIMultiDictProxy(headers), body, "", 0)
+    call = read_call(openai_chat, _TARGET, CIMultiDictProxy(headers), body, "")
     if call is None or call.text is None:
         raise ValueError("query: no call could ask this")
     return call

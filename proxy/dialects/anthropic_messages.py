@@ -10,14 +10,12 @@ from policies.storable import Ending
 from proxy import sse
 from proxy.dialects.base import (
     EVENTS,
+    NOTHING_ADDED,
     JsonObject,
     Reading,
-    Unchanged,
     Usage,
     dump,
     is_text,
-    nothing_offends,
-    nothing_to_add,
     pieces,
     usage_in,
 )
@@ -27,7 +25,7 @@ name = "anthropic-messages"
 framing = EVENTS
 place = ""
 
-enrich, offended, unenriched = nothing_to_add, nothing_offends, Unchanged
+enrichment = NOTHING_ADDED
 
 _HERE = ("bash_", "text_editor_", "computer_", "browser_", "memory_", "custom")
 """How the types of tools begin that the caller runs. All others run at the upstream, which then looks at the

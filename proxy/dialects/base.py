@@ -74,12 +74,36 @@ class Gatherer(Protocol):
         """The answer as one object, or None when the stream did not end as its API ends it."""
 
 
-class Filter(Protocol):
-    """Takes out of a stream what the upstream was asked for on our account, not the caller's."""
+class Unchanged:
+    """A filter of streams that leaves all as it is."""
 
-    def feed(self, data: bytes) -> bytes: ...
+    def feed(self, data: bytes) -> bytes:
+        """What is left of the events that `data` completes."""
+        return data
 
-    def rest(self) -> bytes: ...
+    def rest(self) -> bytes:
+        """What is left when the stream ends."""
+        return b""
+
+
+class Enrichment:
+    """What the upstream is asked for on our account, so that a streamed answer can be stored. Here nothing:
+    the streams of most APIs tell everything unasked."""
+
+    def enrich(self, body: JsonObject) -> JsonObject | None:
+        """The request's body with what is asked for in addition; None where nothing has to be added."""
+        return None
+
+    def is_rejection(self, body: bytes) -> bool:
+        """Whether the body of an error names what was added. It may also just repeat the whole request."""
+        return False
+
+    def filter(self) -> Unchanged:
+        """Takes out of the stream what the caller did not ask for."""
+        return Unchanged()
+
+
+NOTHING_ADDED = Enrichment()
 
 
 def dump(value: Any, strict: bool = False) -> bytes:
@@ -112,24 +136,6 @@ class NoStream:
 
     def answer(self) -> JsonObject | None:
         return None
-
-
-class Unchanged:
-    """The filter of dialects that add nothing on our account: their streams tell everything unasked."""
-
-    def feed(self, data: bytes) -> bytes:
-        return data
-
-    def rest(self) -> bytes:
-        return b""
-
-
-def nothing_to_add(body: JsonObject) -> JsonObject | None:
-    return None
-
-
-def nothing_offends(body: bytes) -> bool:
-    return False
 
 
 _PIECE = re.compile(r"\S*\s*(?:\S+\s*){0,7}", re.DOTALL)
@@ -197,17 +203,11 @@ class Dialect(Protocol):
     def place(self) -> str:
         """Path and query as far as they are identity; "": all of them, as they came."""
 
+    @property
+    def enrichment(self) -> Enrichment: ...
+
     def read(self, body: JsonObject) -> Reading | None:
         """None: not a request that this API would answer; the upstream shall say so itself."""
-
-    def enrich(self, body: JsonObject) -> JsonObject | None:
-        """The body with what storing a streamed answer needs, or None when it is there already."""
-
-    def offended(self, body: bytes) -> bool:
-        """Whether an error speaks of what `enrich` added, be it that it repeats the whole request."""
-
-    def unenriched(self) -> Filter:
-        """Undoes for the caller what `enrich` did."""
 
     def gatherer(self) -> Gatherer: ...
 

@@ -18,15 +18,13 @@ from urllib.parse import parse_qsl, quote, unquote
 
 from policies.storable import Ending
 from proxy.dialects.base import (
+    NOTHING_ADDED,
     Framing,
     JsonObject,
     Reading,
-    Unchanged,
     Usage,
     dump,
     is_text,
-    nothing_offends,
-    nothing_to_add,
 )
 from proxy.dialects.gemini_chunks import ARRAY, EVENTS, Gatherer, parts_of, scattered
 from proxy.dialects.turns import span
@@ -83,9 +81,7 @@ class Gemini:
     place: str
 
     name = "gemini"
-    enrich = staticmethod(nothing_to_add)
-    offended = staticmethod(nothing_offends)
-    unenriched = Unchanged
+    enrichment = NOTHING_ADDED
 
     def read(self, body: JsonObject) -> Reading | None:
         contents = _listed(body.get("contents"))

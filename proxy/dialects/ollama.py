@@ -12,14 +12,12 @@ from collections.abc import Callable, Iterator
 from policies.storable import Ending
 from proxy.dialects.base import (
     LINES,
+    NOTHING_ADDED,
     JsonObject,
     Reading,
-    Unchanged,
     Usage,
     dump,
     is_text,
-    nothing_offends,
-    nothing_to_add,
     pieces,
 )
 from proxy.dialects.turns import Span, prompt_span, span
@@ -30,9 +28,7 @@ _TRANSPORT = ("stream", "keep_alive")
 class Ollama:
     framing = LINES
     place = ""
-    enrich = staticmethod(nothing_to_add)
-    offended = staticmethod(nothing_offends)
-    unenriched = Unchanged
+    enrichment = NOTHING_ADDED
 
     def __init__(self, name: str, question: str, asked: Callable[[JsonObject], Span | None]) -> None:
         """`question`: the member that holds it; `asked` finds the fuzzy text in there."""

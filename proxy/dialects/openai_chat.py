@@ -8,9 +8,7 @@ from typing import Any
 from policies.storable import Ending
 from proxy.dialects.base import EVENTS, JsonObject, Reading, is_text, pieces
 from proxy.dialects.openai_chunks import Gatherer, scattered
-from proxy.dialects.openai_chunks import enrich as enrich
-from proxy.dialects.openai_chunks import offended as offended
-from proxy.dialects.openai_chunks import unenriched as unenriched
+from proxy.dialects.openai_chunks import enrichment as enrichment
 from proxy.dialects.openai_chunks import usage as usage
 from proxy.dialects.openai_common import error as error
 from proxy.dialects.openai_common import hosted_tools, reports_error

@@ -7,30 +7,33 @@ import re
 from collections.abc import Callable, Iterator
 
 from proxy import sse
-from proxy.dialects.base import JsonObject, Usage, dump, usage_in
+from proxy.dialects.base import Enrichment, JsonObject, Unchanged, Usage, dump, usage_in
 
 _DONE = b"[DONE]"
 
 # What is asked for on our account
 
 
-def enrich(body: JsonObject) -> JsonObject | None:
+class UsageAsked(Enrichment):
     """Streams tell their usage only when asked, and an answer without it could not be replayed as JSON."""
-    if not body.get("stream"):
-        return None
-    options = body.get("stream_options") or {}
-    return (
-        None
-        if options.get("include_usage")
-        else {**body, "stream_options": {**options, "include_usage": True}}
-    )
+
+    def enrich(self, body: JsonObject) -> JsonObject | None:
+        options = body.get("stream_options") or {}
+        if not body.get("stream") or options.get("include_usage"):
+            return None
+        return {**body, "stream_options": {**options, "include_usage": True}}
+
+    def is_rejection(self, body: bytes) -> bool:
+        return b"stream_options" in body or b"include_usage" in body
+
+    def filter(self) -> UsageFilter:
+        return UsageFilter()
 
 
-def offended(body: bytes) -> bool:
-    return b"stream_options" in body or b"include_usage" in body
+enrichment = UsageAsked()
 
 
-class UsageFilter:
+class UsageFilter(Unchanged):
     """Drops the usage event, and the `"usage":null` that announces it in all others."""
 
     # Outside a string this is a member; inside one its quotes would be escaped. So bytes will do.
@@ -54,10 +57,6 @@ class UsageFilter:
 def _is_usage(event: bytes) -> bool:
     chunk = _chunk(event)
     return chunk is not None and chunk.get("choices") == [] and isinstance(chunk.get("usage"), dict)
-
-
-def unenriched() -> UsageFilter:
-    return UsageFilter()
 
 
 def _chunk(event: bytes) -> JsonObject | None:

@@ -17,15 +17,13 @@ from typing import Any
 from policies.storable import Ending
 from proxy.dialects.base import (
     EVENTS,
+    NOTHING_ADDED,
     JsonObject,
     NoStream,
     Reading,
-    Unchanged,
     Usage,
     dump,
     is_text,
-    nothing_offends,
-    nothing_to_add,
     usage_in,
 )
 from proxy.dialects.openai_common import error as error
@@ -34,7 +32,8 @@ name = "openai-embeddings"
 framing = EVENTS
 place = ""
 
-enrich, offended, unenriched, gatherer = nothing_to_add, nothing_offends, Unchanged, NoStream
+enrichment = NOTHING_ADDED
+gatherer = NoStream
 
 
 # Requests

@@ -15,14 +15,12 @@ from policies.storable import Ending
 from proxy import sse
 from proxy.dialects.base import (
     EVENTS,
+    NOTHING_ADDED,
     JsonObject,
     Reading,
-    Unchanged,
     Usage,
     dump,
     is_text,
-    nothing_offends,
-    nothing_to_add,
     pieces,
     usage_in,
 )
@@ -34,7 +32,7 @@ name = "openai-responses"
 framing = EVENTS
 place = ""
 
-enrich, offended, unenriched = nothing_to_add, nothing_offends, Unchanged
+enrichment = NOTHING_ADDED
 
 _TRANSPORT = ("stream", "stream_options")
 _OF_THE_CALLER = ("previous_response_id", "prompt", "include")

@@ -16,8 +16,8 @@ from policies.pressure import Pressure
 from proxy.cache import Cache, Found, Rules
 from proxy.dialects import openai_chat
 from proxy.dialects.base import Usage
-from proxy.flights import Flight, Flights, Question
-from proxy.messages import Call, read_call, tenant_digest
+from proxy.flights import Flight, Flights
+from proxy.messages import Call, Question, read_call, tenant_digest
 from proxy.simulation.queueing import Ride, Service
 from proxy.simulation.rows import Served, Table
 from proxy.simulation.trace import Request, oracle
@@ -159,21 +159,20 @@ class Player:
         search = self.cache.exact(call, self._now, self.cache.pressure(call.reading.model))
         if served := await self._from(search.fresh, number, call):
             return served
-        if served := await self._spared(number, search.stale):
+        if served := await self._stale_at_once(number, search.stale):
             return served
         if flight := self._flights.same(call.exact(call.tenant), call.generation):
             return self._join(number, flight, EXACT_S)
         question = await self._understand(call)
         if question.policy.category.barred:
             return await self._lead(number, question, search.stale, private=True)
-        near = await self.cache.near(question, self._now)
+        near = await self.cache.semantic(question, self._now)
         if served := await self._from(near.fresh, number, call):
             return served
-        if served := await self._spared(number, search.stale or near.stale):
+        if served := await self._stale_at_once(number, search.stale or near.stale):
             return served
-        flight, _ = self._flights.boardable(question, self.cache.alike)
-        if flight is not None:
-            return self._join(number, flight, self._lookup_s)
+        if found := self._flights.boardable(question, self.cache.alike):
+            return self._join(number, found[0], self._lookup_s)
         return await self._lead(number, question, search.stale or near.stale)
 
     async def _from(self, found: Found | None, number: int, call: Call) -> Served | None:
@@ -228,7 +227,7 @@ class Player:
             return served
         return Served(question.policy.category.name, calls=1)
 
-    async def _spared(self, number: int, stale: Found | None) -> Served | None:
+    async def _stale_at_once(self, number: int, stale: Found | None) -> Served | None:
         """The stale answer at once, where the category would rather not ask a busy upstream."""
         bound = stale.policy.category.load.stale_at if stale else None
         if stale is None or bound is None or stale.policy.pressure < bound:
@@ -265,6 +264,6 @@ def _call(request: Request) -> Call:
     before = [{"role": "system", "content": request.context}] if request.context else []
     body = json.dumps({"model": request.model or MODEL, "messages": [*before, message]}).encode()
     tenant = tenant_digest(request.tenant or TENANT)
-    call = read_call(openai_chat, "/v1/chat/completions", _HEADERS, body, tenant, 0)
+    call = read_call(openai_chat, "/v1/chat/completions", _HEADERS, body, tenant)
     assert call is not None
     return call

@@ -92,8 +92,17 @@ class Report:
         self.saved_ms = found.entry.cost_ms
         self.tokens_in, self.tokens_out = found.entry.tokens_in, found.entry.tokens_out
 
+    def joined(self, entry_id: str, matched: str, similarity: float) -> None:
+        """The answer to another call that is on its way up, and asks `matched`, is to serve this one too."""
+        self.outcome, self.tier, self.collapsed = "HIT", "inflight", True
+        self.entry_id, self.matched, self.similarity = entry_id, shown(matched), similarity
+
+    def joined_in_vain(self) -> None:
+        """The other call brought no answer that can serve this one."""
+        self.outcome, self.tier, self.collapsed, self.entry_id, self.age = "MISS", None, False, "", None
+
     def shadowed(self) -> None:
-        """What would have been a hit is none: the upstream's answer is served, and that has no age."""
+        """The hit is only counted. The upstream's answer is served, which was not stored and has no age."""
         self.outcome, self.age, self.ttl, self.collapsed = "SHADOW", None, None, False
         self.saved_ms, self.tokens_in, self.tokens_out = 0.0, 0, 0
 

@@ -20,7 +20,7 @@ from embeddings.base import Vector
 from policies.errors import ConfigError, Problem
 from proxy import dialects
 from proxy.cache import Cache, Search
-from proxy.flights import Question
+from proxy.messages import Question
 from proxy.server import DataPlane
 from proxy.targets import model_in, target_of
 from proxy.telemetry.logs import refusal
@@ -111,9 +111,9 @@ def traced(tracer: Tracer) -> Kinds:
             with step("embed"):
                 return await super().embed(text, tenant)
 
-        async def near(self, question: Question, now: float) -> Search:
+        async def semantic(self, question: Question, now: float) -> Search:
             with step("search") as span:
-                found = await super().near(question, now)
+                found = await super().semantic(question, now)
                 _describe(span, {"similarity": found.nearest, "refused": refusal(found.refused)})
                 return found
 

@@ -34,7 +34,7 @@ from proxy.dialects.gemini import CREDENTIALS_IN_QUERY
 from proxy.errors import CallError, Crowded, Unreachable, UpstreamSlow
 from proxy.messages import Call
 from proxy.upstreams.limits import Admission, Place
-from proxy.upstreams.load import Upstream as Load
+from proxy.upstreams.load import UpstreamLoad, is_failure
 from proxy.upstreams.upstream import Answer, Head, Read, Upstream, forwarded
 
 log = logging.getLogger("nearhit.fleet")
@@ -57,7 +57,7 @@ class Backend:
 
     name: str
     upstream: Upstream
-    load: Load
+    load: UpstreamLoad
     models: Sequence[str] = ("*",)
     aliases: dict[str, str] = field(default_factory=dict)
     """What a model is called there."""
@@ -191,7 +191,7 @@ class Backend:
             log.warning("upstream %s counts as down: %s", self.name, why)
 
     def count(self, status: int) -> None:
-        if _fails(status):
+        if is_failure(status):
             self.errors["429" if status == 429 else "5xx"] += 1
 
     def count_failure(self, error: CallError) -> None:
@@ -202,10 +202,6 @@ class Backend:
         """As JSON."""
         admission = self.admission.shown() if self.admission else None
         return {**self.load.shown(), "down": self.outage.down, "admission": admission}
-
-
-def _fails(status: int) -> bool:
-    return status == 429 or status >= 500
 
 
 def _usual(headers: CIMultiDict[str], target: str) -> str:
@@ -268,7 +264,7 @@ class Fleet:
         """Nobody who is asked for that model has answered lately."""
         return self.at(model).outage.down
 
-    def load_of(self, model: str) -> Load:
+    def load_of(self, model: str) -> UpstreamLoad:
         return self.at(model).load
 
     def same_answers(self, model: str, backend: Backend) -> bool:
@@ -299,6 +295,6 @@ async def first_to_answer(
                 if last:
                     raise
                 continue
-            if last or not _fails(answer.head.status):
+            if last or not is_failure(answer.head.status):
                 yield backend, answer
                 return

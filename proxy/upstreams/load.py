@@ -39,22 +39,24 @@ _LIMITS = tuple(
 
 
 @dataclass(slots=True)
-class Model:
-    """A model of an upstream, whose pressure is calm or not as of the last look."""
+class ModelLoad:
+    """What is known of the load of one model of an upstream."""
 
     pressure: Pressure = field(default_factory=Pressure)
     pressed: bool = False
+    """Whether it was under pressure when `note_transitions` looked last."""
 
 
-class Upstream:
+class UpstreamLoad:
     """What is known of the load of one upstream."""
 
     def __init__(
         self, name: str, capacity: float | None = None, clock: Callable[[], float] = monotonic
     ) -> None:
         self.name = name
-        self.own = Model(Pressure(capacity))
-        self.models: dict[str, Model] = {}
+        self.own = ModelLoad(Pressure(capacity))
+        """Of what is true of all its models."""
+        self.models: dict[str, ModelLoad] = {}
         """Least recently asked first."""
         self.clock = clock
 
@@ -62,7 +64,7 @@ class Upstream:
         return Track(self, model, stream, self.clock())
 
     def level(self, model: str) -> float:
-        """What presses a call for that model."""
+        """Pressure on a call for that model, 0 to 1: the higher of the upstream's own and the model's."""
         now, known = self.clock(), self.models.get(model)
         own = self.own.pressure.level(now)
         return own if known is None else max(own, known.pressure.level(now))
@@ -81,7 +83,7 @@ class Upstream:
 
     def known(self, model: str) -> Pressure:
         """The pressure of a model that this upstream serves."""
-        found = self.models.pop(model, None) or Model()
+        found = self.models.pop(model, None) or ModelLoad()
         while len(self.models) >= MODELS:
             del self.models[next(iter(self.models))]
         self.models[model] = found
@@ -118,16 +120,17 @@ class Upstream:
             "capacity": pressure.capacity,
         }
 
-    def _all(self) -> dict[str, Model]:
+    def _all(self) -> dict[str, ModelLoad]:
         return {"": self.own, **self.models}
 
 
 class Track:
-    """One call on its way up; it is over once, however often it is said."""
+    """One call on its way up. It ends with the first of `landed`, `failed` and `given_up`; whatever is said
+    after that counts for nothing."""
 
     __slots__ = ("_model", "_name", "_over", "_started", "_status", "_stream", "_upstream")
 
-    def __init__(self, upstream: Upstream, model: str, stream: bool, now: float) -> None:
+    def __init__(self, upstream: UpstreamLoad, model: str, stream: bool, now: float) -> None:
         self._upstream = upstream
         self._name = model
         self._stream = stream
@@ -157,7 +160,7 @@ class Track:
     def landed(self, size: int) -> None:
         """The whole answer is there, `size` bytes of it."""
         tokens = size / (BYTES_PER_EVENT if self._stream else BYTES_PER_TOKEN)
-        if _overloaded(self._status):
+        if is_failure(self._status):
             self._end(None, False, answers=True)
         elif 200 <= self._status < 300:
             self._end(self._upstream.clock() - self._started, True, answers=True, tokens=tokens)
@@ -187,7 +190,7 @@ class Track:
 class Load:
     """The load of all upstreams, by name, and which of them a model is asked at."""
 
-    def __init__(self, *upstreams: Upstream, of: Callable[[str], Upstream] | None = None) -> None:
+    def __init__(self, *upstreams: UpstreamLoad, of: Callable[[str], UpstreamLoad] | None = None) -> None:
         """`of`: the upstream that a model is asked at; None: the first."""
         self.upstreams = {upstream.name: upstream for upstream in upstreams}
         self.of = of or (lambda model: upstreams[0])
@@ -208,17 +211,18 @@ class Load:
             await asyncio.sleep(TEND_EVERY_S)
 
 
-def _overloaded(status: int) -> bool:
+def is_failure(status: int) -> bool:
+    """Whether the upstream has too many calls, or an error of its own."""
     return status == 429 or status >= 500
 
 
 def _serves(status: int) -> bool:
-    return status < 400 or _overloaded(status)
+    return status < 400 or is_failure(status)
 
 
 def retry_after(head: Head) -> float | None:
     """Seconds for which an overloaded upstream asks to be left alone (RFC 9110, section 10.2.3)."""
-    text = head.headers.get("Retry-After") if _overloaded(head.status) else None
+    text = head.headers.get("Retry-After") if is_failure(head.status) else None
     if text is None:
         return None
     if (seconds := _number(text)) is not None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from proxy.upstreams.load import Upstream
+from proxy.upstreams.load import UpstreamLoad
 
 log = logging.getLogger("nearhit.load")
 
@@ -32,7 +32,7 @@ class Names:
 
 
 class Scraper:
-    def __init__(self, url: str, names: Names, upstream: Upstream) -> None:
+    def __init__(self, url: str, names: Names, upstream: UpstreamLoad) -> None:
         self._url = url
         self._names = names
         self._upstream = upstream

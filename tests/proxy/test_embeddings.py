@@ -246,7 +246,7 @@ async def test_an_upstream_that_counts_otherwise_is_asked_for_everything(make_wo
 async def test_a_purge_while_it_is_on_its_way(world: World) -> None:
     asking = asyncio.gather(embed(world, "a", headers={"X-Demo-Latency": "0.2"}))
     await asyncio.sleep(0.05)
-    world.app.cache.shut_out()
+    world.app.cache.begin_purge()
     await asking
     assert len(world.app.cache.entries) == 0
 

@@ -26,7 +26,7 @@ from proxy.app import make_fleet
 from proxy.cli.main import run
 from proxy.settings import Settings
 from proxy.upstreams.fleet import CREDENTIALS, Backend, Fleet
-from proxy.upstreams.load import Upstream as Load
+from proxy.upstreams.load import UpstreamLoad
 
 Plan = Callable[[web.BaseRequest], int | float]
 """The status to answer with; 0: hang up, a float: seconds of silence before a 200."""
@@ -501,7 +501,7 @@ PATTERNS = st.lists(st.sampled_from(["gpt-*", "llama-*", "*", "nothing"]), min_s
 
 @given(st.lists(st.tuples(PATTERNS, st.booleans(), st.sets(st.integers(0, 3))), min_size=1, max_size=4))
 def test_who_is_up_is_asked_first_and_everybody_once(drawn: list[tuple[list[str], bool, set[int]]]) -> None:
-    backends = [Backend(str(n), None, Load(str(n)), models) for n, (models, _, _) in enumerate(drawn)]
+    backends = [Backend(str(n), None, UpstreamLoad(str(n)), models) for n, (models, _, _) in enumerate(drawn)]
     for backend, (_, down, others) in zip(backends, drawn, strict=True):
         known = [backends[n] for n in sorted(others) if n < len(backends)]
         backend.fallback = tuple(each for each in known if each is not backend)

@@ -11,7 +11,8 @@ from multidict import CIMultiDict
 
 from proxy import flights
 from proxy.errors import CallerGone, CallError, Unreachable
-from proxy.flights import LEAD_BYTES, Flight, Flights, Question, Rider
+from proxy.flights import LEAD_BYTES, Flight, Flights, Rider
+from proxy.messages import Question
 from proxy.upstreams.upstream import Head
 
 HEAD = Head(200, "OK", CIMultiDict())

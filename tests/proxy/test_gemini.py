@@ -204,7 +204,7 @@ def call(body: Any = None, target: str = WHOLE, **headers: str) -> Call:
     brought = CIMultiDictProxy(
         CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
     )
-    made = read_call(speaking(target), target, brought, data, "t", 0)
+    made = read_call(speaking(target), target, brought, data, "t")
     assert made is not None
     return made
 

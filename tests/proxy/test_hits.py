@@ -376,7 +376,7 @@ async def test_purged_answers_do_not_come_back_from_calls_on_their_way(world: Wo
     asking = asyncio.gather(world.ask(ASKED))
     while not world.embedder.asked:
         await asyncio.sleep(0.01)
-    world.app.cache.shut_out()
+    world.app.cache.begin_purge()
     world.embedder.gate.set()
     await asking
     await world.settled()

@@ -24,7 +24,7 @@ BODY: dict[str, Any] = {
 def call(body: Any = BODY, target: str = "/v1/chat/completions", **headers: str) -> Call:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     pairs = [(name.replace("_", "-"), value) for name, value in headers.items()]
-    made = read_call(openai_chat, target, CIMultiDictProxy(CIMultiDict(pairs)), data, "t", 0)
+    made = read_call(openai_chat, target, CIMultiDictProxy(CIMultiDict(pairs)), data, "t")
     assert made is not None
     return made
 
@@ -111,7 +111,7 @@ def test_a_header_that_chooses_who_answers_or_how_is_identity(name: str) -> None
 def test_every_line_of_an_identity_header_counts() -> None:
     def asking(*betas: str) -> Call:
         headers = CIMultiDictProxy(CIMultiDict(("anthropic-beta", beta) for beta in betas))
-        made = read_call(openai_chat, "/v1/chat/completions", headers, json.dumps(BODY).encode(), "t", 0)
+        made = read_call(openai_chat, "/v1/chat/completions", headers, json.dumps(BODY).encode(), "t")
         assert made is not None
         return made
 
@@ -217,8 +217,7 @@ def test_doubled_members_are_ambiguous() -> None:
 )  # fmt: skip
 def test_what_the_api_would_refuse_is_left_to_the_api(body: Any) -> None:
     assert (
-        read_call(openai_chat, "/", CIMultiDictProxy(CIMultiDict()), json.dumps(body).encode(), "t", 0)
-        is None
+        read_call(openai_chat, "/", CIMultiDictProxy(CIMultiDict()), json.dumps(body).encode(), "t") is None
     )
 
 

@@ -12,7 +12,8 @@ from aiohttp import web
 from world import Answer, MakeWorld, World, upstream
 
 from proxy.demo.upstream import Behaviour
-from proxy.flights import Flight, Question
+from proxy.flights import Flight
+from proxy.messages import Question
 
 ASKED = "how are you today my friend"
 REWORDED = "how are you my friend"
@@ -219,7 +220,7 @@ async def test_nobody_boards_a_flight_from_before_a_purge(make_world: MakeWorld)
     world = await make_world(SLOW)
     before = asyncio.ensure_future(world.ask(ASKED))
     await asyncio.sleep(0.1)
-    world.app.cache.shut_out()
+    world.app.cache.begin_purge()
     after = await world.ask(ASKED)
     assert after.cache == "MISS"
     assert after.text != (await before).text
@@ -230,7 +231,7 @@ async def test_what_was_asked_before_a_purge_is_not_stored_after_it(make_world: 
     before = asyncio.ensure_future(world.ask(ASKED))
     while not world.app.forwarder.flights:
         await asyncio.sleep(0.01)
-    world.app.cache.shut_out()
+    world.app.cache.begin_purge()
     assert (await before).cache == "MISS"
     await world.settled()
     assert len(world.app.cache.entries) == 0

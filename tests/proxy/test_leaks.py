@@ -45,7 +45,7 @@ async def test_a_purge_while_vectors_arrive(make_world: MakeWorld, known: bool) 
         call = asyncio.create_task(world.send(PATH, {"model": "m", "input": texts}))
         await half.wait()
         await asyncio.sleep(0.05)  # the head has gone on to the caller
-        world.app.cache.shut_out()
+        world.app.cache.begin_purge()
         go_on.set()
         assert (await call).status == 200
         await world.settled()
@@ -119,11 +119,11 @@ def test_what_is_remembered_of_a_body_is_not_changed_by_those_who_use_it(path: s
     body = json.dumps({"model": "m", "stream": True, "cache": asked, **_BODIES[path]}).encode()
 
     def read() -> Any:
-        return read_call(dialect, path, CIMultiDictProxy(CIMultiDict()), body, "t", 0)
+        return read_call(dialect, path, CIMultiDictProxy(CIMultiDict()), body, "t")
 
     first = read()
     before = copy.deepcopy((first.fields, first.reading.identity))
-    dialect.enrich(first.fields)
+    dialect.enrichment.enrich(first.fields)
     for answer in (
         {"choices": []}, {"content": [], "usage": {}}, {"output": [], "status": "completed"},
         {"candidates": []},

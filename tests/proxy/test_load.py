@@ -22,7 +22,7 @@ from proxy.admin.gauges import Gauges
 from proxy.admin.inputs import Explained
 from proxy.demo.upstream import Behaviour
 from proxy.errors import Crowded, Unreachable, UpstreamSlow
-from proxy.upstreams.load import MODELS, Load, Upstream, remaining, retry_after
+from proxy.upstreams.load import MODELS, Load, UpstreamLoad, remaining, retry_after
 from proxy.upstreams.scraper import Names, read_metrics
 from proxy.upstreams.upstream import Head
 
@@ -48,7 +48,7 @@ def ticks() -> Ticks:
 
 @pytest.fixture
 def load(ticks: Ticks) -> Load:
-    return Load(Upstream("upstream", clock=ticks))
+    return Load(UpstreamLoad("upstream", clock=ticks))
 
 
 def calls(load: Load, ticks: Ticks, model: str, count: int, status: int = 200, **headers: str) -> None:
@@ -115,7 +115,7 @@ def test_the_number_of_models_is_bounded(load: Load, ticks: Ticks) -> None:
 @given(st.lists(st.sampled_from(("answered", "refused", "landed", "slow", "given up")), max_size=8))
 def test_a_call_is_over_exactly_once(ways: list[str]) -> None:
     ticks = Ticks()
-    upstream = Load(Upstream("upstream", clock=ticks)).of("m")
+    upstream = Load(UpstreamLoad("upstream", clock=ticks)).of("m")
     track = upstream.began("m", stream=True)
     for way in ways:
         match way:
@@ -168,7 +168,7 @@ def test_the_least_that_remains_of_any_limit_counts() -> None:
 
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_whatever_headers_say_nothing_breaks(a: str, b: str) -> None:
-    pressure = Load(Upstream("upstream", clock=Ticks())).of("m")
+    pressure = Load(UpstreamLoad("upstream", clock=Ticks())).of("m")
     track = pressure.began("m", stream=False)
     track.answered(
         Head(503, "", CIMultiDict({"Retry-After": a, "Date": b, "x-ratelimit-remaining-tokens": a}))

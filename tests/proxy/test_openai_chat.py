@@ -80,21 +80,21 @@ def test_the_filter_makes_an_enriched_stream_as_if_it_had_not_been(
     asked = b"".join(openai_chat.scatter(answer, WITH_USAGE))
     plain = b"".join(openai_chat.scatter(answer, {"stream": True}))
     places = [0, *sorted({place % (len(asked) + 1) for place in at}), len(asked)]
-    unenriched = openai_chat.unenriched()
-    kept = [unenriched.feed(asked[a:b]) for a, b in itertools.pairwise(places)]
-    assert b"".join(kept) + unenriched.rest() == plain
+    filter = openai_chat.enrichment.filter()
+    kept = [filter.feed(asked[a:b]) for a, b in itertools.pairwise(places)]
+    assert b"".join(kept) + filter.rest() == plain
 
 
 def test_text_that_speaks_of_usage_is_left_alone() -> None:
     chunk = {"choices": [{"index": 0, "delta": {"content": ',"usage":null'}}]}
     event = b"data: " + json.dumps(chunk).encode() + b"\n\n"
-    assert openai_chat.unenriched().feed(event) == event
+    assert openai_chat.enrichment.filter().feed(event) == event
 
 
 def test_enriching_asks_for_usage_once() -> None:
-    assert openai_chat.enrich({"model": "m"}) is None
-    assert openai_chat.enrich({"stream": True, "stream_options": {"include_usage": True}}) is None
-    richer = openai_chat.enrich({"stream": True, "stream_options": {"x": 1}})
+    assert openai_chat.enrichment.enrich({"model": "m"}) is None
+    assert openai_chat.enrichment.enrich({"stream": True, "stream_options": {"include_usage": True}}) is None
+    richer = openai_chat.enrichment.enrich({"stream": True, "stream_options": {"x": 1}})
     assert richer == {"stream": True, "stream_options": {"x": 1, "include_usage": True}}
 
 

@@ -60,8 +60,8 @@ def test_usage_is_told_only_to_those_who_ask(answer: dict[str, Any]) -> None:
     plain, asked = (b"".join(dialect.scatter(answer, body)) for body in ({"stream": True}, WITH_USAGE))
     assert not any("usage" in chunk for chunk in events(plain))
     assert events(asked)[-1]["usage"] == USAGE
-    unenriched = dialect.unenriched()
-    assert unenriched.feed(asked) + unenriched.rest() == plain
+    filter = dialect.enrichment.filter()
+    assert filter.feed(asked) + filter.rest() == plain
 
 
 def test_pieces_with_their_tokens_grow_together() -> None:
