@@ -28,7 +28,7 @@ from proxy.relay import Ready, relay
 from proxy.tasks import Tasks
 from proxy.telemetry import report as reports
 from proxy.trip import Reply, Trip
-from proxy.upstreams.upstream import Answer, Head, Read
+from proxy.upstreams.upstream import Answer, Head, ReadAnswer
 from storage.breath import Breath
 
 
@@ -138,7 +138,7 @@ class Batches:
         return web.Response(body=whole, headers=head.headers)
 
     @asynccontextmanager
-    async def _sent(self, trip: Trip, body: bytes) -> AsyncIterator[Answer | Read]:
+    async def _sent(self, trip: Trip, body: bytes) -> AsyncIterator[Answer | ReadAnswer]:
         call, report, started = trip.call, trip.report, perf_counter()
         if call.controls.only_if_cached:
             raise NotCached(
@@ -151,7 +151,7 @@ class Batches:
             report.status, report.upstream = answer.head.status, backend.name
             yield answer
 
-    async def _noted(self, answer: Answer | Read, pieces: list[bytes]) -> AsyncIterator[bytes]:
+    async def _noted(self, answer: Answer | ReadAnswer, pieces: list[bytes]) -> AsyncIterator[bytes]:
         """The chunks as they come; `pieces` has them all, or none when they are too much to take apart."""
         size = 0
         async for chunk in answer.chunks():

@@ -43,7 +43,7 @@ async def pass_through(
 
     @asynccontextmanager
     async def send(backend: Backend) -> AsyncIterator[Answer]:
-        headers, sent = signed_headers(request, backend, identified), content
+        headers, sent = headers_for(request, backend, identified), content
         if isinstance(content, bytes):
             sent = await asyncio.to_thread(backend.body, model, content) if model else content
         elif content is not None and request.content_length is not None:
@@ -59,11 +59,11 @@ async def pass_through(
         return await relay(request, Head(answer.head.status, answer.head.reason, told), answer.chunks())
 
 
-def signed_headers(request: web.BaseRequest, backend: Backend, identified: bool) -> CIMultiDict[str]:
+def headers_for(request: web.BaseRequest, backend: Backend, identified: bool) -> CIMultiDict[str]:
     """Raises `Unidentified`."""
     if backend.key is not None and not identified:
         raise Unidentified("This call brings no key; send one, so that it is known whose call it is")
-    return backend.signed(forwarded(request.headers), target_of(request))
+    return backend.with_key(forwarded(request.headers), target_of(request))
 
 
 async def _content(request: web.BaseRequest, json_bytes: int) -> bytes | AsyncIterator[bytes]:
