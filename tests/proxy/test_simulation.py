@@ -160,7 +160,7 @@ def test_what_may_not_be_cached_goes_up_every_time(simulate: Simulate, tmp_path:
 
 
 async def test_what_expired_is_swept() -> None:
-    trace = [Request(t=10.0 * n, query=f"query number {n}") for n in range(50)]
+    trace = [Request(t=1200.0 * n, query=f"query number {n}") for n in range(50)]
     book = Book.of([Category("default", threshold=0.8, ttl=30.0, guards=())])
     embedder = WordEmbedder()
     documents = BufferedDocuments(MemoryDocuments())
@@ -169,7 +169,7 @@ async def test_what_expired_is_swept() -> None:
     player = Player(trace, policy, embedder, documents, conditions)
     for number in range(50):
         await player.play(number)
-    assert len(player.cache.entries) == 3  # of 460 to 480: that of 490 is on its way
+    assert len(player.cache.entries) == 3  # of the last hour: the last one is on its way
     await documents.close()
 
 
