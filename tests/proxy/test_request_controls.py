@@ -50,6 +50,7 @@ async def test_neither_read_nor_write(world: World) -> None:
 async def test_only_if_cached(world: World) -> None:
     answer = await ask(world, Cache_Control="only-if-cached")
     assert (answer.status, answer.json["error"]["code"]) == (504, "not_cached")
+    assert answer.cache == "MISS"
     assert await world.upstream_calls() == 0
     await ask(world)
     assert (await ask(world, REWORDED, Cache_Control="only-if-cached")).cache == "HIT semantic"
