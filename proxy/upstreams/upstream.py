@@ -23,7 +23,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from proxy.controls import REMOVED
+from proxy.controls import removed
 from proxy.errors import CallError, Unreachable, UpstreamSlow
 
 HOP_BY_HOP = frozenset(
@@ -392,4 +392,4 @@ def end_to_end(
 
 def forwarded(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
     """A caller's headers as they go up: without ours, and those that are made anew."""
-    return end_to_end(headers, lambda name: name in _RECALCULATED or name in REMOVED)
+    return end_to_end(headers, lambda name: name in _RECALCULATED or removed(name))
