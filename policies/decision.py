@@ -17,6 +17,11 @@ AHEAD = 60.0
 was stored by a clock that went wrong, and nobody knows how old it is."""
 
 
+ON_CALL = 3600.0
+"""Seconds that an expired answer is kept at least, for callers who would still take it (`max-stale`,
+`stale-if-error`), whatever its category says of `stale`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Controls:
     """What the caller asks of the cache. Seconds; None: not asked."""
@@ -83,7 +88,7 @@ def longest(policy: InForce) -> float:
 def kept(stored: InForce, ttl: float | None) -> float:
     """Seconds after which an entry is of no use to anybody, not even stale."""
     stale = stored.category.stale
-    return lifetime(stored, stored, ttl) + max(stale.while_revalidate, stale.if_error)
+    return lifetime(stored, stored, ttl) + max(stale.while_revalidate, stale.if_error, ON_CALL)
 
 
 def judge(offer: Offer, asked_text: str, asked: InForce, controls: Controls) -> Verdict:

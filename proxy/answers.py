@@ -13,7 +13,7 @@ from proxy.dialects.base import EVENTS
 from proxy.errors import CallError
 from proxy.flights import Flight, Rider
 from proxy.messages import Call
-from proxy.relay import Ready, paced, relay
+from proxy.relay import WholeResponse, paced, relay
 from proxy.sse import failure
 from proxy.telemetry import report as reports
 from proxy.telemetry.report import Report
@@ -46,12 +46,12 @@ class Answers:
         """An answer that is there whole, in the form that this caller asked for. `body`: its JSON object."""
         trip.report.status = 200
         if not trip.call.reading.stream:
-            return Ready(body, self._headers(trip, "application/json"))
+            return WholeResponse(body, self._headers(trip, "application/json"))
         dialect, answer = trip.call.dialect, await loaded(body)
         events = await aside(len(body), list, dialect.scatter(answer, trip.call.fields))
         headers = self._headers(trip, dialect.framing.content_type)
         if self._options.tokens_per_second is None:
-            return Ready(b"".join(events), headers)
+            return WholeResponse(b"".join(events), headers)
         tokens = dialect.usage(answer).tokens_out or len(body) / BYTES_PER_TOKEN
         seconds = tokens / self._options.tokens_per_second
         trip.report.paced_ms = seconds * 1000
@@ -80,7 +80,7 @@ class Answers:
         if _must_filter(trip.call, rider.flight, head):
             headers.popall("Content-Length", None)
             chunks = _filtered(chunks, trip.call)
-        reports.add(headers, self._told(trip))
+        reports.add(headers, self._cache_headers(trip))
         return await relay(trip.request, Head(head.status, head.reason, headers), chunks)
 
     # Comments while a caller waits
@@ -127,12 +127,12 @@ class Answers:
     # Headers
 
     def _headers(self, trip: Trip, content_type: str) -> dict[str, str]:
-        return {**self._told(trip), "Content-Type": content_type, **self._for_browsers(trip)}
+        return {**self._cache_headers(trip), "Content-Type": content_type, **self._for_browsers(trip)}
 
     def _for_browsers(self, trip: Trip) -> dict[str, str]:
         return reports.for_browsers(trip.request, self._fleet)
 
-    def _told(self, trip: Trip) -> dict[str, str]:
+    def _cache_headers(self, trip: Trip) -> dict[str, str]:
         return reports.headers(trip.report, trip.call.controls.debug or self._options.expose_scores)
 
 

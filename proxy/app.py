@@ -65,8 +65,8 @@ SWEEP_EVERY_S = 1.0
 SWEEP_ENTRIES = 500
 """Entries looked at in each sweep: 100,000 are seen in under four minutes."""
 FREEZE_AFTER = 10_000
-"""New entries after which the collector of garbage is told to leave all there are alone: looking through
-100,000 of them holds up every call for 40 to 75 ms."""
+"""New entries after which the garbage collector is told to leave all that exists alone (`gc.freeze`): to look
+through 100,000 of them holds up every call for 40 to 75 ms."""
 
 
 @dataclass(kw_only=True)
@@ -97,8 +97,8 @@ class App:
 async def open_app(
     settings: Settings, upstream_url: str, clock: Clock = time.time, embedder: Embedder | None = None
 ) -> AsyncIterator[App]:
-    """Everything but the listening sockets. Raises `ConfigError`, `StorageError`, and what `open_embedder`
-    raises."""
+    """Everything but the listening sockets. `upstream_url`: of the upstream where the settings name none.
+    Raises `ConfigError`, `StorageError`, and what `open_embedder` raises."""
     header_bytes.keep()
     async with AsyncExitStack() as stack:
         app = await _open_parts(settings, upstream_url, clock, embedder, stack)
@@ -173,7 +173,7 @@ async def _open_parts(
 async def _open_cache(
     settings: Settings, rules: Rules, embedder: Embedder, kind: type[Cache], stack: AsyncExitStack
 ) -> Cache:
-    """Whoever asks for it closes its documents."""
+    """The caller closes `Cache.documents`. Raises `StorageError`."""
     stack.enter_context(await asyncio.to_thread(claim, settings.documents.url))
     documents = BufferedDocuments(await open_store(settings), hot_bytes=settings.documents.hot_bytes)
     index, room = settings.index, settings.capacity
@@ -237,7 +237,7 @@ def _replication(settings: Settings, cache: Cache) -> Replication | None:
 
 
 def _connect(replication: Replication, app: App) -> None:
-    """What the others do has the effect here that it has there."""
+    """Lets what other replicas store, delete and purge take effect here."""
 
     def drop(ids: Sequence[str]) -> None:
         app.cache.dropped(ids)
@@ -260,7 +260,8 @@ def make_fleet(
     waited: Callable[[str], Callable[[float], None]],
     kind: type[Upstream] = Upstream,
 ) -> Fleet:
-    """`waited`: by upstream, who is told how long a caller waited for a place. Raises `ConfigError`."""
+    """`waited`: for the name of an upstream, who is told for how many seconds a call waited for a place
+    there. Raises `ConfigError`."""
     keys = upstream_keys(chosen, environ)
     for name in keys:
         log.warning("upstream %s is called with our own key for every caller who brings credentials", name)

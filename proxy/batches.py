@@ -1,7 +1,7 @@
-"""The path of a call for embeddings. Each of its items has an entry of its own: those that are known stay
-here, the others go up in one call, and the answer has all of them in their order.
+"""The path of a call for embeddings. Each of its items has an entry of its own: the vectors that are cached
+are taken from there, the others are asked for in one call, and the answer has all of them in their order.
 
-To the letter only, and nobody waits for somebody else's call: a vector is quickly made and small.
+Only the exact tier: a vector is quickly made and small, so nobody waits for somebody else's call either.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from proxy.dialects.openai_embeddings import Part
 from proxy.errors import NotCached
 from proxy.forwarding import Forwarder, decoded
 from proxy.messages import Call, shown
-from proxy.relay import Ready, relay
+from proxy.relay import WholeResponse, relay
 from proxy.tasks import Tasks
 from proxy.telemetry import report as reports
 from proxy.trip import Reply, Trip
-from proxy.upstreams.upstream import Answer, Head, Read
+from proxy.upstreams.upstream import Answer, Head, ReadAnswer
 from storage.breath import Breath
 
 
@@ -36,7 +36,7 @@ class Batches:
     def __init__(
         self, cache: Cache, forwarder: Forwarder, tasks: Tasks, answer_bytes: int, expose_scores: bool
     ) -> None:
-        """`answer_bytes`: of an answer, the most that is taken apart."""
+        """`answer_bytes`: the largest answer that is taken apart."""
         self._cache = cache
         self._forwarder = forwarder
         self._tasks = tasks
@@ -45,25 +45,26 @@ class Batches:
 
     async def answer(self, trip: Trip) -> Reply:
         call, report = trip.call, trip.report
-        items = [_asking_for(call, item) for item in dialect.items(call.fields)]
+        items = [_call_for(call, item) for item in dialect.items(call.fields)]
         report.query = shown(items[0].text or "")
         report.classified(self._cache.classify(call, None))
         category = self._cache.rules.book.get(report.category)
         if barred := category.barred or ("" if call.controls.read or call.controls.write else "no-store"):
-            return await self._up(trip, items, barred)
+            return await self._forward(trip, items, barred)
         if not call.controls.read:
-            return await self._up(trip, items, "no-cache")
-        known = await self._known(trip, items)
+            return await self._forward(trip, items, "no-cache")
+        known = await self._cached(trip, items)
         if len(known) == len(items):
-            return self._all_known(trip, list(known.values()))
+            return self._from_cache(trip, list(known.values()))
         if not known:
-            return await self._up(trip, items)
-        return await self._rest(trip, items, {place: part for place, (_, part) in known.items()})
+            return await self._forward(trip, items)
+        return await self._forward_missing(trip, items, {place: part for place, (_, part) in known.items()})
 
     # What is known
 
-    async def _known(self, trip: Trip, items: Sequence[Call]) -> dict[int, tuple[Found, Part]]:
-        """By place in the call. Nothing, where the category only tries the cache."""
+    async def _cached(self, trip: Trip, items: Sequence[Call]) -> dict[int, tuple[Found, Part]]:
+        """The cached vectors, by their place in the call. None of them where the category only counts its
+        hits."""
         found: dict[int, Found] = {}
         pressure = self._cache.pressure(trip.call.reading.model)
         for place, item in enumerate(items):
@@ -84,7 +85,7 @@ class Batches:
                 known[place] = each, part[0]
         return known
 
-    def _all_known(self, trip: Trip, known: Sequence[tuple[Found, Part]]) -> Reply:
+    def _from_cache(self, trip: Trip, known: Sequence[tuple[Found, Part]]) -> Reply:
         report, entries = trip.report, [found.entry for found, _ in known]
         oldest = max((found for found, _ in known), key=lambda found: trip.now - found.entry.created)
         report.found(oldest, trip.now)
@@ -92,53 +93,54 @@ class Batches:
         report.entry_id = report.entry_id if len(known) == 1 else ""
         report.saved_ms = sum(entry.cost_ms for entry in entries)
         report.tokens_in = sum(entry.tokens_in for entry in entries)
-        told = self._told(trip, len(known), len(known))
+        told = self._cache_headers(trip, len(known), len(known))
         for_browsers = reports.for_browsers(trip.request, self._forwarder.fleet)
         body = dialect.joined([part for _, part in known])
-        return Ready(body, {**told, "Content-Type": "application/json", **for_browsers})
+        return WholeResponse(body, {**told, "Content-Type": "application/json", **for_browsers})
 
     # The way up
 
-    async def _up(self, trip: Trip, items: Sequence[Call], bypass: str = "") -> Reply:
-        """The whole call as it came, and its answer as it comes."""
+    async def _forward(self, trip: Trip, items: Sequence[Call], bypass: str = "") -> Reply:
+        """Sends the whole call as it came and relays the answer as it comes. `bypass`: why the cache is not
+        read."""
         if bypass:
             trip.report.bypassed(bypass)
         pieces: list[bytes] = []
-        async with self._sent(trip, trip.call.body) as answer:
+        async with self._send(trip, trip.call.body) as answer:
             trip.report.stored = self._may_store(trip, answer.head)
-            head = _telling(answer.head, self._told(trip, 0, len(items)))
-            reply = await relay(trip.request, head, self._noted(answer, pieces))
+            head = _with_headers(answer.head, self._cache_headers(trip, 0, len(items)))
+            reply = await relay(trip.request, head, self._gathering(answer, pieces))
         if trip.report.stored:
-            trip.report.stored = await self._stored(trip, items, answer.head, pieces) is not None
+            trip.report.stored = await self._store(trip, items, answer.head, pieces) is not None
         return reply
 
-    async def _rest(self, trip: Trip, items: Sequence[Call], known: dict[int, Part]) -> Reply:
-        """Only what is not known goes up."""
+    async def _forward_missing(self, trip: Trip, items: Sequence[Call], known: dict[int, Part]) -> Reply:
+        """Asks only for what is not cached, and joins the two."""
         missing = [place for place in range(len(items)) if place not in known]
         given = dialect.items(trip.call.fields)
         body = dump({**trip.call.fields, "input": [given[place] for place in missing]})
         pieces: list[bytes] = []
-        async with self._sent(trip, body) as answer:
+        async with self._send(trip, body) as answer:
             if answer.head.status != 200:
-                head = _telling(answer.head, self._told(trip, len(known), len(items)))
+                head = _with_headers(answer.head, self._cache_headers(trip, len(known), len(items)))
                 return await relay(trip.request, head, answer.chunks())
-            async for _ in self._noted(answer, pieces):
+            async for _ in self._gathering(answer, pieces):
                 pass
         if not self._same_answers(trip):
-            return await self._up(trip, items)  # vectors of two models are not to be mixed
+            return await self._forward(trip, items)  # vectors of two models are not to be mixed
         trip.report.stored = self._may_store(trip, answer.head)
-        fresh = await self._stored(trip, [items[place] for place in missing], answer.head, pieces)
+        fresh = await self._store(trip, [items[place] for place in missing], answer.head, pieces)
         if fresh is None:
-            return await self._up(trip, items)
+            return await self._forward(trip, items)
         parts = known | dict(zip(missing, fresh, strict=True))
         whole = dialect.joined([parts[place] for place in range(len(items))])
-        head = _telling(answer.head, self._told(trip, len(known), len(items)))
+        head = _with_headers(answer.head, self._cache_headers(trip, len(known), len(items)))
         for name in ("Content-Length", "Content-Encoding"):
             head.headers.popall(name, None)
         return web.Response(body=whole, headers=head.headers)
 
     @asynccontextmanager
-    async def _sent(self, trip: Trip, body: bytes) -> AsyncIterator[Answer | Read]:
+    async def _send(self, trip: Trip, body: bytes) -> AsyncIterator[Answer | ReadAnswer]:
         call, report, started = trip.call, trip.report, perf_counter()
         if call.controls.only_if_cached:
             raise NotCached(
@@ -151,8 +153,9 @@ class Batches:
             report.status, report.upstream = answer.head.status, backend.name
             yield answer
 
-    async def _noted(self, answer: Answer | Read, pieces: list[bytes]) -> AsyncIterator[bytes]:
-        """The chunks as they come; `pieces` has them all, or none when they are too much to take apart."""
+    async def _gathering(self, answer: Answer | ReadAnswer, pieces: list[bytes]) -> AsyncIterator[bytes]:
+        """The chunks as they come. They are gathered in `pieces`, which is empty again once they are too many
+        to take apart."""
         size = 0
         async for chunk in answer.chunks():
             size += len(chunk)
@@ -164,8 +167,8 @@ class Batches:
     # Keeping
 
     def _may_store(self, trip: Trip, head: Head) -> bool:
-        """Not across a purge, not what is only tried: it must not look fresher than it would be; and not
-        what another model said in place of the one that was asked."""
+        """Not across a purge; not in shadow mode, where entries would look fresher than they will be; not
+        what another model answered in place of the one that was asked for."""
         call, report = trip.call, trip.report
         barred = self._cache.rules.book.get(report.category).barred
         allowed = call.controls.write and not barred and report.outcome != "SHADOW"
@@ -176,11 +179,11 @@ class Batches:
         fleet = self._forwarder.fleet
         return fleet.same_answers(trip.call.reading.model, fleet.backends[trip.report.upstream])
 
-    async def _stored(
+    async def _store(
         self, trip: Trip, items: Sequence[Call], head: Head, pieces: list[bytes]
     ) -> list[Part] | None:
-        """The answer in its parts, which are stored if they may be. A caller that leaves meanwhile changes
-        nothing about that."""
+        """Takes the answer apart, and stores the parts if they may be, even if the caller leaves meanwhile.
+        None when it cannot be taken apart."""
         body = decoded(pieces, head.headers, self._answer_bytes)
         weights = [len(item.text or "") for item in items]
         parts = await aside(len(body or b""), dialect.parts, body or b"", weights)
@@ -201,18 +204,19 @@ class Batches:
             body = dialect.joined([part])
             self._cache.keep(question, secrets.token_hex(12), body, usage, cost_ms, trip.now, age)
 
-    def _told(self, trip: Trip, known: int, items: int) -> dict[str, str]:
+    def _cache_headers(self, trip: Trip, known: int, items: int) -> dict[str, str]:
         told = reports.headers(trip.report, trip.call.controls.debug or self._expose_scores)
         told["X-Cache-Items"] = f"{known}/{items}"
         return told
 
 
-def _asking_for(call: Call, item: Any) -> Call:
-    """The call for one of its items alone. Written as JSON, no text is taken for a list of tokens."""
+def _call_for(call: Call, item: Any) -> Call:
+    """The call for one of its items alone. The item is written as JSON, so that no text is taken for a list
+    of tokens."""
     return replace(call, reading=replace(call.reading, text=dump(item).decode()))
 
 
-def _telling(head: Head, told: dict[str, str]) -> Head:
+def _with_headers(head: Head, told: dict[str, str]) -> Head:
     headers = head.headers.copy()
     reports.add(headers, told)
     return Head(head.status, head.reason, headers)

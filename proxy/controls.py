@@ -186,7 +186,12 @@ _NOTHING = Controls()
 EVERYTHING = Permits()
 
 REMOVED = frozenset({*_ALIASES, *_OURS})
-"""Headers, in lower case, that are not forwarded."""
+"""Headers, in lower case, that say something here."""
+
+
+def removed(name: str) -> bool:
+    """Whether a header, in lower case, ends here; a misspelt one of ours too: it was meant for us."""
+    return name in REMOVED or name.startswith("x-nearhit-")
 
 
 def asked(headers: CIMultiDictProxy[str], cache: dict[str, Any] | None = None) -> Controls:

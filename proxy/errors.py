@@ -99,7 +99,9 @@ class CallerGone(CallError):
 class NotCached(CallError):
     status = 504
     code = "not_cached"
-    headers = MappingProxyType({"X-Should-Retry": "false"})  # OpenAI's and Anthropic's SDKs try a 504 again
+    headers = MappingProxyType(
+        {"X-Cache": "MISS", "X-Should-Retry": "false"}  # OpenAI's and Anthropic's SDKs try a 504 again
+    )
 
     def __init__(
         self, message: str = "This answer is not in the cache, and the request asked for a cached one only"

@@ -25,7 +25,7 @@ from proxy.flights import Flight, Flights, Rider
 from proxy.messages import Call, Question
 from proxy.tasks import Tasks
 from proxy.upstreams.fleet import Backend, Fleet, first_to_answer
-from proxy.upstreams.upstream import Answer, Head, Read
+from proxy.upstreams.upstream import Answer, Head, ReadAnswer
 
 log = logging.getLogger("nearhit.forwarding")
 
@@ -99,7 +99,7 @@ class Forwarder:
         """Sends the call up and hands the answer to the riders as it comes. Raises `CallError`."""
         call, priority = flight.question.call, flight.question.policy.category.priority
 
-        def ask(backend: Backend) -> AbstractAsyncContextManager[Answer | Read]:
+        def ask(backend: Backend) -> AbstractAsyncContextManager[Answer | ReadAnswer]:
             opened = self._open(backend, flight)
             return backend.ask(call, priority, opened, flight.background, lambda: flight.overdue)
 
@@ -115,10 +115,10 @@ class Forwarder:
     @asynccontextmanager
     async def send_alone(
         self, call: Call, body: bytes, priority: int
-    ) -> AsyncIterator[tuple[Backend, Answer | Read]]:
+    ) -> AsyncIterator[tuple[Backend, Answer | ReadAnswer]]:
         """Sends a call that nobody rides along with and whose answer is not stored. Raises `CallError`."""
 
-        def ask(backend: Backend) -> AbstractAsyncContextManager[Answer | Read]:
+        def ask(backend: Backend) -> AbstractAsyncContextManager[Answer | ReadAnswer]:
             return backend.ask(call, priority, backend.send(call, body))
 
         self.under_way += 1
@@ -155,7 +155,7 @@ class Forwarder:
         return bool(patience)
 
     @asynccontextmanager
-    async def _open(self, backend: Backend, flight: Flight) -> AsyncIterator[Answer | Read]:
+    async def _open(self, backend: Backend, flight: Flight) -> AsyncIterator[Answer | ReadAnswer]:
         """Sends the call to one upstream. Where the answer is wanted whole, the stream's usage is asked for
         as well; should the upstream reject that, the call is sent again as it came."""
         flight.sent_to, flight.departed = backend, monotonic()
@@ -169,7 +169,7 @@ class Forwarder:
                     backend.knows_usage = backend.knows_usage or answer.head.status == 200 or None
                     yield answer
                     return
-                read = Read(answer.head, await answer.read())
+                read = ReadAnswer(answer.head, await answer.read())
             # An upstream that has never accepted it may reject it without saying why.
             rejected = enrichment.is_rejection(read.body)
             if not rejected and backend.knows_usage:

@@ -3,6 +3,7 @@ the shape that callers of LLM APIs read, also where what comes is no HTTP."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ from proxy.errors import BadRequest, CallError, HeadTooLarge
 from proxy.server import refusal
 from proxy.upstreams.upstream import HEADER_BYTES, HEADERS
 
+HEAD_S = 60.0
+"""For the first head on a connection, after which that is closed; aiohttp would wait for ever."""
 _TOO_MANY = "Too many headers"
 """How aiohttp begins what it says of more than are allowed: it has no error of its own for that."""
 
@@ -33,13 +36,24 @@ def server(handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -
 
 
 class _Protocol(web.RequestHandler):
-    __slots__ = ("body",)
+    __slots__ = ("body", "head_due")
 
     body: StreamReader
     """Of the request that is being answered."""
+    head_due: asyncio.TimerHandle
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.head_due = self._loop.call_later(HEAD_S, self.force_close)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.head_due.cancel()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        if self._messages:
+            self.head_due.cancel()
         if self._messages and isinstance(error := getattr(self._messages[-1][0], "exc", None), Exception):
             self._end_of_bodies(error)
 

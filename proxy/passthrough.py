@@ -1,4 +1,4 @@
-"""Requests that are none of the cache's business, passed on byte for byte."""
+"""Requests that are not cached are passed on byte for byte."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from proxy.upstreams.upstream import Answer, Head, forwarded
 READ_S = 60.0
 """Seconds that a caller may take for the next part of its body."""
 BUFFERED = 2**20
-"""Bodies up to so many bytes are read before they are sent, so that a dropped connection can be tried
-again."""
+"""Bodies up to so many bytes are read before they are sent, so that they can be sent again when the
+connection was dropped."""
 
 
 async def pass_through(
@@ -32,8 +32,9 @@ async def pass_through(
     body: bytes | None = None,
     extra: dict[str, str] | None = None,
 ) -> web.StreamResponse:
-    """`identified`: the caller brings credentials. `json_bytes`: of JSON, the most that is read to see which
-    model it asks. `body` where it was read already; `extra` are headers to add to the answer."""
+    """Relays the upstream's answer. `identified`: the caller brings credentials. `json_bytes`: of JSON, the
+    most that is read to see which model it names. `body`: where it was read already. `extra`: headers to add
+    to the answer. Raises `CallError`."""
     content: bytes | AsyncIterator[bytes] | None = body
     if body is None and request.can_read_body:
         content = await _content(request, json_bytes if fleet.asks_by_model else BUFFERED)
@@ -43,7 +44,7 @@ async def pass_through(
 
     @asynccontextmanager
     async def send(backend: Backend) -> AsyncIterator[Answer]:
-        headers, sent = signed_headers(request, backend, identified), content
+        headers, sent = headers_for(request, backend, identified), content
         if isinstance(content, bytes):
             sent = await asyncio.to_thread(backend.body, model, content) if model else content
         elif content is not None and request.content_length is not None:
@@ -59,15 +60,16 @@ async def pass_through(
         return await relay(request, Head(answer.head.status, answer.head.reason, told), answer.chunks())
 
 
-def signed_headers(request: web.BaseRequest, backend: Backend, identified: bool) -> CIMultiDict[str]:
-    """Raises `Unidentified`."""
+def headers_for(request: web.BaseRequest, backend: Backend, identified: bool) -> CIMultiDict[str]:
+    """The request's headers as they go up. Raises `Unidentified` where our own key would serve a caller who
+    brings none."""
     if backend.key is not None and not identified:
         raise Unidentified("This call brings no key; send one, so that it is known whose call it is")
-    return backend.signed(forwarded(request.headers), target_of(request))
+    return backend.with_key(forwarded(request.headers), target_of(request))
 
 
 async def _content(request: web.BaseRequest, json_bytes: int) -> bytes | AsyncIterator[bytes]:
-    """The body, read where it is small or may tell the model."""
+    """The body: read where it is small or may name the model, else as it arrives."""
     json_typed = request.content_type == "application/json"
     longest = json_bytes if json_typed else BUFFERED
     if (request.content_length or BUFFERED + 1) <= longest:
@@ -76,7 +78,7 @@ async def _content(request: web.BaseRequest, json_bytes: int) -> bytes | AsyncIt
 
 
 async def _model(request: web.BaseRequest, content: bytes | AsyncIterator[bytes] | None) -> str:
-    """The model that a call is about, by its path or its JSON; "" when neither tells."""
+    """The model that a call names in its path or its JSON; "" when it names none there."""
     if named := model_in(target_of(request).partition("?")[0]):
         return named
     if not isinstance(content, bytes) or "Content-Encoding" in request.headers:
@@ -90,7 +92,8 @@ async def _model(request: web.BaseRequest, content: bytes | AsyncIterator[bytes]
 
 
 async def read_body(request: web.BaseRequest, limit: int) -> bytes:
-    """Raises `TooLarge` as soon as that is certain."""
+    """The whole body. Raises `TooLarge` as soon as it is certain to have more than `limit` bytes, and
+    `BadRequest` when it does not arrive in time."""
     _bound(request.content_length or 0, limit)
     if request.content.is_eof():
         # It came along with its head, as most do: there is nothing to wait for.
@@ -124,8 +127,8 @@ async def _incoming(request: web.BaseRequest) -> AsyncIterator[bytes]:
 
 
 def _go_on(request: web.BaseRequest) -> None:
-    """RFC 9110, section 10.1.1: the caller waits to be told that its body is welcome; one of HTTP/1.0 would
-    take that for the answer."""
+    """Tells a caller that waits for it (RFC 9110, section 10.1.1) to send its body; a caller of HTTP/1.0
+    would take that for the answer."""
     waits = request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11
     if waits and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

@@ -1,4 +1,4 @@
-"""Writing answers to callers: an upstream's as it arrives, and one that is there whole."""
+"""Writes answers to callers: an upstream's as it arrives, or one that is there whole."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ WRITE_S = 600.0
 
 
 async def relay(request: web.BaseRequest, head: Head, chunks: AsyncIterator[bytes]) -> web.StreamResponse:
-    """Sends head and chunks on as they come. Where the chunks break off, so does the connection: the caller
-    must not take half an answer for a whole one."""
+    """Sends head and chunks on as they come. Where the chunks break off, so does the connection, so that the
+    caller does not take half an answer for a whole one. Raises `CallerGone`, and what `chunks` raises."""
     response = _Relayed(status=head.status, reason=head.reason, headers=head.headers)
     await response.prepare(request)
     try:
@@ -38,7 +38,7 @@ async def relay(request: web.BaseRequest, head: Head, chunks: AsyncIterator[byte
 
 
 class _Relayed(web.StreamResponse):
-    """Without what aiohttp would say for an upstream that says nothing of it: what the body is, and whose."""
+    """Without the headers that aiohttp would add where the upstream sent none."""
 
     async def _prepare_headers(self) -> None:
         untold = [name for name in ("Content-Type", "Server") if name not in self.headers]
@@ -47,12 +47,12 @@ class _Relayed(web.StreamResponse):
             self.headers.popall(name, None)
 
 
-class Ready(web.StreamResponse):
-    """An answer with status 200 that is there whole. Head and body go out in one write, and without what
-    `web.Response` has for cookies, ranges and compression: that takes five times as long."""
+class WholeResponse(web.StreamResponse):
+    """An answer with status 200 that is there whole. Head and body go out in one write, without what
+    `web.Response` does for cookies, ranges and compression: that takes five times as long."""
 
     def __init__(self, body: bytes, headers: dict[str, str]) -> None:
-        """`headers`: without line breaks, as nothing looks for them any more."""
+        """`headers`: without line breaks, as nothing checks them any more."""
         super().__init__()
         self._bytes = body
         self._told = headers
@@ -69,11 +69,11 @@ class Ready(web.StreamResponse):
         self._stays = request.keep_alive
         transport.write(self._head(request.version == HttpVersion10) + self._bytes)
         if transport.get_write_buffer_size():
-            await self._taken(request)
+            await self._drain(request)
         return request.writer
 
     async def write_eof(self, data: bytes = b"") -> None:
-        """All is written."""
+        """Nothing is left to write."""
 
     def _head(self, old: bool) -> bytes:
         lines = [f"{name}: {value}\r\n" for name, value in self._told.items()]
@@ -84,7 +84,7 @@ class Ready(web.StreamResponse):
         return head.encode("utf-8", "surrogateescape")
 
     @staticmethod
-    async def _taken(request: web.BaseRequest) -> None:
+    async def _drain(request: web.BaseRequest) -> None:
         try:
             async with asyncio.timeout(WRITE_S):
                 await request.writer.drain()
@@ -99,7 +99,8 @@ def _date(at: int) -> str:
 
 
 async def paced(events: Sequence[bytes], seconds: float) -> AsyncIterator[bytes]:
-    """The events one after the other, the first at once, spread over so many seconds by their length."""
+    """The events one after the other, spread over so many seconds by their length; the first comes at
+    once."""
     loop, whole, sent = asyncio.get_running_loop(), sum(map(len, events)), 0
     started = loop.time()
     for event in events:

@@ -21,8 +21,9 @@ class Trip:
     report: Report
     now: float
     stale: Found | None = None
-    """What may stand in for the upstream's answer."""
+    """The stale answer that may be served in place of the upstream's."""
     stale_body: bytes | None = None
-    """Its answer, once it was needed."""
+    """Its body, once it was needed."""
     failed: CallError | None = None
-    """Why the upstream is not to be asked: somebody else's call has waited in vain, and this one with it."""
+    """Why the upstream is not asked any more: this call waited for somebody else's, which failed like
+    that."""

@@ -14,7 +14,7 @@ from aiohttp import (
     web,
 )
 
-from proxy.passthrough import signed_headers
+from proxy.passthrough import headers_for
 from proxy.relay import WRITE_S
 from proxy.targets import target_of
 from proxy.upstreams.fleet import Fleet
@@ -37,7 +37,7 @@ async def pass_on(request: web.BaseRequest, fleet: Fleet, identified: bool) -> w
     `UpstreamSlow` or `Unidentified`; a refusal of the upstream's is passed on by its status."""
     model = request.query.get("model", "")
     backend = fleet.at(model)
-    headers = signed_headers(request, backend, identified)
+    headers = headers_for(request, backend, identified)
     offered = headers.get("Sec-WebSocket-Protocol", "").split(",")
     protocols = [name.strip() for name in offered if name.strip()]
     for name in _HANDSHAKE:

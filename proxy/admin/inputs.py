@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from policies.values import Duration
 from proxy.admin.errors import Refusal
@@ -42,7 +42,7 @@ class Listing(_Input):
 
 
 class Explained(_Input):
-    text: Text
+    text: Text = Field(validation_alias=AliasChoices("text", "query"))
     model: Name | None = Field(default=None, description="Entries of this model only; rules may look at it")
     category: Name | None = Field(default=None, description="As X-Nearhit-Category would name it")
     tenant: Tenant | None = Field(default=None, description="Entries of this tenant only")
@@ -65,8 +65,16 @@ class PurgeOrder(_Input):
     namespace: Name | None = None
     tag: Name | None = None
     model: Name | None = None
-    older_than: Duration | None = Field(default=None, description="Seconds, or 90s, 1h30m, 7d")
-    like: Text | None = Field(default=None, description="Entries whose question is near this text")
+    older_than: Duration | None = Field(
+        default=None,
+        validation_alias=AliasChoices("older_than", "age"),
+        description="Seconds, or 90s, 1h30m, 7d",
+    )
+    like: Text | None = Field(
+        default=None,
+        validation_alias=AliasChoices("like", "similar_text"),
+        description="Entries whose question is near this text",
+    )
     threshold: float = Field(default=0.9, ge=0, le=1, description="Least cosine to `like`")
     everything: bool = False
     confirm: bool = Field(default=False, description="`everything` is purged only with it")

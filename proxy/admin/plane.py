@@ -62,7 +62,7 @@ def _handler(route: Route, app: App) -> Handler:
 
 async def _input(request: web.Request) -> Any:
     if request.method in _READING:
-        return dict(request.query)
+        return {name: value for name, value in request.query.items() if value}  # `q=`: not given
     try:
         return json.loads(await request.read())
     except (ValueError, RecursionError):

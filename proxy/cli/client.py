@@ -23,6 +23,10 @@ class AdminError(Exception):
     """The admin plane did not do it; `str()` is one line that says what to do."""
 
 
+class BadOrder(AdminError):
+    """It was asked for something that makes no sense to it."""
+
+
 class AdminClient:
     def __init__(self, settings: Settings, url: str | None = None) -> None:
         """`url`: of an admin plane elsewhere than the settings say."""
@@ -88,7 +92,7 @@ def _content(answer: httpx.Response) -> Any:
         raise AdminError(
             "the admin plane wants a token; set NEARHIT_ADMIN__TOKEN to what it was started with"
         )
-    raise AdminError(_message(content))
+    raise (BadOrder if answer.status_code == 400 else AdminError)(_message(content))
 
 
 def _message(content: Any) -> str:

@@ -207,7 +207,7 @@ def _line(policy: dict[str, Any]) -> str:
         return "not cached"
     mode = "" if policy["mode"] == "on" else f"{policy['mode']:7} "
     return (
-        f"{mode}{policy['scope']:7} threshold {policy['threshold']:.2f}  ttl {policy['ttl']:>9g} s"
+        f"{mode}{policy['scope']:7} threshold {policy['threshold']:.2f}  ttl {policy['ttl']:>9.10g} s"
         f"  quota {policy['quota']:>4.0%}  priority {policy['priority']}  {', '.join(policy['guards'])}"
     )
 

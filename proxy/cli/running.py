@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from proxy.cli.client import HIDDEN, AdminClient, AdminError
+from proxy.cli.client import HIDDEN, AdminClient, AdminError, BadOrder
 from proxy.cli.main import settings_from, with_config
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -40,6 +40,8 @@ def _client(config: Path | None, url: str | None, admin_port: int | None) -> Adm
 def _ask(send: Callable[[], Any]) -> Any:
     try:
         return send()
+    except BadOrder as error:
+        raise click.UsageError(str(error)) from None
     except AdminError as error:
         raise click.ClickException(str(error)) from None
 
@@ -64,6 +66,8 @@ def stats(config: Path | None, url: str | None, admin_port: int | None, as_json:
         _dump(answer)
         return
     console = Console()
+    if not console.is_terminal:
+        console.width = 130
     console.print(_table(answer))
     console.print()
     console.print(_economics(answer))
@@ -76,7 +80,7 @@ def _table(answer: Json) -> Table:
     table = Table(title=_title(answer), title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("category", no_wrap=True)
     for name in _COLUMNS:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=" " not in name)  # else cut off at 80 columns
     for name, row in answer["categories"].items():
         if row["requests"] or row["entries"]:
             table.add_row(name, *_cells(row))
@@ -161,7 +165,7 @@ def explain(
     click.echo(f"{answer['outcome']}: {answer['because']}")
     click.echo(
         f"category {answer['category']} ({answer['classified_by']}, confidence {answer['confidence']:.2f}),"
-        f" threshold {answer['threshold']:.3f}, ttl {answer['ttl']:g} s, scope {answer['scope']}"
+        f" threshold {answer['threshold']:.3f}, ttl {answer['ttl']:.10g} s, scope {answer['scope']}"
     )
     for near in answer["nearest"]:
         click.echo(f"  {near['similarity']:.3f}  {_verdict(near):30}  {_question(near['entry']):.100}")

@@ -30,7 +30,8 @@ _CACHED: dict[tuple[str, str], Dialect] = {
 
 
 def of(method: str, target: str) -> Dialect | None:
-    """Of path and query as they came. None: nothing here that could be cached; to be passed through."""
+    """The dialect of a request. `target`: path and query as they came. None: nothing here can be cached; the
+    request is to be passed through."""
     path, _, query = target.partition("?")
     if known := _CACHED.get((method, unquote(path))):
         return known
@@ -48,7 +49,7 @@ def cached() -> Iterator[tuple[str, str, str]]:
 
 
 def batched(dialect: Dialect) -> bool:
-    """Whether its calls ask for several things at once, each of which is remembered by itself."""
+    """Whether its calls ask for several things at once, each of which is cached by itself."""
     return dialect is _CACHED["POST", "/v1/embeddings"]
 
 
@@ -58,13 +59,14 @@ def lenient(dialect: Dialect) -> bool:
 
 
 def of_google(target: str) -> gemini.Gemini | None:
-    """Who speaks there if it is Google's API, whether or not anything of it is cached."""
+    """The dialect of a path of Google's API, whether or not anything of it is cached. None: another API's
+    path."""
     path, _, query = target.partition("?")
     return gemini.speaking(path, query)
 
 
 def error(target: str, status: int, code: str, message: str) -> bytes:
-    """An error of our own in the shape that callers of path and query expect."""
+    """The body of an error of our own, in the shape that callers of that path and query expect."""
     if google := of_google(target):
         return google.error(status, code, message)
     if target.startswith("/v1/messages"):

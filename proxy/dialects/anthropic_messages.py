@@ -19,7 +19,7 @@ from proxy.dialects.base import (
     pieces,
     usage_in,
 )
-from proxy.dialects.turns import span
+from proxy.dialects.turns import are_turns, span
 
 name = "anthropic-messages"
 framing = EVENTS
@@ -38,9 +38,7 @@ _AT_UPSTREAM = ("mcp_servers", "container")
 
 def read(body: JsonObject) -> Reading | None:
     model, messages, stream = body.get("model"), body.get("messages"), body.get("stream")
-    if not is_text(model) or not isinstance(messages, list) or not messages:
-        return None
-    if not all(isinstance(message, dict) for message in messages) or not isinstance(stream, bool | None):
+    if not is_text(model) or not are_turns(messages) or not isinstance(stream, bool | None):
         return None
     plain = {k: v for k, v in _unmarked(body).items() if k != "stream"}
     asked = span(plain["messages"])

@@ -15,11 +15,11 @@ APIS = {"chat/completions": openai_chat, "completions": openai_completions}
 _PATH = re.compile(r"/openai/deployments/([^/]+)/(" + "|".join(APIS) + ")")
 
 _NAME = re.compile(r"[^/:\ufffd]{1,512}")
-"""U+FFFD stands for bytes that are no UTF-8: two such names could be taken for one."""
+"""U+FFFD stands for bytes that are no UTF-8: two such names could be taken for one another."""
 
 
 def of(path: str) -> Dialect | None:
-    """Of a path as it came. None: another path."""
+    """The dialect of a path as it came. None: another path."""
     found = _PATH.fullmatch(path)
     if found is None or not _NAME.fullmatch(name := unquote(found[1])):
         return None
@@ -28,7 +28,7 @@ def of(path: str) -> Dialect | None:
 
 @dataclass(frozen=True, slots=True)
 class _Deployed:
-    """The same dialect but for where the model is named."""
+    """A dialect of OpenAI's with the model named in the path."""
 
     api: ModuleType
     model: str

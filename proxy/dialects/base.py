@@ -1,7 +1,7 @@
-"""What an API's dialect must tell the exchange. A dialect is one file; the exchange knows none by name.
+"""What a dialect must tell the exchange of its API. A dialect is one file; the exchange knows none by name.
 
 Answers have one form inside nearhit: the JSON object that the API gives without streaming. `Gatherer` makes
-it of an event stream and `scatter` makes an event stream of it.
+it of an event stream, and `scatter` makes an event stream of it.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ class Reading:
     model: str
     stream: bool
     text: str | None
-    """The fuzzy span: what the last user turn says. None: only the same call to the letter may match."""
+    """The fuzzy span: the text of the last user turn. None: only the same call to the letter may match."""
     opaque: str
     """Why there is no fuzzy span; "" when there is one."""
     identity: JsonObject
     """The body without the fuzzy span and without what only concerns transport."""
     barred: str = ""
-    """Why no stored answer would do and none may be stored; "" when they may."""
+    """Why no stored answer may serve the call and its own may not be stored; "" when they may."""
     tied: bool = False
-    """The answer refers to what the upstream keeps for this caller: nobody else could go on from it."""
+    """The answer refers to something that the upstream keeps for this caller: nobody else could go on from
+    it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +45,13 @@ class Usage:
 
     @classmethod
     def told(cls, tokens_in: object, tokens_out: object = 0) -> Usage:
-        """By an upstream, which may say anything: what cannot be a count is 0, so that no sum and no store
-        stumbles over it."""
+        """Made of what an upstream told, which may be anything: what cannot be a count is 0, so that no sum
+        and no store fails at it."""
         return cls(_count(tokens_in), _count(tokens_out))
 
 
 MALFORMED = (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError)
-"""What reading an answer raises that is not in the shape that its API gives: upstreams may say anything."""
+"""Errors of reading an answer that is not in its API's shape: upstreams may answer anything."""
 
 
 def usage_in(answer: JsonObject) -> JsonObject:
@@ -64,8 +65,8 @@ def _count(told: object) -> int:
 
 
 class Gatherer(Protocol):
-    """Collects the events of one streamed answer. Raises one of `MALFORMED` at what it does not understand:
-    such an answer is unfit to store."""
+    """Collects the events of one streamed answer. Raises one of `MALFORMED` at what it does not understand;
+    such an answer is not stored."""
 
     def feed(self, event: bytes) -> None:
         """One whole event."""
@@ -117,8 +118,8 @@ def dump(value: Any, strict: bool = False) -> bytes:
 
 
 def is_text(value: object) -> TypeGuard[str]:
-    """A string of whole characters: JSON can also write halves of surrogate pairs, which nobody can
-    encode."""
+    """Whether it is a string of whole characters: JSON can also write halves of surrogate pairs, which cannot
+    be encoded."""
     if not isinstance(value, str):
         return False
     try:
@@ -143,7 +144,8 @@ _MOST_PIECES = 200
 
 
 def pieces(text: Any) -> Iterator[Any]:
-    """Eight words at a time; a long text in no more than `_MOST_PIECES` pieces. No text: in one."""
+    """The text in pieces of eight words; a long one in at most `_MOST_PIECES`. What is no text comes in one
+    piece, None in none."""
     if not isinstance(text, str):
         yield from () if text is None else (text,)
         return
@@ -173,7 +175,7 @@ class Framing:
     splitter: Callable[[], Splitter]
 
 
-class Whole:
+class WholeSplitter:
     """The splitter of streams that are one JSON text: it is there when they have ended."""
 
     def __init__(self) -> None:
@@ -201,13 +203,13 @@ class Dialect(Protocol):
 
     @property
     def place(self) -> str:
-        """Path and query as far as they are identity; "": all of them, as they came."""
+        """Path and query as far as they are part of the call's identity; "": all of them, as they came."""
 
     @property
     def enrichment(self) -> Enrichment: ...
 
     def read(self, body: JsonObject) -> Reading | None:
-        """None: not a request that this API would answer; the upstream shall say so itself."""
+        """None: no request that this API would answer; the upstream shall say so itself."""
 
     def gatherer(self) -> Gatherer: ...
 
@@ -220,7 +222,7 @@ class Dialect(Protocol):
     def usage(self, answer: JsonObject) -> Usage: ...
 
     def said(self, answer: JsonObject) -> str:
-        """The texts of an answer that ended well, and what it calls; for comparing it with another."""
+        """The texts and tool calls of an answer that ended well, to compare it with another."""
 
     def error(self, status: int, code: str, message: str) -> bytes:
         """The body of an error in this API's shape."""

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from proxy import sse
-from proxy.dialects.base import Framing, JsonObject, Whole, dump, pieces
+from proxy.dialects.base import Framing, JsonObject, WholeSplitter, dump, pieces
 
 EVENTS = Framing("text/event-stream", sse.Splitter)
 """Without comments and names of events, which Google's own client does not read."""
-ARRAY = Framing("application/json; charset=UTF-8", Whole)
+ARRAY = Framing("application/json; charset=UTF-8", WholeSplitter)
 
 
 def parts_of(candidate: JsonObject) -> list[JsonObject]:

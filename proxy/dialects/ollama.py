@@ -20,7 +20,7 @@ from proxy.dialects.base import (
     is_text,
     pieces,
 )
-from proxy.dialects.turns import Span, prompt_span, span
+from proxy.dialects.turns import Span, are_turns, prompt_span, span
 
 _TRANSPORT = ("stream", "keep_alive")
 
@@ -63,8 +63,7 @@ class Ollama:
         return Ending(whole=True, reasons=(str(answer.get("done_reason")),), empty=empty)
 
     def usage(self, answer: JsonObject) -> Usage:
-        counts = [answer.get(key) for key in ("prompt_eval_count", "eval_count")]
-        return Usage.told(*counts)
+        return Usage.told(answer.get("prompt_eval_count"), answer.get("eval_count"))
 
     def said(self, answer: JsonObject) -> str:
         if "response" in answer:
@@ -82,9 +81,7 @@ class Ollama:
 
 def _in_messages(body: JsonObject) -> Span | None:
     messages = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        return None
-    if not all(isinstance(message, dict) for message in messages):
+    if not are_turns(messages):
         return None
     if any(message.get("images") for message in messages):
         return Span(None, "media", messages)

@@ -12,7 +12,7 @@ from proxy.dialects.openai_chunks import enrichment as enrichment
 from proxy.dialects.openai_chunks import usage as usage
 from proxy.dialects.openai_common import error as error
 from proxy.dialects.openai_common import hosted_tools, reports_error
-from proxy.dialects.turns import span
+from proxy.dialects.turns import are_turns, span
 
 name = "openai-chat"
 framing = EVENTS
@@ -26,9 +26,7 @@ _TRANSPORT = ("stream", "stream_options")
 
 def read(body: JsonObject) -> Reading | None:
     model, messages, stream = body.get("model"), body.get("messages"), body.get("stream")
-    if not is_text(model) or not isinstance(messages, list) or not messages:
-        return None
-    if not all(isinstance(message, dict) for message in messages):
+    if not is_text(model) or not are_turns(messages):
         return None
     if not isinstance(stream, bool | None) or not isinstance(body.get("stream_options"), dict | None):
         return None

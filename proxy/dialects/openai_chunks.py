@@ -144,5 +144,4 @@ def _event(chunk: JsonObject) -> bytes:
 
 def usage(answer: JsonObject) -> Usage:
     told = usage_in(answer)
-    counts = [told.get(key) for key in ("prompt_tokens", "completion_tokens")]
-    return Usage.told(*counts)
+    return Usage.told(told.get("prompt_tokens"), told.get("completion_tokens"))

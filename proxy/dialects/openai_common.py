@@ -12,15 +12,15 @@ _HERE = (None, "function", "custom")
 """Types of tools that the caller runs. All others run at the upstream, which then looks at the world, or
 changes it, while it answers."""
 _SEARCHES = ("web_search_options", "search_parameters", "plugins", "data_sources", "enable_search")
-"""Members by which OpenAI, xAI, OpenRouter, Azure and Alibaba are asked to do so. An empty object asks for it
-as well, with all defaults."""
+"""Members with which OpenAI, xAI, OpenRouter, Azure and Alibaba are asked to search. An empty object asks for
+it as well, with all defaults."""
 _NOT_ASKED: tuple[Any, ...] = (None, False, [])
 _SEARCHING = re.compile(r":online$|-search-(preview|api)\b|(^|/)(sonar|compound)\b")
-"""Models that do so unasked: OpenRouter's variants, OpenAI's for search, Perplexity's, Groq's systems."""
+"""Models that search unasked: OpenRouter's variants, OpenAI's for search, Perplexity's, Groq's systems."""
 
 
 def hosted_tools(body: JsonObject) -> str:
-    """Why the answer is of this moment only, or ""."""
+    """Why the answer is only true of this moment, or ""."""
     tools = body.get("tools")
     hosted = isinstance(tools, list) and any(_is_hosted(tool) for tool in tools)
     asked = any(body.get(member) not in _NOT_ASKED for member in _SEARCHES)
@@ -32,7 +32,8 @@ def _is_hosted(tool: Any) -> bool:
 
 
 def reports_error(answer: JsonObject, choices: list[JsonObject]) -> bool:
-    """Servers that begin to answer before they fail, and gateways before them, say so under status 200."""
+    """Whether an answer with status 200 reports an error: servers that begin to answer before they fail do
+    so, and so do gateways before them."""
     return any(each.get("error") for each in (answer, *choices))
 
 

@@ -26,7 +26,7 @@ from proxy.dialects.base import (
 )
 from proxy.dialects.openai_common import error as error
 from proxy.dialects.openai_common import hosted_tools
-from proxy.dialects.turns import Span, span
+from proxy.dialects.turns import Span, are_turns, span
 
 name = "openai-responses"
 framing = EVENTS
@@ -62,7 +62,7 @@ def read(body: JsonObject) -> Reading | None:
 def _asked(given: Any) -> Span:
     if isinstance(given, str):
         return span([{"role": "user", "content": given}])
-    if not isinstance(given, list) or not given or not all(isinstance(item, dict) for item in given):
+    if not are_turns(given):
         return Span(None, "no-input", [])
     if any(item.get("type", "message") != "message" for item in given):
         return Span(None, "items", [])
@@ -247,5 +247,4 @@ def _said(item: JsonObject) -> Iterator[str]:
 
 def usage(answer: JsonObject) -> Usage:
     told = usage_in(answer)
-    counts = [told.get(key) for key in ("input_tokens", "output_tokens")]
-    return Usage.told(*counts)
+    return Usage.told(told.get("input_tokens"), told.get("output_tokens"))

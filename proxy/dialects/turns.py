@@ -8,27 +8,33 @@ from typing import Any, TypeGuard
 from proxy.dialects.base import JsonObject, is_text
 
 _TEXTS = ("text", "input_text", "output_text")
-"""What APIs call a part that is nothing but text."""
+"""Types of parts that are nothing but text, in all APIs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What may be said in other words: the text of the last turn, if that is the user's."""
+    """The fuzzy span of a request: the text of the last turn, if that is the user's."""
 
     text: str | None
     opaque: str
-    """Why there is none; "" when there is one."""
+    """Why there is no text; "" when there is one."""
     rest: list[JsonObject]
-    """The turns without that text; none, where there are no turns but a prompt."""
+    """The turns without that text; empty for a prompt that is no conversation."""
 
     @property
     def tied(self) -> bool:
-        """A part may be a file that the upstream keeps for this caller alone."""
+        """Whether a part may be a file that the upstream keeps for this caller alone."""
         return self.opaque == "media"
 
 
+def are_turns(value: object) -> TypeGuard[list[JsonObject]]:
+    """At least one, and objects all of them."""
+    return isinstance(value, list) and bool(value) and all(isinstance(turn, dict) for turn in value)
+
+
 def span(turns: list[JsonObject]) -> Span:
-    """No text where a part of any turn is more than text: only the same bytes are known to mean the same."""
+    """The span of a conversation. No text where a part of any turn is more than text: only the same bytes are
+    known to mean the same."""
     if any(_has_media(turn) for turn in turns):
         return Span(None, "media", turns)
     text, opaque, last = _last(turns[-1])
@@ -36,8 +42,8 @@ def span(turns: list[JsonObject]) -> Span:
 
 
 def prompt_span(prompt: Any) -> Span:
-    """Of a prompt that is no conversation: fuzzy if it is one line. Several are the turns or the examples of
-    a template, of which only the last may differ, and nobody can tell which that is."""
+    """The span of a prompt that is no conversation: its text if it is one line. Several lines are the turns
+    or the examples of a template, of which only the last may differ, and nobody can tell which that is."""
     if not isinstance(prompt, str):
         return Span(None, "several-prompts", [])
     if not is_text(prompt):

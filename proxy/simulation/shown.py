@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table as Grid
 
 from proxy.simulation.figures import Load, Outcome
+from proxy.simulation.queueing import Service
 from proxy.simulation.replay import Conditions
 from proxy.simulation.rows import Row, Table
 
@@ -25,9 +26,13 @@ LOAD_COLUMNS = (
 
 
 def as_json(outcomes: Mapping[str, Outcome], conditions: Conditions) -> str:
+    """Of the upstream only where one was described."""
     policies = {name: _table(each.table) for name, each in outcomes.items() if each.table is not None}
-    upstream = {name: asdict(each.load) for name, each in outcomes.items()}
-    return json.dumps({"policies": policies, "upstream": upstream, "conditions": asdict(conditions)})
+    told: dict[str, Any] = {"policies": policies}
+    if conditions.service != Service():
+        told["upstream"] = {name: asdict(each.load) for name, each in outcomes.items()}
+        told["conditions"] = asdict(conditions)
+    return json.dumps(told)
 
 
 def _table(table: Table) -> dict[str, Any]:

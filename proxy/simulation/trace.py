@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from proxy.jsonl import read_rows
 
@@ -16,6 +16,8 @@ SPAN_S = 30.0
 """Over which the rate of requests is taken."""
 
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
+Label = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
+"""Text, or a whole number."""
 
 
 class Request(BaseModel):
@@ -28,13 +30,13 @@ class Request(BaseModel):
     query: Annotated[str, Field(min_length=1)]
     category: str | None = None
     """The label. Decisions do not see it."""
-    group: str | None = None
+    group: Label | None = None
     """Requests of one group have the same right answer. None: nobody knows."""
     tokens_out: Annotated[int, Field(ge=0)] | None = None
     fresh_s: Annotated[Seconds, Field(ge=0)] | None = None
     """How long the group's answer is right. None: for ever."""
     model: str | None = None
-    tenant: str | None = None
+    tenant: Label | None = None
     context: str | None = None
     """Stands for all else that a call says beside its question; calls of two contexts share no answers."""
 

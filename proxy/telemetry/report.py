@@ -19,7 +19,8 @@ Outcome = Literal["HIT", "MISS", "BYPASS", "STALE", "SHADOW"]
 
 @dataclass(slots=True)
 class Report:
-    """Times are Unix seconds, durations milliseconds; None: did not come to that."""
+    """Times are Unix seconds, durations milliseconds (`age` and `ttl`: seconds). None: the call did not come
+    to that."""
 
     at: float
     path: str
@@ -47,29 +48,29 @@ class Report:
     collapsed: bool = False
     forwarded: bool = False
     unfit: Literal["", "stale", "request"] = ""
-    """Why a stored answer was not taken, in the words of RFC 9211: it is too old for its category, or
-    for the caller."""
+    """Why a stored answer was not served, in the words of RFC 9211: `stale`, it is too old for its category;
+    `request`, it is too old for the caller."""
     status: int = 0
     upstream: str = ""
-    """Name of the one that answered."""
+    """Name of the upstream that answered."""
     upstream_status: int = 0
-    """Of the failure for which a stale answer stands in."""
+    """Status of the upstream's failure for which a stale answer was served."""
     error: str = ""
     degraded: str = ""
-    """What did not work on the way although the call was answered."""
+    """What did not work on the way, although the call was answered."""
     embed_ms: float | None = None
     lookup_ms: float | None = None
-    """Looking for something alike: vector, category, search, guards. None: did not look."""
+    """What the semantic tier took: embedding, classification, search, guards. None: it was not asked."""
     load_ms: float | None = None
     upstream_ms: float | None = None
     """To the first byte."""
     answer_ms: float | None = None
     """To the last byte of an upstream's answer with status 200."""
     near: bool = False
-    """Looking found something to serve, whether or not it was served."""
+    """Whether the semantic tier found an answer, served or only counted."""
     total_ms: float = 0.0
     paced_ms: float = 0.0
-    """Of these, how long a replay was drawn out on purpose."""
+    """The part of `total_ms` for which a replayed stream was drawn out on purpose."""
     saved_ms: float = 0.0
     saved_cost: float | None = None
     """In the currency of the price table. None: no hit, or no price."""
@@ -114,12 +115,12 @@ _OURS = (
     "X-Cache", "X-Cache-Tier", "X-Cache-Category", "X-Cache-Bypass-Reason", "X-Cache-Entry-Id",
     "X-Cache-Similarity", "X-Cache-Threshold", "X-Cache-Pressure", "X-Cache-Items",
 )  # fmt: skip
-"""Headers that may be told of an answer."""
+"""Headers of ours that an answer may carry."""
 
 
 def add(headers: CIMultiDict[str], told: dict[str, str]) -> None:
-    """Puts what we tell among an upstream's headers; `Cache-Status` lists every cache on the way, ours
-    last. What another of us has told of itself would be taken for ours."""
+    """Adds our headers to an upstream's. `Cache-Status` lists every cache on the way, ours last. Headers that
+    another nearhit on the way has set are removed: they would be taken for ours."""
     for name in _OURS:
         headers.popall(name, None)
     status = [*headers.getall("Cache-Status", ()), told["Cache-Status"]]
@@ -128,7 +129,7 @@ def add(headers: CIMultiDict[str], told: dict[str, str]) -> None:
 
 
 def headers(report: Report, debug: bool) -> dict[str, str]:
-    """What the caller is told. Scores only with `debug`, as they can be probed."""
+    """Our headers for an answer. `debug`: with the scores, which the caller could use to probe the cache."""
     told: dict[str, str] = {"Cache-Status": _cache_status(report), "X-Cache": report.outcome}
     if report.tier is not None:
         told["X-Cache-Tier"] = report.tier
@@ -146,9 +147,9 @@ def headers(report: Report, debug: bool) -> dict[str, str]:
 
 
 def for_browsers(request: web.BaseRequest, fleet: Fleet) -> dict[str, str]:
-    """What lets a page read an answer from memory (Fetch standard, CORS protocol). Its browser has asked the
-    upstream first, as for all JSON, and that preflight passed through. It names no model, so with several
-    upstreams it may have been another one that was asked."""
+    """The headers with which a page may read a cached answer (Fetch standard, CORS protocol). Its browser has
+    asked the upstream first, as for all JSON, and that preflight was passed through. A preflight names no
+    model, so with several upstreams another one may have been asked: then there are none."""
     origin = request.headers.get("Origin")
     if origin is None or fleet.several or request.content_type != "application/json":
         return {}

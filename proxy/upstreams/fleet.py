@@ -1,9 +1,10 @@
-"""The upstreams: which of them a model is asked at, who stands in when that one fails, and what is known of
+"""The upstreams: which of them is asked for a model, who stands in when that one fails, and what is known of
 each.
 
 A call goes to the first upstream one of whose patterns fits its model, and to the first of all where none
-does or where it names no model. Those who stand in are asked in their order for as long as nobody has begun
-to answer; one that is down comes last, but for a call now and then that finds out whether it is back.
+does or the call names no model. Those who stand in for it are asked one after the other, as long as nobody
+has begun to answer. One that is down comes last, but now and then a call tries it first, to find out whether
+it is back.
 """
 
 from __future__ import annotations
@@ -35,20 +36,20 @@ from proxy.errors import CallError, Crowded, Unreachable, UpstreamSlow
 from proxy.messages import Call
 from proxy.upstreams.limits import Admission, Place
 from proxy.upstreams.load import UpstreamLoad, is_failure
-from proxy.upstreams.upstream import Answer, Head, Read, Upstream, forwarded
+from proxy.upstreams.upstream import Answer, Head, ReadAnswer, Upstream, forwarded
 
 log = logging.getLogger("nearhit.fleet")
 
 MODELS = 1024
-"""Models whose upstream is remembered."""
+"""Models for which the upstream is remembered."""
 CREDENTIALS = (
     "Authorization", "x-api-key", "api-key", "x-goog-api-key", "x-portkey-api-key", "x-litellm-api-key",
     "helicone-auth", "cf-aig-authorization", "ocp-apim-subscription-key", "x-bf-vk",
 )  # fmt: skip
-"""Headers in which callers of the big APIs and of gateways carry theirs."""
+"""Headers in which callers of the big APIs and of gateways carry their credentials."""
 
 FAILURES = (Unreachable, UpstreamSlow, Crowded)
-"""Errors for which somebody else is asked."""
+"""Errors after which the next upstream is asked."""
 
 
 @dataclass(eq=False)
@@ -60,18 +61,18 @@ class Backend:
     load: UpstreamLoad
     models: Sequence[str] = ("*",)
     aliases: dict[str, str] = field(default_factory=dict)
-    """What a model is called there."""
+    """What this upstream calls a model, by the name that callers use."""
     key: str | None = field(default=None, repr=False)
-    """Takes the place of every caller's."""
+    """Our own key, which takes the place of every caller's. None: callers' credentials go up."""
     key_header: str | None = None
     admission: Admission | None = None
-    """None: every call goes up at once."""
+    """Who waits for a place at it. None: every call goes up at once."""
     fallback: tuple[Backend, ...] = ()
     outage: Outage = field(default_factory=Outage)
     errors: Counter[str] = field(default_factory=Counter)
     """By kind: `unreachable`, `timeout`, `429`, `5xx`."""
     knows_usage: bool | None = None
-    """Whether it accepts being asked for a stream's usage; None before it has told."""
+    """Whether it accepts being asked for a stream's usage. None: not known yet."""
 
     @property
     def crowded(self) -> bool:
@@ -81,7 +82,8 @@ class Backend:
         return self.aliases.get(model, model)
 
     def body(self, model: str, body: bytes) -> bytes:
-        """As this upstream is to read it, if it names that model."""
+        """A request's body as this upstream is to read it: with its own name of `model`, if the body names
+        that."""
         alias = self.aliases.get(model)
         if alias is None:
             return body
@@ -93,8 +95,8 @@ class Backend:
         return dump({**fields, "model": alias}) if named else body
 
     def target(self, model: str, target: str) -> str:
-        """Path and query as this upstream is to read them: with its name of a model that they name, and
-        without the caller's key if we have one."""
+        """Path and query as this upstream is to read them: with its own name of a model that they name, and
+        without the caller's key if we have our own."""
         path, mark, query = target.partition("?")
         if alias := self.aliases.get(model):
             path = targets.renamed(path, model, alias)
@@ -104,19 +106,19 @@ class Backend:
             mark = mark if query else ""
         return path + mark + query
 
-    def signed(self, headers: CIMultiDict[str], target: str) -> CIMultiDict[str]:
-        """With our key in place of the caller's, if we have one."""
+    def with_key(self, headers: CIMultiDict[str], target: str) -> CIMultiDict[str]:
+        """The headers, with our key in place of the caller's if we have one."""
         if self.key is None:
             return headers
         for name in CREDENTIALS:
             headers.popall(name, None)
-        name = self.key_header or _usual(headers, target)
+        name = self.key_header or _usual_key_header(headers, target)
         headers[name] = f"Bearer {self.key}" if name.lower() == "authorization" else self.key
         return headers
 
     @asynccontextmanager
     async def send(self, call: Call, body: bytes) -> AsyncIterator[Answer]:
-        model, headers = call.reading.model, self.signed(forwarded(call.headers), call.target)
+        model, headers = call.reading.model, self.with_key(forwarded(call.headers), call.target)
         headers["Accept-Encoding"] = "identity"
         target, body = self.target(model, call.target), self.body(model, body)
         async with self.upstream.send("POST", target, headers, body, retry=True) as answer:
@@ -127,12 +129,13 @@ class Backend:
         self,
         call: Call,
         priority: int,
-        opened: AbstractAsyncContextManager[Answer | Read],
+        opened: AbstractAsyncContextManager[Answer | ReadAnswer],
         background: bool = False,
         overdue: Callable[[], bool] = lambda: False,
-    ) -> AsyncIterator[Answer | Read]:
-        """The answer, from its first byte on; what becomes of it is noted. `opened` is entered once there is
-        a place. `overdue`: that it takes too long was noted already. Raises `CallError`."""
+    ) -> AsyncIterator[Answer | ReadAnswer]:
+        """The answer, from its first byte on. Takes a place, then enters `opened`, which sends the call;
+        notes in load, outage and errors what becomes of it. `overdue`: whether it was noted already that the
+        answer takes too long. Raises `CallError`."""
         model, stream = call.reading.model, call.reading.stream
         track, admission = self.load.began(model, stream), self.admission
         queue = admission and admission.place((model, stream), priority, call.tenant, background)
@@ -154,10 +157,10 @@ class Backend:
     @asynccontextmanager
     async def _begun(
         self,
-        opened: AbstractAsyncContextManager[Answer | Read],
+        opened: AbstractAsyncContextManager[Answer | ReadAnswer],
         place: Place | None,
         overdue: Callable[[], bool],
-    ) -> AsyncIterator[Answer | Read]:
+    ) -> AsyncIterator[Answer | ReadAnswer]:
         answered = False
         try:
             async with opened as answer:
@@ -173,7 +176,7 @@ class Backend:
         if self.outage.down:
             log.info("upstream %s answers again", self.name)
         self.outage.answered()
-        self.count(head.status)
+        self.count_status(head.status)
         if self.admission is not None and place is not None:
             self.admission.answered(place, head.status)
 
@@ -184,13 +187,13 @@ class Backend:
             self.admission.failed(place, error)
 
     def missed(self, why: str) -> None:
-        """It did not answer, or not in time."""
+        """Notes that it did not answer, or not in time: after some of these it counts as down."""
         was_down = self.outage.down
         self.outage.failed()
         if self.outage.down and not was_down:
             log.warning("upstream %s counts as down: %s", self.name, why)
 
-    def count(self, status: int) -> None:
+    def count_status(self, status: int) -> None:
         if is_failure(status):
             self.errors["429" if status == 429 else "5xx"] += 1
 
@@ -199,12 +202,12 @@ class Backend:
             self.errors["unreachable" if isinstance(error, Unreachable) else "timeout"] += 1
 
     def shown(self) -> dict[str, Any]:
-        """As JSON."""
+        """Its state, as the admin plane shows it."""
         admission = self.admission.shown() if self.admission else None
         return {**self.load.shown(), "down": self.outage.down, "admission": admission}
 
 
-def _usual(headers: CIMultiDict[str], target: str) -> str:
+def _usual_key_header(headers: CIMultiDict[str], target: str) -> str:
     if dialects.of_google(target):
         return "x-goog-api-key"
     anthropic = target.startswith("/v1/messages") or "anthropic-version" in headers
@@ -213,11 +216,11 @@ def _usual(headers: CIMultiDict[str], target: str) -> str:
 
 class Fleet:
     def __init__(self, backends: Sequence[Backend]) -> None:
-        """At least one."""
+        """`backends`: at least one."""
         self.backends = {backend.name: backend for backend in backends}
         self.first = backends[0]
         self.of = lru_cache(MODELS)(self._of)
-        """The upstream of a model."""
+        """The upstream of a model, whether or not it is down. Of "": the first of all."""
 
     @property
     def several(self) -> bool:
@@ -225,7 +228,7 @@ class Fleet:
 
     @property
     def asks_by_model(self) -> bool:
-        """Who is asked depends on a call's model, or what it is called there."""
+        """Whether a call's model decides who is asked, or is renamed on the way."""
         return self.several or bool(self.first.aliases)
 
     def _of(self, model: str) -> Backend:
@@ -237,13 +240,15 @@ class Fleet:
         return next(fits, self.first) if model else self.first
 
     def standing(self, model: str) -> list[Backend]:
-        """Who may be asked for that model, in turn."""
+        """Who may be asked for that model, in order: its upstream, then those who stand in for it; those that
+        are down come last."""
         first = self.of(model)
         return sorted((first, *first.fallback), key=lambda each: each.outage.down)
 
     @contextmanager
     def route(self, model: str, background: bool = False) -> Iterator[list[Backend]]:
-        """As `standing`, for a call that goes up. `background`: nobody is to stand in."""
+        """The same for a call that goes up; one that is down may be tried first. `background`: nobody is to
+        stand in."""
         first = self.of(model)
         if background:
             yield [first]
@@ -256,19 +261,19 @@ class Fleet:
             yield self.standing(model)
 
     def at(self, model: str) -> Backend:
-        """Who is asked for that model now."""
+        """Who would be asked first for that model now."""
         first = self.of(model)
         return self.standing(model)[0] if first.fallback and first.outage.down else first
 
     def down(self, model: str) -> bool:
-        """Nobody who is asked for that model has answered lately."""
+        """Whether nobody who may be asked for that model has answered lately."""
         return self.at(model).outage.down
 
     def load_of(self, model: str) -> UpstreamLoad:
         return self.at(model).load
 
     def same_answers(self, model: str, backend: Backend) -> bool:
-        """Whether it is asked for the very model, not for one that stands in for it."""
+        """Whether `backend` serves the model that was asked for, not one that stands in for it."""
         return backend.name_of(model) == self.of(model).name_of(model)
 
     def shown(self) -> dict[str, Any]:
@@ -282,10 +287,10 @@ class Fleet:
 @asynccontextmanager
 async def first_to_answer(
     route: Sequence[Backend],
-    send: Callable[[Backend], AbstractAsyncContextManager[Answer | Read]],
-) -> AsyncIterator[tuple[Backend, Answer | Read]]:
-    """The answer of the first who neither fails before its first byte nor says that it has too much; of the
-    last, whatever it is. Raises `CallError`."""
+    send: Callable[[Backend], AbstractAsyncContextManager[Answer | ReadAnswer]],
+) -> AsyncIterator[tuple[Backend, Answer | ReadAnswer]]:
+    """The answer of the first in `route` who neither fails before its first byte nor answers with a failure;
+    the last one's answer, whatever it is. Raises `CallError`."""
     for backend in route:
         last = backend is route[-1]
         async with AsyncExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Places at the upstream: a call takes one before it goes up, and waits in line while there is none."""
+"""Places at an upstream: a call takes one before it goes up, and waits in line while there is none."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from policies.admission import Kind, Limit, Line, retry_after
 from proxy.errors import CallError, Crowded, UpstreamSlow
 
 OVERLOADED = frozenset({429, 500, 502, 503, 504, 529})
-"""The ways in which APIs say that they have too much, or break under it."""
+"""Statuses with which APIs say that they have too much to do, or break under it."""
 
 
 @dataclass(slots=True)
 class Place:
-    """A call that may go up."""
+    """The place of a call that may go up."""
 
     taken: float
     in_use: int
     kind: Kind
     answered: float | None = None
-    """When the first byte of a good answer came."""
+    """Monotonic seconds at which the first byte of a good answer came."""
 
 
 class Admission:
-    """`queue` callers may wait `timeout_s` for one of the places that `limit` leaves. `waited` is told of
-    each who got or gave up one how many seconds that took.
+    """`queue` callers may wait `timeout_s` seconds for one of the places that `limit` leaves. `waited` is
+    told how many seconds each of them waited, whether it got a place or not.
 
-    State changes are synchronous; a place goes from one who is done straight to the next in line.
+    State changes are synchronous: a place goes from the call that is done straight to the next in line.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Admission:
         self._clock = clock
         self._line: Line[asyncio.Future[None]] = Line()
         self._held_s = 1.0
-        """Usual seconds for which a place is held."""
+        """Seconds for which a place is held, averaged over the last calls."""
 
     @property
     def waiting(self) -> int:
@@ -67,7 +67,8 @@ class Admission:
     async def place(
         self, kind: Kind, priority: int, tenant: str, background: bool = False
     ) -> AsyncIterator[Place]:
-        """Raises `Crowded` when there is none in time; `background` calls do not wait for one."""
+        """A place, given back at the end. The higher `priority` comes first, and within one the tenants take
+        turns. `background` calls do not wait for a place. Raises `Crowded` when there is none in time."""
         if self.free:
             self.in_use += 1
         elif background:
@@ -87,7 +88,7 @@ class Admission:
             self.limit.ended(now - place.answered)
 
     def answered(self, place: Place, status: int) -> None:
-        """The first byte is there. Of a refusal (a wrong key, a wrong request) it comes at once, which says
+        """The first byte is there. That of a refusal (a wrong key, a wrong request) comes at once, which says
         nothing about how long answers take."""
         now = self._clock()
         if status in OVERLOADED:
@@ -134,7 +135,8 @@ class Admission:
             granted.set_exception(self._refusal(reason))
 
     def _leave(self, granted: asyncio.Future[None]) -> None:
-        """A place that was granted in the same moment goes to the next."""
+        """Takes a caller out of the line. A place that was granted to it in the same moment goes to the next
+        one."""
         still_waiting = self._line.remove(granted)
         if not still_waiting and not granted.cancelled() and granted.exception() is None:
             self._release()

@@ -1,8 +1,8 @@
 """How loaded the upstreams are: each has a pressure of its own, and so has each model that is asked there.
 
-What is whose: latencies, rate limits, 429 and 5xx differ from model to model, so they press the model alone.
-That nobody answers, a given capacity, and what the upstream's own metrics say are true of all its models.
-A call is under the pressure of both, so the higher counts.
+Latencies, rate limits, 429 and 5xx differ from model to model, so they count for the model alone. That nobody
+answers, a given capacity, and what the upstream's own metrics say are true of all its models. A call is under
+the pressure of both, so the higher one counts.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from proxy.upstreams.upstream import Head
 log = logging.getLogger("nearhit.load")
 
 MODELS = 64
-"""Models of one upstream that are told apart. Callers name any they like; what nobody serves is no model."""
+"""Models of one upstream that are told apart. Callers name any they like; a name that the upstream rejects is
+no model."""
 NAME_LENGTH = 128
+"""Characters of the longest name of a model that is told apart."""
 TEND_EVERY_S = 1.0
 BYTES_PER_TOKEN, BYTES_PER_EVENT = 4, 200
 """Rough lengths of a token in a JSON answer, and of the event that carries one in a stream."""
@@ -76,13 +78,14 @@ class UpstreamLoad:
         return max(each.pressure.level(now) for each in self._all().values())
 
     def signals(self) -> dict[str, float]:
-        """Each as high as it is anywhere here."""
+        """The signals behind the pressure by name, 0 to 1, each the highest of the upstream and its
+        models."""
         now = self.clock()
         of_all = [each.pressure.signals(now) for each in self._all().values()]
         return {name: max(signals[name] for signals in of_all) for name in of_all[0]}
 
     def known(self, model: str) -> Pressure:
-        """The pressure of a model that this upstream serves."""
+        """The pressure of a model that this upstream serves, which is now the most recently asked one."""
         found = self.models.pop(model, None) or ModelLoad()
         while len(self.models) >= MODELS:
             del self.models[next(iter(self.models))]
@@ -107,7 +110,7 @@ class UpstreamLoad:
                 log.info("%s calm again", where)
 
     def shown(self) -> dict[str, Any]:
-        """As JSON."""
+        """Its state, as the admin plane shows it."""
         models = {name: self._shown(each.pressure) for name, each in self.models.items()}
         return {**self._shown(self.own.pressure), "pressure": self.highest, "models": models}
 
@@ -143,7 +146,8 @@ class Track:
             self._model.began(now)
 
     def answered(self, head: Head) -> None:
-        """The head came. The first that shows that there is such a model gives it a pressure of its own."""
+        """The head came. Its status may be the first to show that there is such a model, which then gets a
+        pressure of its own."""
         if self._over:
             return
         now = self._upstream.clock()
@@ -168,7 +172,8 @@ class Track:
             self._end(None, None, answers=True)
 
     def failed(self, error: CallError) -> None:
-        """No whole answer: it could not be reached, broke off, took too long, or we had no place for it."""
+        """There is no whole answer: the upstream could not be reached, broke off, took too long, or we had no
+        place for the call."""
         failures = isinstance(error, Unreachable | UpstreamSlow | Crowded)
         self._end(None, False if failures else None, answers=isinstance(error, Crowded) or self._status > 0)
 
@@ -177,7 +182,8 @@ class Track:
         self._end(None, None, answers=True)
 
     def _end(self, duration_s: float | None, ok: bool | None, answers: bool, tokens: float = 0.0) -> None:
-        """`answers`: whatever became of this call, somebody is there."""
+        """`duration_s`: of a good answer. `ok`: whether the call went well; None: says nothing about the
+        upstream. `answers`: whatever became of this call, the upstream is there."""
         if self._over:
             return
         self._over, now = True, self._upstream.clock()

@@ -1,5 +1,5 @@
-"""The metrics that an upstream publishes of itself: how many calls wait and run there, and how full its cache
-is. Beside the calls; whatever goes wrong here, the other signals stay."""
+"""Reads the metrics that an upstream publishes of itself: how many calls wait and run there, and how full its
+cache is. Beside the calls: whatever goes wrong here, the other signals stay."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from proxy.upstreams.load import UpstreamLoad
 log = logging.getLogger("nearhit.load")
 
 EVERY_S, EVERY_MOST_S = 2.0, 60.0
-"""Between scrapes; doubled with each failure up to the second."""
+"""Seconds between scrapes; they double with each failure, up to the second value."""
 DEADLINE_S = 2.0
 LONGEST = 4 * 2**20
 """Bytes of metrics that are read."""
@@ -24,7 +24,7 @@ LONGEST = 4 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Which metric says what."""
+    """Names of the metrics that are read."""
 
     waiting: str
     running: str
@@ -75,8 +75,8 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def read_metrics(text: str, names: Names) -> tuple[float | None, float | None, float | None]:
-    """Waiting and running calls, summed over labels, and the fullest cache; None for what is not there.
-    Lines that cannot be read are skipped."""
+    """Waiting and running calls, each summed over its labels, and the fullest cache, 0 to 1; None for what is
+    not there. Lines that cannot be read are skipped."""
     wanted = (names.waiting, names.running, names.cache_usage)
     lines = [line for line in text.splitlines() if line.startswith(wanted)]
     waiting, running, usage = (list(_values(lines, name)) for name in wanted)

@@ -1,9 +1,5 @@
-"""The origin: sends a request up, gives back its head and its bytes as they come, and translates what goes
-wrong.
-
-aiohttp's client is used here because a relayed stream costs a fifth of what it costs with httpx
-(DECISIONS.md).
-"""
+"""One upstream: sends a request, gives back the answer's head and its bytes as they come, and translates what
+goes wrong."""
 
 from __future__ import annotations
 
@@ -27,7 +23,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from proxy.controls import REMOVED
+from proxy.controls import removed
 from proxy.errors import CallError, Unreachable, UpstreamSlow
 
 HOP_BY_HOP = frozenset(
@@ -40,25 +36,27 @@ HOP_BY_HOP = frozenset(
 
 _RECALCULATED = frozenset({"host", "content-length", "expect"})
 ATTEMPTS = 4
-"""Connections that are tried while each turns out to have been closed by the upstream."""
+"""Connections that are tried one after the other while each turns out to have been closed by the upstream."""
 PAUSE_S, PAUSE_MOST_S = 0.2, 5.0
-"""Before the first retry, doubled with each up to the second; as long as that an upstream may ask for."""
+"""Pause before the first retry; it doubles with each, up to the second value. An upstream may ask for as long
+a pause as that."""
 
 _NO_CONNECTION = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 AT_ONCE_S = 1.0
-"""A connection that is dropped later was in use: somebody may have done what was asked."""
+"""A connection that is dropped later than this was in use: the upstream may have done already what was
+asked."""
 AGE_MOST_S = 2.0**31
-"""What is older counts as that old (RFC 9111, section 1.2.2)."""
+"""An `Age` above this counts as this (RFC 9111, section 1.2.2)."""
 HEADER_BYTES = 2**16
-"""Longest header, in both directions: tokens and cookies outgrow the 8 KiB that are usual."""
+"""Bytes of the longest header, in both directions: tokens and cookies outgrow the usual 8 KiB."""
 HEADERS = 512
-"""Most headers, in both directions: aiohttp's 128 are a fence for web sites."""
+"""Most headers, in both directions: aiohttp's limit of 128 is meant for web sites."""
 
 _SKIP = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
-"""What aiohttp would add of its own."""
+"""Headers that aiohttp would add of its own."""
 
 _REUSED: ContextVar[bool] = ContextVar("reused")
-"""Whether the connection that this task was given last had been in use before."""
+"""Whether the connection that this task got last had been in use before."""
 
 _ANEW: ContextVar[bool] = ContextVar("anew", default=False)
 """Whether this task wants a connection that nobody had before: what it sends cannot be sent again, should the
@@ -92,14 +90,15 @@ class Deadlines:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """What is tried again, and how often."""
+    """Which failures are tried again, and how often."""
 
     most: int = 0
     on: frozenset[str] = frozenset()
-    """Besides a connection that cannot be made: `429`, `5xx`, `broken`."""
+    """Besides a connection that cannot be made: any of `429`, `5xx`, `broken`."""
 
     def pauses(self) -> Iterator[float]:
-        """Seconds, drawn so that callers who failed together do not come back together."""
+        """Seconds before each retry, at random so that callers who failed together do not come back
+        together."""
         for number in range(self.most):
             yield min(PAUSE_MOST_S, PAUSE_S * 2**number) * random.uniform(0.5, 1.0)
 
@@ -140,8 +139,8 @@ class Answer:
             self._timer.cancel()
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Ends a wait that is too long. One timer for all of them: one for each event of a stream takes as
-        much as handing it on."""
+        """Ends a wait for bytes that is too long. One timer serves all of them: to make one for each event of
+        a stream takes as much time as to hand the event on."""
         now = loop.time()
         began = now if self._waits_since is None else self._waits_since
         if now - began < self._idle_s:
@@ -154,8 +153,8 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
-    """An answer that has arrived."""
+class ReadAnswer:
+    """An answer that was read whole."""
 
     head: Head
     body: bytes
@@ -190,7 +189,7 @@ class Upstream:
     async def send(
         self, method: str, target: str, headers: CIMultiDict[str], body: Body, retry: bool = False
     ) -> AsyncIterator[Answer]:
-        """`target` is path and query as the caller wrote them. `retry`: the call may be made twice. Raises
+        """`target`: path and query as the caller wrote them. `retry`: the call may be made twice. Raises
         `Unreachable` or `UpstreamSlow`."""
         response = await self._open(method, self._at(target), headers, body, retry)
         try:
@@ -202,7 +201,8 @@ class Upstream:
     async def _open(
         self, method: str, url: URL, headers: CIMultiDict[str], body: Body, retry: bool
     ) -> aiohttp.ClientResponse:
-        """All tries and the pauses between them share one deadline."""
+        """The response, once its head is there. All tries and the pauses between them share the deadline for
+        the first byte."""
         until = monotonic() + self._deadlines.first_byte
         pauses = self._retry.pauses() if isinstance(body, bytes | None) else iter(())
         while True:
@@ -223,8 +223,8 @@ class Upstream:
     def _pause(
         self, outcome: aiohttp.ClientResponse | CallError, retry: bool, pauses: Iterator[float]
     ) -> float:
-        """Seconds until the next try; infinite where there shall be none. Where nobody was reached, nobody
-        can have begun to work."""
+        """Seconds until the next try; infinity where there shall be none. A call that reached nobody can
+        always be made again: nobody has begun to work on it."""
         if isinstance(outcome, CallError):
             never_there = isinstance(outcome.__cause__, _NO_CONNECTION)
             broken = isinstance(outcome, Unreachable)
@@ -265,8 +265,8 @@ class Upstream:
         heartbeat_s: float,
         message_bytes: int,
     ) -> aiohttp.ClientWebSocketResponse:
-        """A WebSocket. Raises `Unreachable`, `UpstreamSlow`, and `aiohttp.WSServerHandshakeError` when it is
-        refused."""
+        """Opens a WebSocket. Raises `Unreachable`, `UpstreamSlow`, and `aiohttp.WSServerHandshakeError` when
+        it is refused."""
         with _translated("the upstream cannot be reached"):
             async with asyncio.timeout(self._deadlines.first_byte):
                 return await self._session.ws_connect(
@@ -275,7 +275,8 @@ class Upstream:
                 )  # fmt: skip
 
     def _at(self, target: str) -> URL:
-        """With the query as a part of the path: yarl would leave out an empty one, and what follows a `#`."""
+        """The URL of a path and query. The query goes in as a part of the path: yarl would leave out an empty
+        one, and what follows a `#`."""
         base, path = self._base, self._base.raw_path.rstrip("/") + target
         return URL.build(scheme=base.scheme, authority=base.raw_authority, path=path, encoded=True)
 
@@ -304,13 +305,13 @@ class _Pool(aiohttp.TCPConnector):
         raise aiohttp.ServerDisconnectedError
 
     async def _get(self, key: Any, traces: Any) -> Any:
-        """An idle connection, or None."""
+        """An idle connection, or None to open a new one."""
         return None if _ANEW.get() else await super()._get(key, traces)
 
 
 class _Protocol(ResponseHandler):
-    """Tells whoever reads an answer that what comes is no HTTP any more. aiohttp tells only who waits for a
-    head: the reader would wait for `idle_timeout`."""
+    """Tells the reader of an answer that what comes is no HTTP any more. aiohttp tells only those who wait
+    for a head; the reader would wait for `idle_timeout`."""
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
         super().set_exception(exc, *cause)
@@ -331,7 +332,7 @@ def _readable(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
 
 
 def _asked_pause(response: aiohttp.ClientResponse) -> float:
-    """Seconds for which it asks to be left alone; a date is taken for too long."""
+    """Seconds for which an answer asks to be left alone; infinity for a date, which is not read."""
     try:
         return float(response.headers.get("Retry-After", "0"))
     except ValueError:
@@ -346,7 +347,7 @@ def _proxy_of(origin: URL) -> str | None:
 
 
 def _payload(body: Body) -> Body | BytesIO:
-    """aiohttp writes plain bytes at one go, which is no good for many of them."""
+    """aiohttp writes plain bytes in one piece, which holds up the loop where there are many."""
     return BytesIO(body) if isinstance(body, bytes) and len(body) > 2**20 else body
 
 
@@ -377,7 +378,8 @@ def _translated(what: str) -> Iterator[None]:
 def end_to_end(
     headers: CIMultiDictProxy[str], drop: Callable[[str], bool] = lambda name: False
 ) -> CIMultiDict[str]:
-    """Without hop-by-hop headers, those that `Connection` names included, and without what `drop` says."""
+    """The headers without the hop-by-hop ones, those that `Connection` names included, and without those for
+    whose name in lower case `drop` is true."""
     named = {name.strip().lower() for value in headers.getall("Connection", ()) for name in value.split(",")}
     kept: CIMultiDict[str] = CIMultiDict()
     spelled: dict[str, str] = {}  # aiohttp's client sends one only of what is spelled in two ways
@@ -389,5 +391,5 @@ def end_to_end(
 
 
 def forwarded(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
-    """A caller's headers as they go up."""
-    return end_to_end(headers, lambda name: name in _RECALCULATED or name in REMOVED)
+    """A caller's headers as they go up: without ours, and those that are made anew."""
+    return end_to_end(headers, lambda name: name in _RECALCULATED or removed(name))

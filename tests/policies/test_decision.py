@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.decision import Controls, Offer, judge, kept, lifetime, required_similarity
+from policies.decision import ON_CALL, Controls, Offer, judge, kept, lifetime, required_similarity
 from policies.model import Category, InForce, Load, Stale, in_force
 
 NONE = Controls()
@@ -163,7 +163,11 @@ def test_a_callers_ttl_holds_in_its_own_category_only() -> None:
     assert lifetime(news, code, 900.0) == 5.0
 
 
-@pytest.mark.parametrize("stale", [Stale(20, 60), Stale(60, 20)])
+@pytest.mark.parametrize("stale", [Stale(20, 6000), Stale(6000, 20)])
 def test_an_entry_is_kept_for_as_long_as_it_may_stand_in_for_another(stale: Stale) -> None:
-    assert kept(policy(stale=stale), None) == 160
-    assert kept(policy(stale=stale), 50.0) == 110
+    assert kept(policy(stale=stale), None) == 6100
+    assert kept(policy(stale=stale), 50.0) == 6050
+
+
+def test_an_entry_is_kept_for_callers_who_would_take_a_stale_one() -> None:
+    assert kept(policy(), None) == 100 + ON_CALL

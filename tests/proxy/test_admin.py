@@ -198,6 +198,7 @@ async def test_entries_are_listed_newest_first_and_found_by_category_and_text(ma
     assert await texts("limit=1") == ["Gamma six seven eight"]
     assert await texts("q=ALPHA") == ["brief alpha four five", "alpha one two three"]
     assert await texts("q=alpha&category=brief") == ["brief alpha four five"]
+    assert len(await texts("category=&q=&limit=")) == 3
     assert (await plane.get(f"{API}/entries?limit=1"))["matched"] == 3
 
 
@@ -314,6 +315,8 @@ async def filled(make_plane: MakePlane) -> Plane:
         ({"older_than": 5}, {ALPHA}),
         ({"older_than": "5s"}, {ALPHA}),
         ({"older_than": "5"}, {ALPHA}),
+        ({"age": "5s"}, {ALPHA}),
+        ({"similar_text": "alpha one two three five", "threshold": 0.6}, {ALPHA}),
         ({"like": "alpha one two three five"}, set()),
         ({"like": "alpha one two three five", "threshold": 0.6}, {ALPHA}),
         ({"category": "default", "older_than": 5}, {ALPHA}),
@@ -490,9 +493,10 @@ async def test_explain_says_hit_and_why(filled: Plane) -> None:
     told = await filled.post("/explain", {"text": "alpha one two three five"})
     assert (told["outcome"], told["category"], told["classified_by"]) == ("MISS", "default", "default")
     assert told["nearest"][0]["entry"]["text"] == ALPHA
-    told = await filled.post("/explain", {"text": ALPHA})
-    assert (told["outcome"], told["nearest"][0]["verdict"]) == ("HIT", "fresh")
-    assert told["nearest"][0]["similarity"] == pytest.approx(1.0)
+    for name in ("text", "query"):
+        told = await filled.post("/explain", {name: ALPHA})
+        assert (told["outcome"], told["nearest"][0]["verdict"]) == ("HIT", "fresh")
+        assert told["nearest"][0]["similarity"] == pytest.approx(1.0)
 
 
 async def test_explain_decides_as_the_call_path_does(filled: Plane) -> None:

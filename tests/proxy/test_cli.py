@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -18,7 +19,9 @@ from typing import Any
 
 import httpx
 import pytest
+from rich.console import Console
 
+from proxy.cli import running
 from proxy.cli.main import _ELSEWHERE, nearhit, run
 from proxy.serving import IN_OTHER_WORDS, QUESTION
 
@@ -384,6 +387,7 @@ def test_check_prints_what_holds_and_masks_secrets(
     assert "port: 9000" in out
     assert "token: '***'" in out
     assert "general_knowledge" in out
+    assert " ttl   2592000 s " in out
     assert run(["check", "--json"]) == 0
     shown = json.loads(both := capsys.readouterr().out)
     assert shown["settings"]["admin"]["token"] == "***"
@@ -424,17 +428,21 @@ def test_the_commands_ask_the_running_proxy(
     served.ask(QUESTION)
     served.ask(QUESTION)
     lines = ask("stats").splitlines()
+    narrow = Console(width=80, file=io.StringIO())
+    with narrow.capture() as shown:
+        narrow.print(running._table(json.loads(ask("stats", "--json"))))
+    assert "…" not in shown.get() + "".join(lines)
     assert any(re.match(r"\s*general_knowledge +2 +50% +- +50% +0% +0% +0% +1 +\d", line) for line in lines)
     pays = r"\s*general_knowledge +- +- +- +- +- +- +on +fewer than"
     assert any(re.match(pays, line) for line in lines)
     assert json.loads(ask("stats", "--json"))["overall"]["exact"] == 1
     assert ask("explain", IN_OTHER_WORDS).startswith("HIT: 0.9")
     assert json.loads(ask("explain", "--json", "zebra"))["outcome"] == "MISS"
-    assert "no category" in ask("explain", "x", "--category", "nothing", code=1)
+    assert "no category" in ask("explain", "x", "--category", "nothing", code=2)
     assert ask("purge", "--like", QUESTION).startswith("1 entries match (general_knowledge 1)")
     assert json.loads(ask("purge", "--everything", "--json"))["matched"] == 1
     assert ask("purge", "--category", "code", "--yes").startswith("0 entries purged")
-    assert ask("purge", "--older-than", "soon", code=1).count("\n") == 1
+    assert ask("purge", "--older-than", "soon", code=2).count("\n") == 1
     assert ask("purge", "--everything", "--yes").startswith("1 entries purged")
     assert json.loads(ask("stats", "--json"))["entries"] == 0
 

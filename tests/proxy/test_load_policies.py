@@ -8,6 +8,7 @@ import pytest
 from world import MakeWorld, World
 
 from policies.book import Book
+from policies.decision import ON_CALL
 from policies.model import in_force
 
 BUSY = (
@@ -78,7 +79,7 @@ async def test_what_is_stored_lives_longer_while_there_is_pressure(busy: World, 
 async def test_the_sweep_drops_what_no_pressure_would_bring_back(busy: World) -> None:
     await busy.ask(ASKED)
     await busy.settled()
-    busy.clock.now += 301
+    busy.clock.now += 300 + ON_CALL + 1
     busy.app.cache.sweep(busy.clock(), 500)
     assert len(busy.app.cache.entries) == 0
 

@@ -60,6 +60,7 @@ async def test_headers_of_the_answer(world: World) -> None:
 async def test_our_controls_end_here(world: World) -> None:
     ours = {
         "X-Nearhit-TTL": "1",
+        "X-Nearhit-Theshold": "1",
         "cf-aig-cache-ttl": "1",
         "Helicone-Cache-Enabled": "true",
         "Cache-Control": "no-cache",
@@ -67,7 +68,7 @@ async def test_our_controls_end_here(world: World) -> None:
     got = (await world.call("GET", "/echo", headers=ours)).json
     names = {name.lower() for name, _ in got["headers"]}
     assert "cache-control" in names
-    assert not names & {"x-nearhit-ttl", "cf-aig-cache-ttl", "helicone-cache-enabled"}
+    assert not names & {"x-nearhit-ttl", "x-nearhit-theshold", "cf-aig-cache-ttl", "helicone-cache-enabled"}
 
 
 async def test_hop_by_hop_headers_end_here(world: World) -> None:

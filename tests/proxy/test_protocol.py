@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from world import MakeWorld, World
 
+from proxy import listening
+
 CHAT = "/v1/chat/completions"
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -356,6 +358,23 @@ async def test_targets_go_up_as_they_came(world: World, target: str) -> None:
     got = json.loads(body)
     path, _, query = target.partition("?")
     assert (got["path"], got["query"]) == (path, query)
+
+
+@pytest.mark.parametrize("begun", [b"", b"POST /v1/chat/completions HTTP/1.1\r\nHost: near"])
+async def test_nobody_waits_for_ever_for_the_first_head(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    monkeypatch.setattr(listening, "HEAD_S", 0.3)
+    world = await make_world()
+    async with connected(world) as (reader, writer):
+        writer.write(begun)
+        assert await reader.read() == b""
+    async with connected(world) as (reader, writer):
+        writer.write(asking("hello"))
+        assert (await answer(reader))[0] == 200
+        await asyncio.sleep(0.4)
+        writer.write(asking("hello"))  # later ones have `keepalive_timeout`
+        assert (await answer(reader))[0] == 200
 
 
 TOO_LARGE = "request_header_fields_too_large"

@@ -50,6 +50,7 @@ async def test_neither_read_nor_write(world: World) -> None:
 async def test_only_if_cached(world: World) -> None:
     answer = await ask(world, Cache_Control="only-if-cached")
     assert (answer.status, answer.json["error"]["code"]) == (504, "not_cached")
+    assert answer.cache == "MISS"
     assert await world.upstream_calls() == 0
     await ask(world)
     assert (await ask(world, REWORDED, Cache_Control="only-if-cached")).cache == "HIT semantic"
@@ -75,6 +76,21 @@ async def test_max_stale(make_world: MakeWorld) -> None:
     assert answer.headers["Cache-Status"] == "nearhit; hit; ttl=-100; detail=exact"
     older = await ask(world, Cache_Control="max-stale=50")
     assert (older.cache, older.headers["Cache-Status"]) == ("MISS", "nearhit; fwd=stale; stored")
+
+
+async def test_what_has_expired_waits_for_callers_who_would_still_take_it(make_world: MakeWorld) -> None:
+    """The category says nothing of `stale`, and the sweep has been there."""
+    clock = Clock()
+    world = await make_world(clock=clock)
+    await ask(world)
+    clock.now += 3700
+    world.app.cache.sweep(clock(), 500)
+    assert (await ask(world, Cache_Control="max-stale=200")).cache == "STALE exact"
+    failed = await ask(world, X_Demo_Status="500", Cache_Control="stale-if-error=600")
+    assert failed.cache == "STALE exact"
+    clock.now += 3600
+    world.app.cache.sweep(clock(), 500)
+    assert (await ask(world, Cache_Control="only-if-cached, max-stale")).status == 504
 
 
 async def test_stale_while_revalidate(make_world: MakeWorld) -> None:

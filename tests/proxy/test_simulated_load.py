@@ -135,7 +135,7 @@ def test_pressure_relaxes_the_adaptive_policy_alone(simulate: Simulate) -> None:
 
 def test_without_a_capacity_there_is_no_pressure(simulate: Simulate) -> None:
     trace = [{"t": n * 0.01, "query": f"number {n}"} for n in range(300)]
-    load = outcome(simulate(trace, "--json"))["upstream"]["adaptive"]
+    load = outcome(simulate(trace, "--json", *ONE_SECOND))["upstream"]["adaptive"]
     assert load["pressure"]["max"] == load["waiting"]["max"] == 0
     assert load["busy"] is None
 

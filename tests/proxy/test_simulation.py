@@ -131,6 +131,18 @@ def test_threshold_is_that_of_the_uniform_policy(simulate: Simulate) -> None:
     assert table["overall"]["semantic"] == 0
 
 
+def test_the_object_has_the_policies_alone_where_no_upstream_is_described(simulate: Simulate) -> None:
+    usual = ("--first-token", "0.4", "--token-time", "0.02")
+    assert list(json.loads(simulate(TRACE, "--json", *usual).stdout)) == ["policies"]
+    described = json.loads(simulate(TRACE, "--json", *usual, "--capacity", "9").stdout)
+    assert list(described) == ["policies", "upstream", "conditions"]
+
+
+def test_labels_may_be_whole_numbers(simulate: Simulate) -> None:
+    trace = [{"t": n, "query": BREAD, "group": 7, "tenant": 1} for n in range(2)]
+    assert policies(simulate(trace, "--json"))["exact"]["overall"]["right"] == 1
+
+
 def test_policies_are_chosen_by_name(simulate: Simulate) -> None:
     assert list(policies(simulate(TRACE, "--json"))) == ["exact", "uniform", "category-aware", "adaptive"]
     chosen = policies(simulate(TRACE, "--json", "--policy", "category-aware", "--policy", "exact"))
@@ -160,7 +172,7 @@ def test_what_may_not_be_cached_goes_up_every_time(simulate: Simulate, tmp_path:
 
 
 async def test_what_expired_is_swept() -> None:
-    trace = [Request(t=10.0 * n, query=f"query number {n}") for n in range(50)]
+    trace = [Request(t=1200.0 * n, query=f"query number {n}") for n in range(50)]
     book = Book.of([Category("default", threshold=0.8, ttl=30.0, guards=())])
     embedder = WordEmbedder()
     documents = BufferedDocuments(MemoryDocuments())
@@ -169,7 +181,7 @@ async def test_what_expired_is_swept() -> None:
     player = Player(trace, policy, embedder, documents, conditions)
     for number in range(50):
         await player.play(number)
-    assert len(player.cache.entries) == 3  # of 460 to 480: that of 490 is on its way
+    assert len(player.cache.entries) == 3  # of the last hour: the last one is on its way
     await documents.close()
 
 
@@ -228,7 +240,7 @@ GOOD = b'{"t": 5, "query": "red sky"}\n'
         (b'{"t": NaN, "query": "a"}', "trace.jsonl:1: t: "),
         (b'{"t": 1, "query": ""}', "trace.jsonl:1: query: "),
         (b'{"t": 1, "query": "a", "fresh_s": -1}', "trace.jsonl:1: fresh_s: "),
-        (b'{"t": 1, "query": "a", "group": 7}', "trace.jsonl:1: group: "),
+        (b'{"t": 1, "query": "a", "group": [7]}', "trace.jsonl:1: group: "),
     ],
 )
 def test_a_bad_trace_is_named_in_one_line(simulate: Simulate, content: bytes, complaint: str) -> None:
