@@ -98,6 +98,10 @@ class Rules:
         return await cls.of(await asyncio.to_thread(Book.from_folder, folder), embedder)
 
 
+class Unclassified(Exception):
+    """The classifier failed. Nobody knows whether the answer may be kept, so the call goes by the cache."""
+
+
 class Cache:
     def __init__(
         self,
@@ -186,9 +190,13 @@ class Cache:
             self._embedding -= 1
 
     def classify(self, call: Call, vector: Vector | None) -> Classification:
-        return self.rules.classifier.classify(
-            text=call.text or "", model=call.reading.model, vector=vector, header=call.controls.category
-        )
+        """Raises `Unclassified`."""
+        text, model, header = call.text or "", call.reading.model, call.controls.category
+        try:
+            return self.rules.classifier.classify(text=text, model=model, vector=vector, header=header)
+        except Exception as error:
+            log.warning("classifying a question failed: %s", type(error).__name__)
+            raise Unclassified from error
 
     def question(self, call: Call, category: str, vector: Vector | None) -> Question:
         fingerprint = self.embedder.fingerprint if vector is not None else ""

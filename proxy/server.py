@@ -14,7 +14,7 @@ from proxy import controls as request_controls
 from proxy import dialects, websockets
 from proxy.aside import aside
 from proxy.batches import Batches
-from proxy.cache import Cache
+from proxy.cache import Cache, Unclassified
 from proxy.controls import EVERYTHING, Permits
 from proxy.dialects import Dialect
 from proxy.dialects.gemini import CREDENTIALS_IN_QUERY
@@ -138,6 +138,9 @@ class DataPlane:
         path = self._batches if dialects.batched(dialect) else self._exchange
         try:
             return await path.answer(Trip(call, request, report, report.at))
+        except Unclassified:
+            report.degraded = "classifier-failed"
+            return await self._bypass(request, report, "unclassified", tenant, body)
         finally:
             if call.generation != self._cache.generation:
                 report.query = report.matched = ""  # a purge came meanwhile: it may be about this

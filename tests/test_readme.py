@@ -9,12 +9,14 @@ import click
 import pytest
 
 from policies.loader import load_category
+from proxy.admin.routes import API, ROUTES, Route
 from proxy.cli.main import nearhit
 from proxy.controls import REMOVED
 from proxy.settings import settings_fields
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+SETTINGS = (ROOT / "docs" / "settings.md").read_text()
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 
@@ -46,6 +48,23 @@ def test_every_command_it_names_exists_and_every_command_is_named() -> None:
     known = set(nearhit.list_commands(click.Context(nearhit)))
     assert named <= known
     assert known - named <= {"serve"}  # what `make run` calls
+
+
+@pytest.mark.parametrize("target", ["run", "test", "check", "bench", "clean"])
+def test_the_make_targets_that_everybody_needs_are_named(target: str) -> None:
+    assert f"    make {target}" in README
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_every_endpoint_of_the_admin_plane_is_named(route: Route) -> None:
+    assert f"`{route.method} {route.path.removeprefix(f'{API}/')}`" in README
+
+
+def test_the_settings_it_lists_have_the_defaults_it_tells() -> None:
+    listed = dict(re.findall(r"^\| `([a-z.]+)` \| (.+?) \| .+ \|$", README, re.MULTILINE))
+    told = re.findall(r"^\| `([a-z._]+)` \| `NEARHIT_\w+` \| (.+?) \| .+ \|$", SETTINGS, re.MULTILINE)
+    assert len(listed) >= 15
+    assert listed == {name: default for name, default in told if name in listed}
 
 
 def test_every_make_target_it_names_exists() -> None:

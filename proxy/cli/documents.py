@@ -109,7 +109,7 @@ def import_(
         f"{done['entries']} entries and {done['pairs']} pairs imported{resumed}{refused}; {told}",
     )
     if done["refused"] and not done["entries"] + done["pairs"] + done["resumed_after"]:
-        raise click.ClickException("nothing was imported")
+        raise click.ClickException(f"nothing was imported{refused}")
 
 
 @click.command()

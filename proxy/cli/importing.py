@@ -131,7 +131,7 @@ class Importer:
             raise _Refused(f"category {category.name} is not cached")
         scope = SHARED if category.scope == "shared" else pair.tenant or self._tenant
         if scope is None:
-            raise _Refused(f"category {category.name} is not shared, and no tenant is named")
+            raise _Refused(f"category {category.name} is not shared, and no tenant is named (--tenant)")
         fingerprint = self._embedder.fingerprint if vector is not None else ""
         question = Question.of(
             replace(call, tenant=scope), scope, in_force(category, 0.0), vector, fingerprint

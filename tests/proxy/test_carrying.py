@@ -158,8 +158,9 @@ def test_curated_pairs_are_hits_for_whom_they_are_meant_and_nobody_else(folder: 
 
 def test_a_pair_that_is_not_shared_and_is_nobodys_is_left_out(folder: Path) -> None:
     file = write(folder / "pairs.jsonl", pair("how do I reset my password?"))
-    out, _ = run(folder, "import", str(file), status=1)
+    out, err = run(folder, "import", str(file), status=1)
     assert "1 left out: category default is not shared, and no tenant is named" in out
+    assert (err.count("\n"), "--tenant" in err) == (1, True)
     for tenant in ("shared", "x" * 32):
         run(folder, "import", str(file), "--tenant", tenant, status=2)
         write(file, pair("how do I reset my password?", tenant=tenant))

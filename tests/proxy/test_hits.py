@@ -17,6 +17,7 @@ from doubles import Clock, WordEmbedder
 from world import MakeWorld, World, open_world, upstream
 
 from embeddings.remembered import Remembered
+from policies.classifier import Classifier
 from policies.guards import facts as guards_facts
 from proxy.admin.explaining import explain
 from proxy.admin.inputs import Explained
@@ -355,6 +356,26 @@ async def test_hits_go_on_without_the_embedder(world: World) -> None:
     await world.settled()
     assert (await world.ask(REWORDED)).cache == "HIT exact"
     assert world.app.ledger.recent[-2].degraded == "EmbedderFailed"
+
+
+async def test_a_classifier_that_fails_costs_hits_and_no_call(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("broken")
+
+    await world.ask(ASKED)
+    await world.settled()
+    monkeypatch.setattr(Classifier, "classify", broken)
+    assert (await world.ask(ASKED)).cache == "HIT exact"
+    for path, body in (("/v1/chat/completions", REWORDED), ("/v1/embeddings", ASKED)):
+        messages = [{"role": "user", "content": body}]
+        asked = {"model": "demo-chat", "messages": messages, "input": body}
+        for _ in range(2):
+            answer = await world.send(path, asked)
+            assert (answer.status, answer.cache) == (200, "BYPASS")
+            assert answer.headers["X-Cache-Bypass-Reason"] == "unclassified"
+    assert world.app.ledger.recent[-1].degraded == "classifier-failed"
 
 
 async def test_an_sdks_default_call_is_cacheable(world: World) -> None:
