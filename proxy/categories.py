@@ -31,6 +31,11 @@ class Categories:
         self._reading = asyncio.Lock()
         """Who reads first, finishes first: else older rules could follow newer ones."""
 
+    @property
+    def reloading(self) -> bool:
+        """Files are being read, or their examples embedded; until that is done the old rules hold."""
+        return self._reading.locked()
+
     async def reload(self) -> None:
         """Takes them as they are on disk now. Raises `ConfigError` or `EmbeddingError`; whatever it raises,
         the old ones stay."""

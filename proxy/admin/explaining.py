@@ -9,12 +9,12 @@ from operator import itemgetter
 
 from embeddings.base import EmbeddingError, Vector
 from policies.decision import Controls, Offer, judge, required_similarity
-from policies.located import nearest as nearest_name
 from policies.model import InForce, Mode
 from proxy.admin import shown, walk
-from proxy.admin.errors import Refusal, Unavailable
+from proxy.admin.errors import Unavailable
 from proxy.admin.inputs import Explained
 from proxy.admin.shown import Json, Written
+from proxy.admin.views import check_category
 from proxy.app import App
 from proxy.cache import CANDIDATES, Cache
 from storage.base import Entry, StorageError
@@ -28,7 +28,8 @@ async def explain(app: App, asked: Explained) -> Json:
     """For a call that is otherwise the same as the one that stored the entry: same model, tenant, earlier
     turns and parameters."""
     cache = app.cache
-    _check_category(cache, asked.category)
+    if asked.category is not None:
+        check_category(cache, asked.category)
     vector, problem = await _vector(cache, asked.text)
     kind = cache.rules.classifier.classify(
         text=asked.text, model=asked.model or "", vector=vector, header=asked.category
@@ -59,12 +60,6 @@ async def explain(app: App, asked: Explained) -> Json:
         "embedding": problem or "ok",
         "nearest": candidates,
     }
-
-
-def _check_category(cache: Cache, name: str | None) -> None:
-    known = cache.rules.book.categories
-    if name is not None and name not in known:
-        raise Refusal(f"no category {name!r}; {nearest_name(name, list(known))}")
 
 
 async def _vector(cache: Cache, text: str) -> tuple[Vector | None, str]:

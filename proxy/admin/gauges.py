@@ -79,6 +79,9 @@ class Gauges(Collector):
         yield _gauge(
             "nearhit_categories_current", "1: the categories on disk are in force", not app.categories.error
         )
+        yield _gauge(
+            "nearhit_categories_reloading", "1: those on disk are being taken in", app.categories.reloading
+        )
         yield self._build
         yield _gauge("nearhit_start_time_seconds", "Unix time of the start", app.started)
 

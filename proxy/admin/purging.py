@@ -16,7 +16,7 @@ from proxy.admin import walk
 from proxy.admin.errors import Refusal, Unavailable
 from proxy.admin.inputs import PurgeOrder
 from proxy.admin.shown import Json, Written
-from proxy.admin.views import known_entry
+from proxy.admin.views import check_category, known_entry
 from proxy.app import App
 from proxy.messages import TENANT_SHOWN
 from proxy.telemetry.report import Report
@@ -80,6 +80,7 @@ async def purge(app: App, order: PurgeOrder) -> Json:
     wanted = Wanted(order, app.clock(), vector)
     if order.dry_run:
         found = await _in_memory(app, wanted) | await _in_store(app, wanted)
+        _check_name(app, order, found)
         return {
             **_told(found),
             "dry_run": True,
@@ -92,7 +93,15 @@ async def purge(app: App, order: PurgeOrder) -> Json:
     untold = await _tell_others(app)
     found |= await _in_store(app, wanted)
     await _hide_all(app, found)
-    return {**_told(found), "dry_run": False, **await _settled(app, found, untold)}
+    settled = await _settled(app, found, untold)
+    _check_name(app, order, found)
+    return {**_told(found), "dry_run": False, **settled}
+
+
+def _check_name(app: App, order: PurgeOrder, found: dict[str, Entry]) -> None:
+    """Not before it was looked for: there may be answers of a category that is no more. Raises `Refusal`."""
+    if order.category is not None and not found:
+        check_category(app.cache, order.category)
 
 
 def _told(found: dict[str, Entry]) -> Json:

@@ -15,6 +15,7 @@ from proxy.admin.errors import NotFound, Refusal, Unavailable, Unprocessable
 from proxy.admin.inputs import Listing, Recent, Window
 from proxy.admin.shown import VERSION, Json, Written
 from proxy.app import App
+from proxy.cache import Cache
 from proxy.telemetry import history
 from storage.base import Entry, StorageError
 from storage.breath import Breath
@@ -43,7 +44,11 @@ async def readyz(app: App) -> Json:
         "embedder": {"fingerprint": app.cache.embedder.fingerprint, **app.cache.embedder.stats()},
         "documents": documents,
         "replication": app.replication.stats() if app.replication else None,
-        "categories": {"version": app.cache.rules.book.version, "reload_error": app.categories.error},
+        "categories": {
+            "version": app.cache.rules.book.version,
+            "reloading": app.categories.reloading,
+            "reload_error": app.categories.error,
+        },
         "degraded": _degraded(app, documents),
     }
 
@@ -74,6 +79,8 @@ def _degraded(app: App, documents: Json) -> list[str]:
         "replication: no contact with the other replicas, this one works alone": app.replication is not None
         and not app.replication.current,
         "embedder: no worker is alive, exact hits only": embedder.get("workers", 1) == 0,
+        "categories: those on disk are being read and their examples embedded, until then the old ones"
+        " hold": app.categories.reloading,
         f"categories: {'; '.join(app.categories.error.splitlines())}": bool(app.categories.error),
         f"classifier: {app.cache.rules.classifier.note}": bool(app.cache.rules.classifier.note),
     }
@@ -146,10 +153,15 @@ async def categories(app: App) -> Json:
 
 
 async def category(app: App, name: str) -> Json:
-    book = app.cache.rules.book
-    if name not in book.categories:
-        raise NotFound(f"no category {name!r}; {nearest_name(name, list(book.categories))}")
-    return shown.category(book.categories[name], app)
+    check_category(app.cache, name, NotFound)
+    return shown.category(app.cache.rules.book.categories[name], app)
+
+
+def check_category(cache: Cache, name: str, error: type[Refusal] = Refusal) -> None:
+    """Raises `error` when there is none of that name."""
+    known = cache.rules.book.categories
+    if name not in known:
+        raise error(f"no category {name!r}; {nearest_name(name, list(known))}")
 
 
 async def load(app: App) -> Json:

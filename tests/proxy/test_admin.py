@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from doubles import Clock, WordEmbedder
 from planes import API, Plane, loaded, plane_of
 from world import MakeWorld
 
+from embeddings.base import Matrix
 from proxy.admin import plane as admin_plane
 from proxy.admin import purging
 from proxy.admin.routes import ROUTES
@@ -281,6 +282,32 @@ async def test_reload_takes_the_files_as_they_are(plane: Plane, categories: Path
     assert (await plane.get(f"{API}/categories/strict"))["threshold"] == 0.5
 
 
+async def test_readiness_tells_of_a_reload_while_examples_are_embedded(
+    plane: Plane, categories: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really, embedded = WordEmbedder.embed_many, asyncio.Event()
+
+    async def slowly(self: WordEmbedder, texts: Sequence[str]) -> Matrix:
+        await embedded.wait()
+        return await really(self, texts)
+
+    async def told() -> tuple[bool, bool, float]:
+        ready = await plane.get("/readyz")
+        lines = [line for line in ready["degraded"] if "examples embedded" in line]
+        metric = (await scrape(plane))["nearhit_categories_reloading"]
+        return ready["categories"]["reloading"], bool(lines), metric
+
+    monkeypatch.setattr(WordEmbedder, "embed_many", slowly)
+    (categories / "taught.yaml").write_text("{name: taught, threshold: 0.8, ttl: 1h, examples: [tie a tie]}")
+    assert await told() == (False, False, 0)
+    reload = asyncio.create_task(plane.post("/reload"))
+    while not (during := await told())[0]:
+        await asyncio.sleep(0.01)
+    embedded.set()
+    await reload
+    assert (during, await told()) == ((True, True, 1), (False, False, 0))
+
+
 # Purging
 
 
@@ -332,6 +359,22 @@ async def test_a_purge_takes_what_matches_all_criteria(filled: Plane, order: Any
     assert await left(filled) == {ALPHA, BETA, BRIEF}
     assert (await filled.post("/purge", order))["purged"] == len(gone)
     assert await left(filled) == {ALPHA, BETA, BRIEF} - gone
+
+
+@pytest.mark.parametrize("dry", [True, False])
+async def test_a_purge_of_a_misspelt_category_is_refused_and_names_the_nearest(
+    filled: Plane, dry: bool
+) -> None:
+    order = {"category": "breif", "dry_run": dry}
+    status, message = await filled.refused("POST", f"{API}/purge", json=order)
+    assert (status, message) == (400, "no category 'breif'; did you mean 'brief'?")
+
+
+async def test_what_is_left_of_a_category_that_is_no_more_is_purged(filled: Plane, categories: Path) -> None:
+    (categories / "brief.yaml").unlink()
+    await filled.post("/reload")
+    assert (await filled.post("/purge", {"category": "brief"}))["purged"] == 1
+    assert await left(filled) == {ALPHA, BETA}
 
 
 async def test_a_tenant_is_purged_by_the_digest_that_recent_shows(filled: Plane) -> None:

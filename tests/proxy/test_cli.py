@@ -442,6 +442,7 @@ def test_the_commands_ask_the_running_proxy(
     assert ask("purge", "--like", QUESTION).startswith("1 entries match (general_knowledge 1)")
     assert json.loads(ask("purge", "--everything", "--json"))["matched"] == 1
     assert ask("purge", "--category", "code", "--yes").startswith("0 entries purged")
+    assert "did you mean 'weather'?" in ask("purge", "--category", "wether", "--yes", code=2)
     assert ask("purge", "--older-than", "soon", code=2).count("\n") == 1
     assert ask("purge", "--everything", "--yes").startswith("1 entries purged")
     assert json.loads(ask("stats", "--json"))["entries"] == 0
