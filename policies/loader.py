@@ -60,10 +60,11 @@ def _examples(path: Path, name: str | None, lines: Lines) -> list[str]:
     """One example per line, of a file named relative to the category's file."""
     if name is None:
         return []
+    examples = path.parent / name
     try:
-        if (path.parent / name).is_fifo():
-            raise OSError("it is a pipe")
-        text = (path.parent / name).read_text(encoding="utf-8")
+        if examples.exists() and not examples.is_file():
+            raise OSError("it is no file")
+        text = examples.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         problem = lines.problem(("examples_file",), f"{name} cannot be read ({error}); correct the path")
         raise ConfigError([problem]) from None

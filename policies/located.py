@@ -22,6 +22,12 @@ M = TypeVar("M", bound=BaseModel)
 Keys = tuple[str | int, ...]
 """The way to a value: mapping keys and list positions from the root, as in pydantic's `loc`."""
 
+LONGEST = 5_000_000
+"""Characters of a file, which take about a minute to read."""
+MOST_VALUES = 1_000_000
+"""Of a file with its aliases written out: a line or two of aliases of aliases stand for more than memory
+holds."""
+
 
 @dataclass
 class Lines:
@@ -48,12 +54,16 @@ def load(path: Path, model: type[M]) -> M:
 def read(path: Path) -> tuple[Any, Lines]:
     """The plain data of a YAML file; an empty file is an empty mapping. Raises `ConfigError`."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(LONGEST + 1)
     except OSError as error:
         message = f"cannot be read ({error.strerror}); correct the path"
         raise ConfigError([Problem(str(path), message)]) from None
     except UnicodeDecodeError:
         raise ConfigError([Problem(str(path), "is not UTF-8; save it as UTF-8")]) from None
+    if len(text) > LONGEST:
+        message = "has more than 5,000,000 characters; examples may lie in an examples_file"
+        raise ConfigError([Problem(str(path), message)])
     return parse(text, str(path))
 
 
@@ -65,6 +75,8 @@ def parse(text: str, file: str) -> tuple[Any, Lines]:
         node = loader.get_single_node()
         if node is None:
             return {}, lines
+        if _values(node, {}) > MOST_VALUES:
+            raise ValueError("its aliases stand for too many values")
         problems = list(_walk(node, (), lines, set()))
         data = loader.construct_document(node)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -87,6 +99,17 @@ def nearest(word: str, known: Sequence[str]) -> str:
     """Advice for an unknown word: the known one that looks most like it, or all of them."""
     alike = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"did you mean {alike[0]!r}?" if alike else f"known here: {', '.join(known) or 'nothing'}"
+
+
+def _values(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many there are under `node`, with every alias written out but those of a node around it. `known`:
+    of nodes by their `id`."""
+    if id(node) not in known:
+        known[id(node)] = 0
+        items = node.value if isinstance(node, yaml.CollectionNode) else ()
+        parts = (part for item in items for part in (item if isinstance(item, tuple) else (item,)))
+        known[id(node)] = 1 + sum(_values(part, known) for part in parts)
+    return known[id(node)]
 
 
 def _walk(node: yaml.Node, keys: Keys, lines: Lines, seen: set[int]) -> Iterator[Problem]:

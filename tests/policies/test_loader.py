@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
 
+from policies import located
 from policies.errors import ConfigError, Problem
 from policies.loader import load_category, load_folder
 from policies.located import check, load, nearest, parse
@@ -216,8 +217,30 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path, pipe: str) -> None:
     text = "name: a\nthreshold: 0.9\nttl: 1h\nexamples_file: examples.txt\n"
     for name in ("a.yaml", "examples.txt"):
         os.mkfifo(tmp_path / name) if name == pipe else (tmp_path / name).write_text(text)
-    with pytest.raises(ConfigError, match=r"is not a file|it is a pipe"):
+    with pytest.raises(ConfigError, match=r"is not a file|it is no file"):
         load_folder(tmp_path)
+
+
+def test_aliases_of_aliases_are_not_written_out(tmp_path: Path) -> None:
+    rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    rows += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 9)]
+    assert complaint(tmp_path, "\n".join([SMALLEST, *rows])) == (
+        "one.yaml: not valid YAML: its aliases stand for too many values; correct the file"
+    )
+    assert "unknown key 'a'" in complaint(tmp_path, SMALLEST + "a: &a [*a, {b: *a}]\n")
+    again = "examples: &same [one, two]\nguards: []\nmatch: {models: *same}\n"
+    assert load_category(written(tmp_path, SMALLEST + again)).match.models == ("one", "two")
+
+
+def test_an_endless_file_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(located, "LONGEST", 100)
+    with pytest.raises(ConfigError, match="zero: has more than 5,000,000 characters"):
+        located.read(Path("/dev/zero"))
+    (tmp_path / "one.yaml").symlink_to("/dev/zero")
+    with pytest.raises(ConfigError, match="is not a file"):
+        load_folder(tmp_path)
+    (tmp_path / "one.yaml").unlink()
+    assert "it is no file" in complaint(tmp_path, SMALLEST + "examples_file: /dev/zero\n")
 
 
 def test_a_value_from_elsewhere_is_blamed_on_where_it_came_from() -> None:
