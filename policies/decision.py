@@ -121,9 +121,11 @@ def _freshness(offer: Offer, asked: InForce, controls: Controls) -> Verdict:
     if controls.max_stale is not None and -remaining <= controls.max_stale:
         return Verdict("fresh", remaining, "max-stale")
     stale = _stale(asked.category.stale, offer.policy.category.stale)
+    # A caller who gave an answer one second to live does not want it for the hour after a category's week.
+    shortened = 1.0 if offer.ttl is None else min(1.0, offer.ttl / offer.policy.category.ttl)
     # Who says how old or how stale an answer may be wants no staler one (RFC 9111, sections 5.2.1.1 and 2).
     told = controls.max_age is not None or controls.max_stale is not None
-    if -remaining <= stale.while_revalidate and not told:
+    if -remaining <= stale.while_revalidate * shortened and not told:
         return Verdict("revalidate", remaining)
     if -remaining <= (stale.if_error if controls.stale_if_error is None else controls.stale_if_error):
         return Verdict("stale", remaining)

@@ -62,6 +62,8 @@ def verdict(given_offer: Offer, asked: InForce | None = None, controls: Controls
         (offer(age=110, stored=RENEWED), RENEWED, NONE, ("revalidate", "")),
         (offer(age=110, stored=RENEWED), RENEWED, Controls(max_age=500), ("stale", "")),
         (offer(age=110, stored=RENEWED), RENEWED, Controls(max_stale=5), ("stale", "")),
+        (offer(age=60, ttl=50.0, stored=RENEWED), RENEWED, NONE, ("revalidate", "")),
+        (offer(age=61, ttl=50.0, stored=RENEWED), RENEWED, NONE, ("stale", "")),
         (offer(age=130, stored=RENEWED), RENEWED, NONE, ("stale", "")),
         (offer(age=130, stored=RENEWED), RENEWED, Controls(stale_if_error=0), ("refused", "expired")),
         (offer(age=130), policy(), Controls(stale_if_error=60), ("stale", "")),
