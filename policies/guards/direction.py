@@ -35,7 +35,8 @@ def direction(a: Facts, b: Facts) -> str | None:
     if done := _done_to(a) & _doing(b) - _doing(a) or _done_to(b) & _doing(a) - _doing(b):
         return f"{min(done)} / be {min(done)}"
     both_ways = (
-        check(a, b) for check in (_turned, _asked_of_each_other, _opposites_in_turn, _headed, _particles)
+        check(a, b)
+        for check in (_turned, _asked_of_each_other, _opposites_in_turn, _headed, _particles, _source, _mine)
     )
     each_way = (check(*pair) for check in (_another, _asked_of, _about) for pair in ((a, b), (b, a)))
     return next(filter(None, chain(both_ways, each_way)), None)
@@ -227,7 +228,7 @@ def _heads(a: Facts) -> Set[tuple[str, str, bool]]:
 
 
 _WHO = re.compile(r"(?= (?:i|we|you|he|she|they|it) ([a-z]+) )")
-_WHOSE = re.compile(r"(?= (?:my|our|your|his|her|their|its) ([a-z]+) ([a-z]+) )")
+_WHOSE = re.compile(r"(?= (?:my|our|your|his|her|their|its) (?:[a-z]+ )??([a-z]+) ([a-z]+) )")
 
 
 def _another(a: Facts, b: Facts) -> str | None:
@@ -239,6 +240,30 @@ def _another(a: Facts, b: Facts) -> str | None:
         if stem(does) in doing and stem(whose) not in b.stems and does not in lexicon.FUNCTION:
             return f"{whose} / -"
     return None
+
+
+def _source(a: Facts, b: Facts) -> str | None:
+    """Dogs that catch it from people, people that catch it from dogs."""
+    mine, theirs = (
+        {word for role, word in each.roles if role == "from" and f" from {word}" in each.flat}
+        for each in (a, b)
+    )
+    one_way = " to " not in a.flat and " to " not in b.flat and mine.isdisjoint(theirs)
+    return swapped(mine & b.stems, theirs & a.stems) if one_way else None
+
+
+_OWN = frozenset(("my", "mine", "our", "ours"))
+_OTHERS = frozenset(("his", "her", "hers", "their", "theirs"))
+
+
+def _mine(a: Facts, b: Facts) -> str | None:
+    """To keep my version, to keep theirs, all else the same."""
+    words, others = a.flat.split(), b.flat.split()
+    if len(words) != len(others):
+        return None
+    apart = [(x, y) for x, y in zip(words, others, strict=True) if x != y]
+    turned = apart and all((x in _OWN and y in _OTHERS) or (x in _OTHERS and y in _OWN) for x, y in apart)
+    return " / ".join(apart[0]) if turned else None
 
 
 _PARTICLE = re.compile(r"(?= ([a-z]+) (up|down|back|out|off|over|away) )")

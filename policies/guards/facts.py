@@ -15,7 +15,7 @@ from itertools import pairwise, product
 from policies.guards import lexicon
 from policies.guards.asked import kind, order, phrases, roles, spans, story_and_question, wanted
 from policies.guards.foreign import keywords, symbols, unread
-from policies.guards.literal import indents, literals, operators
+from policies.guards.literal import indents, literals, operators, shape
 from policies.guards.opposites import KINDS, OPPOSITES
 from policies.guards.quantities import quantities
 from policies.guards.words import bare, stem
@@ -47,6 +47,8 @@ class Facts:
     dates: frozenset[str]
     negators: frozenset[str]
     """Words that negate: "not" for every "n't", "never", "without"."""
+    absent: dict[str, frozenset[str]]
+    """Stem of what there is none of ("no fever", "without a receipt") to those of all words near "no"."""
     roots: frozenset[str]
     """Stems of all words, synonyms kept apart."""
     doubtful: frozenset[str]
@@ -67,8 +69,8 @@ class Facts:
     """Whatever counts to the letter, without capitals, to how it is written."""
     code: frozenset[str]
     """Words with signs of paths, variables and brackets in them, as they are written."""
-    brackets: int
-    """How many open."""
+    shape: str
+    """Signs and brackets in order."""
     written_in: frozenset[str]
     """Languages of the libraries that it names."""
     compounds: frozenset[str]
@@ -176,6 +178,8 @@ _SIGNED = re.compile(r"[\\$@=|<>{}]|^[.~]*/|/$")
 """Signs of code; a slash between two words is prose ("TCP/IP", "and/or")."""
 _MARK = re.compile(r"[bcefghjlopqvwxyz]|[a-z]+\d[a-z\d]*|\d+[a-z]+\d[a-z\d]*")
 """Not the letters that stand for a word or its end: "I", "u", "r", "'s", "n't"."""
+_LABEL = re.compile(r" (?:class|grade|group|hepatitis|influenza|option|part|plan|team|type|vitamin) (a) ")
+"""The letter that is an article elsewhere."""
 _HOME = re.compile(r"\b(home) (?:director|folder|dir\b)")
 _NAME = re.compile(r"(?<![\w.*/\\_-])[A-Z][\w&'’-]*(?:\.[A-Z])*")
 
@@ -229,6 +233,7 @@ def _read(given: str) -> Facts:
         | {"today", "lastnight", "0", *_WHICH.values()},
         dates=_dates(words),
         negators=_negators(lower, words),
+        absent=_absent(words),
         roots=frozenset(map(bare, words)),
         doubtful=frozenset(
             bare(word) for word in bag if word in lexicon.SOFT_NEGATORS or _UNDONE.match(word)
@@ -244,9 +249,9 @@ def _read(given: str) -> Facts:
         literals=_gathered(literals(given, code)),
         code=frozenset(filter(_SIGNED.search, (word.rstrip(".,;:?!)") for word in given.split()))),
         indents=indents(given),
-        brackets=given.count("("),
+        shape=shape(given),
         compounds=frozenset(_COMPOUND.findall(lower)),
-        marks=frozenset(filter(_MARK.fullmatch, words)),
+        marks=frozenset((*filter(_MARK.fullmatch, words), *_LABEL.findall(joined))),
         names=names | bag & lexicon.PLACES,
         unread=unread(given, words),
         keywords=keywords(words),
@@ -300,14 +305,11 @@ def _gathered(pairs: Iterable[tuple[str, str]]) -> dict[str, frozenset[str]]:
 
 def _joined(words: Sequence[str]) -> dict[str, frozenset[str]]:
     """A choice between two things has them joined by "and" as well as by "or"."""
-    if "between" in words:
-        return {}
     plain = [word for word in words if word not in lexicon.DETERMINERS and word != "whose"]
-    threes = zip(plain, plain[1:], plain[2:], strict=False)
     return _gathered(
-        (" ".join(sorted((stem(a), stem(b)))), between)
-        for a, between, b in threes
-        if between in ("and", "or")
+        (" ".join(sorted((stem(a), stem(b)))), joint)
+        for at, (a, joint, b) in enumerate(zip(plain, plain[1:], plain[2:], strict=False))
+        if joint in ("and", "or") and "between" not in plain[max(0, at - 3) : at]
     )
 
 
@@ -343,6 +345,18 @@ _PATTERNS = {
     "rounded up": re.compile(r" round\w* (?:\S+ ){0,4}?up "),
     "discount": re.compile(r" (?:\d\S*|percent) off "),
     "position": re.compile(r" (?:index(?:es)?|indices|keys?|positions?) (?:of|with|for|where) "),
+    "single": re.compile(r" in (?:a|one) single "),
+    "except": re.compile(r" (?:all|everything|everyone|everybody|anything) but "),
+    "descending": re.compile(
+        r" desc(?:ending)? | (?:in|by) decreasing "
+        r"| from (?:high(?:est)?|most|largest|biggest|greatest|newest|latest|longest|z) to "
+    ),
+    "arriving": re.compile(
+        r" arriv\w+ (?:in the|by|before|after|around|at) (?:morning|afternoon|evening|night|noon|midnight|\d)"
+    ),
+    "per head": re.compile(
+        r" per (?:capita|head|person|inhabitant|resident|employee|worker|square|thousand|million) "
+    ),
     "attempt": re.compile(r" (?:tried|attempted|applied|planned|threatened|failed) to "),
     _EACH: re.compile(r" (?:for|in|at|by|of) each | for every "),
     "cheapest": re.compile(
@@ -360,7 +374,7 @@ def _qualifiers(text: str, words: Sequence[str]) -> frozenset[str]:
     return frozenset(found | {name for name, pattern in _PATTERNS.items() if pattern.search(text)})
 
 
-_WHOLE = frozenset((_EACH, "whether", "backwards", "types"))
+_WHOLE = frozenset((_EACH, "whether", "backwards", "types", "descending", "arriving", "per head"))
 """Who has these needs no vaguer word for them."""
 _IMPLIED = {
     # Of a mass, not of things that can be counted, and not "the most beautiful".
@@ -368,6 +382,12 @@ _IMPLIED = {
     "average": re.compile(r" (?:the|their|its) mean (?!of )"),
     "sorted": re.compile(r" sort (?!of )| order (?:by|them) | in (?:\S+ )?order "),
     "whether": re.compile(r" find out "),
+    "descending": re.compile(
+        r" (?:largest|biggest|highest|greatest|most|top|best|longest|oldest|newest|latest|last|reversed?"
+        r"|backwards) "
+    ),
+    "arriving": re.compile(r" (?:arriv|get|land|reach)\w* | be (?:there|in) "),
+    "per head": re.compile(r" (?:each|every|an?|average|mean|rate|density) "),
 }
 """Phrases that may stand for a term that narrows, as the words of `IMPLYING` may."""
 
@@ -449,6 +469,19 @@ _UNDONE = re.compile(r"un(?!der|til|less|cle|to$|it|iv|io|iq|if|ic|$)|non")
 _HALTED = re.compile(
     r" (?:stop|stopping|prevent|preventing|keep) (?:(?!or |and )[a-z']+ ){1,4}?from (?:re )?([a-z]+ing) "
 )
+
+
+_NEAR = 5
+"""Content words behind "no", any of which may be what there is none of."""
+
+
+def _absent(words: Sequence[str]) -> dict[str, frozenset[str]]:
+    found: dict[str, frozenset[str]] = {}
+    for at, word in enumerate(words):
+        if word in ("no", "without"):
+            near = [bare(each) for each in words[at + 1 :] if each.isalpha() and each not in lexicon.FUNCTION]
+            found |= {near[0]: frozenset(near[:_NEAR])} if near else {}
+    return found
 
 
 def _negators(lower: str, words: Sequence[str]) -> frozenset[str]:

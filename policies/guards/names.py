@@ -65,9 +65,19 @@ def _punctuated(a: Facts, b: Facts) -> str | None:
     x 2."""
     if a.flat != b.flat:
         return None
-    if a.signs and a.brackets != b.brackets:
-        return "brackets"
+    if (a.signs or b.signs) and _other_sum(a.shape, b.shape):
+        return "signs and brackets"
     return None if a.code == b.code else versus(a.code - b.code, b.code - a.code)
+
+
+def _other_sum(mine: str, theirs: str) -> bool:
+    """Hyphens and slashes may be left out, but not change places."""
+    if sorted(mine) == sorted(theirs):
+        return mine != theirs
+    return mine.translate(_HYPHENS) != theirs.translate(_HYPHENS)
+
+
+_HYPHENS = str.maketrans("", "", "-/")
 
 
 def entities(a: Facts, b: Facts) -> str | None:

@@ -23,13 +23,29 @@ def negation(a: Facts, b: Facts) -> str | None:
     if terms and bool(_further(a)) != bool(_further(b)):
         return None
     one_side = any(x.negators and not (y.negators or y.doubtful - x.doubtful) for x, y in ((a, b), (b, a)))
-    return terms or ("one side only" if one_side else _halted(a, b) or _halted(b, a))
+    return terms or ("one side only" if one_side else _halted(a, b) or _halted(b, a) or _absent(a, b))
 
 
 def _halted(a: Facts, b: Facts) -> str | None:
     """To stop what the other text does; not what has stopped by itself."""
     ends = a.halted & b.roots - b.halted if not (b.negators or b.doubtful) else frozenset()
     return f"stop {min(ends)}" if ends else None
+
+
+def _present(a: Facts, b: Facts) -> Set[str]:
+    """What `a` has none of and `b` has."""
+    return (a.absent.keys() & b.roots) - frozenset().union(*b.absent.values())
+
+
+_ABSENCE = frozenset(("no", "without", "nor", "neither"))
+
+
+def _absent(a: Facts, b: Facts) -> str | None:
+    """Neither rash nor fever, a rash and no fever: of what both name, another thing is missing."""
+    if not (a.negators and b.negators and (a.negators | b.negators) <= _ABSENCE):
+        return None
+    gone = _present(a, b) | _present(b, a)
+    return f"no {min(gone)}" if gone else None
 
 
 def _further(a: Facts) -> Set[str]:

@@ -28,6 +28,8 @@ ascending,asc descending,desc
 increase,raise,rise,grow,gain,boost decrease,reduce,lower,fall,drop,shrink,lose,decline,discount,cut
 enable,activate,on,unlock,unblock,allow,show disable,deactivate,off,lock,block,prevent,forbid,hide
 include,with exclude,without,except
+set,assign remove,unset,clear,delete
+exist,exists missing,absent
 add,create,insert,install,make,join,register,subscribe remove,delete,drop,uninstall,erase,leave,unsubscribe
 open,start,begin close,stop,end,quit,finish
 buy,bought,purchase,buyer sell,sold,seller
@@ -240,6 +242,15 @@ uphold,upheld overturn,overturned,strike,struck
 KINDS = _families("""
 before,prior,until during,while
 after,since during,while
+schema data
+contribution earning
+total net
+start,begin peak
+skip stop
+same earlier later
+built,build,founded,founding fell,fall,collapse
+process,processing ship,shipped deliver,delivered
+parameter,argument,param return
 twice,double half triple,thrice
 simple compound
 deep shallow
@@ -336,7 +347,7 @@ single,sole joint
 activate freeze
 late damaged missing
 inner cross left right
-size number,count
+size number,count value
 sold listed rented
 gave won bought ate sold
 return,returning leave,leaving,depart,departing

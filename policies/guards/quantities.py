@@ -19,6 +19,7 @@ _OF_A_BOUND = lexicon.DETERMINERS | {"age", "of", "than"}
 _VERSIONED = lexicon.TOOLS | {"version", "versions", "release", "v"}
 """What stands before a version: Python 3.10 is not 3.1, $3.10 is $3.1."""
 _RECENT = frozenset(("last", "past"))
+_AGO = frozenset(("ago", "back", "earlier"))
 _ONE = frozenset(("a", "an", "per", "each", "every", "last", "past", "previous", "one", "1"))
 
 
@@ -51,6 +52,8 @@ def quantities(tokens: Sequence[Token]) -> Iterator[Quantity]:
         ahead = words[at]
         if ahead in ("atleast", "atmost"):
             ahead, bound = words[at + 1], lexicon.BOUNDS[ahead]
+        if bound in ("", "at") and words[at + 1] in _AGO and ahead in lexicon.UNITS:
+            bound = "ago"
         label = not counted and lexicon.UNITS.get(before, ("", 1))[0] in _TIMES
         unit = unit or next((u for u in (ahead, "" if label else before) if u in lexicon.UNITS), "")
         soft = not scales and (unit_of_one or word in ("one", "once"))

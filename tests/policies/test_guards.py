@@ -17,6 +17,28 @@ from policies.guards.objections import GUARDS, objection, read_ahead
 LONG = "was told again and again " * 10
 
 DIFFERENT = [
+    ("negation", "he has a rash and no fever", "he has no rash and no fever"),
+    ("negation", "use the app without an account", "use my account without the app"),
+    ("negation", "set an expiry on a key", "remove the expiry from a key"),
+    ("negation", "documents where the field exists", "documents where the field is missing"),
+    ("numbers", "in 5 years he will be 40", "5 years ago he was 40"),
+    (
+        "numbers",
+        "numbers divisible by 3 or 5 between 1 and 100",
+        "numbers between 1 and 100 divisible by 3 and 5",
+    ),
+    ("numbers", "what does a ?? b do", "what does a ?. b do"),
+    ("identifiers", "is 0.999... equal to 1", "is 0.999 equal to 1"),
+    ("identifiers", "derivative of ln(x^2)", "derivative of (ln x)^2"),
+    ("identifiers", "what is 9 - 3 + 2", "what is 9 + 3 - 2"),
+    ("identifiers", "who owns class A shares", "who owns class B shares"),
+    ("direction", "can dogs catch colds from people", "can people catch colds from dogs"),
+    ("direction", "keep my version of the file", "keep their version of the file"),
+    ("conditions", "sort them by size", "sort them by size descending"),
+    ("conditions", "print the last column", "print all but the last column"),
+    ("conditions", "a train in the morning", "a train arriving in the morning"),
+    ("conditions", "the fewest shops", "the fewest shops per inhabitant"),
+    ("conditions", "spent 500 in total", "spent 500 in a single order"),
     ("conditions", "the average yield in tea", "what does yield in tea mean"),
     ("conditions", "the town with the largest park", "the town with the most parks"),
     ("conditions", "show my items sorted", "show my order items"),
@@ -319,6 +341,14 @@ DIFFERENT = [
 ]
 
 SAME = [
+    ("negation", "make money without a job", "make money without finding a job"),
+    ("negation", "a visit without any kind of booking", "a visit without booking"),
+    ("numbers", "files changed 50 days back", "files changed exactly 50 days ago"),
+    ("numbers", "what happened within 2 days", "what happened less than 2 days ago"),
+    ("identifiers", "a covid-19 test", "a covid 19 test"),
+    ("conditions", "the shops sorted descending by size", "the shops in descending order of size"),
+    ("conditions", "a train that arrives by noon", "a train arriving by noon"),
+    ("direction", "is it far from here to my house", "is it far from here to the house"),
     ("direction", "does the inn allow pets", "are pets allowed at the inn"),
     ("direction", "where does Docker store images", "where are Docker images stored"),
     ("direction", "what did Apple announce at its event", "what was announced at Apple's event"),
