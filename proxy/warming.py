@@ -11,10 +11,10 @@ from proxy.cache import Cache
 from proxy.reembedding import reembed
 from proxy.tasks import Tasks
 from storage.base import StorageError
-from storage.rebuild import rebuild
+from storage.index.rebuild import rebuild
 
 if TYPE_CHECKING:
-    from storage.replication import Replication
+    from storage.replication.changes import Replication
 
 log = logging.getLogger("nearhit.app")
 

@@ -88,7 +88,7 @@ class Index(Protocol):
 
 
 class Vectors(Protocol):
-    """Where the vectors of all entries lie; who the entries are is known in memory (`storage.entries`).
+    """Where the vectors of all entries lie; who the entries are is known in memory (`index.entries`).
 
     What was added is found at once, what was removed is not found any more. Isolation is by construction: a
     search looks into one partition only.

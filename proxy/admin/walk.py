@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 
 from storage.base import Entry, Vector
 from storage.breath import Breath
-from storage.entries import Entries
+from storage.index.entries import Entries
 from storage.spread import slices
 
 

@@ -13,8 +13,8 @@ from stored import DIMENSIONS, digest, make_entry, unit
 
 from policies.eviction import over
 from storage.base import Entry
-from storage.entries import MOST_EVICTIONS, SAMPLE, Entries
-from storage.vectors_memory import MemoryVectors
+from storage.index.entries import MOST_EVICTIONS, SAMPLE, Entries
+from storage.vectors.memory import MemoryVectors
 
 PARTITION = digest("partition")
 

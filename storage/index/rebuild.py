@@ -9,8 +9,8 @@ from typing import Literal
 
 from storage.base import Entry, Vector
 from storage.breath import Breath
-from storage.buffered import BufferedDocuments
-from storage.entries import Entries
+from storage.documents.buffered import BufferedDocuments
+from storage.index.entries import Entries
 from storage.spread import Spread, slices
 
 DROPPED_AT_ONCE = 64

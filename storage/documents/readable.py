@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from storage.base import Entry, Vector
-from storage.codec import Codec, Locked
-from storage.tables import from_row, resealed
+from storage.documents.codec import Codec, Locked
+from storage.documents.tables import from_row, resealed
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stored import clustered, unit
 
-from storage import flat, segments
 from storage.base import Index, Vector
-from storage.flat import Flat
-from storage.graph import Graph, graph_available
-from storage.segments import Segments
+from storage.vectors import flat, segments
+from storage.vectors.flat import Flat
+from storage.vectors.graph import Graph, graph_available
+from storage.vectors.segments import Segments
 
 MakeIndex = Callable[[int], Index]
 

@@ -20,9 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateColumn
 
 from storage.base import Document, Entry, StorageError, Vector
-from storage.codec import NEEDS_KEYS, Codec
-from storage.readable import Reader
-from storage.tables import ADDED, SCHEMA_VERSION, SEALABLE, documents, meta, metadata, to_row
+from storage.documents.codec import NEEDS_KEYS, Codec
+from storage.documents.readable import Reader
+from storage.documents.tables import ADDED, SCHEMA_VERSION, SEALABLE, documents, meta, metadata, to_row
 from storage.within import first_line, within
 
 SCAN_BATCH = 128

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, Float, Integer, LargeBinary, MetaData, String, Table, Text
 
 from storage.base import Document, Entry, Vector
-from storage.codec import Codec, tags_from_text, tags_to_text
+from storage.documents.codec import Codec, tags_from_text, tags_to_text
 
 SCHEMA_VERSION = 2
 ADDED: dict[int, tuple[str, ...]] = {2: ("provenance", "sealed_text")}

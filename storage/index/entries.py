@@ -14,7 +14,7 @@ from sys import intern
 from typing import TypedDict
 
 from storage.base import Entry, Vector, Vectors
-from storage.demand import Demand
+from storage.index.demand import Demand
 from storage.spread import Spread
 
 SAMPLE = 64

@@ -22,10 +22,10 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 
 from storage.base import Document, Entry, StorageError, Vector
-from storage.codec import NEEDS_KEYS, Codec
-from storage.readable import Reader
+from storage.documents.codec import NEEDS_KEYS, Codec
+from storage.documents.readable import Reader
+from storage.documents.tables import to_row
 from storage.redis_client import connect
-from storage.tables import to_row
 from storage.within import within
 
 SCHEMA = b"1"

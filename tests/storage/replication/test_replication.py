@@ -15,13 +15,13 @@ from redis_server import PASSWORD, RedisServer
 from stored import DIMENSIONS, Troubled, digest, make_document
 
 from policies.eviction import over
-from storage import leases, replication
 from storage.base import Entry, Vector
-from storage.buffered import BufferedDocuments
-from storage.entries import Entries
-from storage.rebuild import drop, rebuild, take_in
-from storage.replication import EPOCH, REPLICA, STREAM, Replication
-from storage.vectors_memory import MemoryVectors
+from storage.documents.buffered import BufferedDocuments
+from storage.index.entries import Entries
+from storage.index.rebuild import drop, rebuild, take_in
+from storage.replication import changes, leases
+from storage.replication.changes import EPOCH, REPLICA, STREAM, Replication
+from storage.vectors.memory import MemoryVectors
 
 
 class Node:
@@ -204,7 +204,7 @@ async def test_without_redis_each_works_on_and_catches_up(make_node: MakeNode, r
 async def test_one_that_starts_without_redis_loads_and_catches_up_later(
     store: Troubled, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replication, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(changes, "PATIENCE_S", 0.05)
     await store.save([make_document("a"), make_document("b")])
     redis.stop()
     node = Node(store, redis.url)
@@ -238,7 +238,7 @@ def name_of(node: Node) -> str:
 async def test_a_purge_waits_for_all_that_are_heard_of(
     make_node: MakeNode, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replication, "HEARD_MS", 400)
+    monkeypatch.setattr(changes, "HEARD_MS", 400)
     one, other, silent = [await make_node() for _ in range(3)]
     await until(lambda: all(redis.command("EXISTS", name_of(node)) == b":1\r\n" for node in (other, silent)))
     for node in (one, other, silent):
@@ -266,7 +266,7 @@ async def test_who_was_stopped_hears_of_a_purge_before_it_serves(
     redis.command("SET", EPOCH, "next")
     redis.command("XADD", STREAM, "*", "kind", "purge", "by", "another", "ids", "next")
     await asyncio.sleep(0)
-    time.sleep(replication.CURRENT_S + replication.ANSWER_S)  # noqa: ASYNC251  as SIGSTOP does
+    time.sleep(changes.CURRENT_S + changes.ANSWER_S)  # noqa: ASYNC251  as SIGSTOP does
     await node.replication.certain()
     assert node.generation == 1
 
@@ -291,8 +291,8 @@ async def test_who_is_stopped_again_while_it_gets_in_contact_hears_of_a_purge_be
         patched.undo()
         await stopped()
 
-    stop_s = replication.STOPPED_S + 0.5
-    monkeypatch.setattr(replication, "monotonic", lambda: time.monotonic() + stops * stop_s)
+    stop_s = changes.STOPPED_S + 0.5
+    monkeypatch.setattr(changes, "monotonic", lambda: time.monotonic() + stops * stop_s)
     with monkeypatch.context() as patched:
         patched.setattr(client, "xread", stopped)
         patched.setattr(client, "info", stopped_again)
@@ -333,7 +333,7 @@ async def test_what_is_not_written_when_somebody_purges_is_given_up(
 async def test_what_was_stored_out_of_contact_is_given_up_when_a_purge_came_meanwhile(
     make_node: MakeNode, store: Troubled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replication, "HEARD_MS", 200)
+    monkeypatch.setattr(changes, "HEARD_MS", 200)
     one, other = await make_node(), await make_node()
     await other.cut_off()
     other.put("late")
@@ -351,7 +351,7 @@ async def test_what_was_stored_out_of_contact_is_given_up_when_a_purge_came_mean
 async def test_a_purge_that_cannot_be_told_says_so(make_node: MakeNode, redis: RedisServer) -> None:
     one = await make_node()
     redis.stop()
-    with pytest.raises(replication.StorageError) as caught:
+    with pytest.raises(changes.StorageError) as caught:
         await one.replication.begin_purge()
     assert PASSWORD not in str(caught.value)
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 from redis.asyncio import Redis
 
 from storage.base import StorageError
-from storage.entries import Entries
+from storage.index.entries import Entries
 from storage.redis_client import in_time
 
 LEASE = "{nearhit}:lease:"

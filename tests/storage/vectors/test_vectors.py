@@ -16,13 +16,15 @@ from sqlalchemy.engine import make_url
 from stored import DIMENSIONS, clustered, digest, make_entry, unit
 
 from policies.eviction import over
-from storage import breaker, vectors_remote
+from storage import breaker
 from storage.base import Document, Entry, StorageError, Vector
-from storage.documents_memory import MemoryDocuments
-from storage.entries import Entries
-from storage.vectors_memory import MemoryVectors
-from storage.vectors_pgvector import Limits, PgVectors
-from storage.vectors_remote import RemoteVectors
+from storage.documents.memory import MemoryDocuments
+from storage.index.entries import Entries
+from storage.vectors import pgvector
+from storage.vectors import remote as remote_vectors
+from storage.vectors.memory import MemoryVectors
+from storage.vectors.pgvector import Limits, PgVectors
+from storage.vectors.remote import RemoteVectors
 
 ONE, TWO = digest("one"), digest("two")
 
@@ -68,8 +70,8 @@ async def make(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
             if request.param == "memory":
                 return MemoryVectors(dimensions)
             if request.param == "pgvector with its graph":
-                monkeypatch.setattr(vectors_remote, "SCANNED", 0)
-                monkeypatch.setattr(vectors_remote, "SPARE", 0)
+                monkeypatch.setattr(remote_vectors, "SCANNED", 0)
+                monkeypatch.setattr(remote_vectors, "SPARE", 0)
             url = request.getfixturevalue("postgres_url")
             await emptied(url)
             vectors = await stack.enter_async_context(remote(url, dimensions=dimensions))
@@ -272,16 +274,14 @@ async def test_what_has_no_document_is_deleted_and_what_another_proxy_knows_is_n
         vectors.add(entry("a"), unit("a"), known=True)
         await compared(vectors)
         assert set(await rows_in(database)) == set("abcd")  # they may be on their way to the documents
-        monkeypatch.setattr("storage.vectors_pgvector._ROWS", vectors_rows_at_once())
+        monkeypatch.setattr("storage.vectors.pgvector._ROWS", vectors_rows_at_once())
         vectors._trouble = "again"
         await compared(vectors)
         assert set(await rows_in(database)) == set("ab")
 
 
 def vectors_rows_at_once() -> str:
-    from storage import vectors_pgvector
-
-    return vectors_pgvector._ROWS.replace(f"interval '{vectors_pgvector.SETTLED_S} s'", "interval '0 s'")
+    return pgvector._ROWS.replace(f"interval '{pgvector.SETTLED_S} s'", "interval '0 s'")
 
 
 async def test_vectors_of_another_model_are_not_mixed(database: str) -> None:
@@ -362,7 +362,7 @@ async def test_another_text_under_a_known_id_is_not_taken_for_the_old_one(databa
 
 
 async def test_more_than_may_wait_are_sent_later(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vectors_remote, "MOST_PENDING", 10)
+    monkeypatch.setattr(remote_vectors, "MOST_PENDING", 10)
     names = [str(number) for number in range(40)]
     async with remote(database, await documents_of(*names)) as vectors:
         for name in names:
@@ -405,7 +405,7 @@ async def test_a_graph_that_cannot_be_built_is_no_reason_to_compare_again(
                 await compare()
 
             monkeypatch.setattr(vectors, "_compare", count)
-            await asyncio.sleep(5 * vectors_remote.FIRST_PAUSE)
+            await asyncio.sleep(5 * remote_vectors.FIRST_PAUSE)
             assert (compared_again, vectors.stats()["write_failures"]) == (0, 0)
         finally:
             await vectors._table._fetch("step aside", f"DROP TABLE {name}")

@@ -17,7 +17,7 @@ from sqlalchemy import event
 from stored import digest, everything, make_document, unit
 
 from storage.base import Document, Documents, StorageError
-from storage.documents_sql import SCAN_BATCH, SqlDocuments
+from storage.documents.sql import SCAN_BATCH, SqlDocuments
 from storage.opening import open_documents
 
 KEY = bytes(range(32))

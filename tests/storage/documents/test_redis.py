@@ -11,8 +11,8 @@ from redis_server import PASSWORD, RedisServer
 from stored import everything, make_document
 
 from storage.base import Document, StorageError
-from storage.buffered import BufferedDocuments
-from storage.documents_redis import DOC, EXACT, META, ORDER, RedisDocuments
+from storage.documents.buffered import BufferedDocuments
+from storage.documents.redis import DOC, EXACT, META, ORDER, RedisDocuments
 from storage.opening import open_documents
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stored import digest
 
-from storage.demand import NEVER, REMEMBERED, SPAN, Demand
+from storage.index.demand import NEVER, REMEMBERED, SPAN, Demand
 
 CAPACITY = 10
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from storage.base import Entry, Vector
-from storage.partitions import Partitions
+from storage.vectors.partitions import Partitions
 
 
 class MemoryVectors:

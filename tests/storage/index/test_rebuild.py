@@ -10,12 +10,12 @@ from stored import DIMENSIONS, digest, everything, make_document, make_entry, un
 
 from policies.eviction import over
 from storage.base import Document
-from storage.buffered import BufferedDocuments
-from storage.documents_memory import MemoryDocuments
-from storage.entries import Entries
+from storage.documents.buffered import BufferedDocuments
+from storage.documents.memory import MemoryDocuments
+from storage.index.entries import Entries
+from storage.index.rebuild import DROPPED_AT_ONCE, rebuild
 from storage.opening import open_documents
-from storage.rebuild import DROPPED_AT_ONCE, rebuild
-from storage.vectors_memory import MemoryVectors
+from storage.vectors.memory import MemoryVectors
 
 PARTITION = digest("partition")
 

@@ -1,7 +1,7 @@
 """From partition to index.
 
 Isolation is by construction: a search looks into one partition's index, there is nothing to filter. A
-partition is one scan until it is very large (`storage.segments`).
+partition is one scan until it is very large (`segments.py`).
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from storage import segments
 from storage.base import Vector
-from storage.flat import Flat
-from storage.graph import graph_available
-from storage.segments import Segments
+from storage.vectors import segments
+from storage.vectors.flat import Flat
+from storage.vectors.graph import graph_available
+from storage.vectors.segments import Segments
 
 log = logging.getLogger("nearhit.index")
 

@@ -18,8 +18,8 @@ from heapq import nlargest
 import numpy as np
 
 from storage.base import Matrix, Vector
-from storage.flat import Flat
-from storage.graph import Graph
+from storage.vectors.flat import Flat
+from storage.vectors.graph import Graph
 
 SEALED_AT = 65_536
 """Vectors of a scan from which on searching it costs the loop more than searching a graph."""

@@ -18,7 +18,7 @@ Keys, all with one hash tag, so that a cluster has them in one slot:
     {nearhit}:replicas         names of replicas
     {nearhit}:replica:NAME     the last change that it has applied; expires when it is not heard of
 
-One question goes up once by leases in the same Redis (`storage.leases`).
+One question goes up once by leases in the same Redis (`leases.py`).
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ from typing import Any, Literal, cast
 
 from storage.base import Entry, StorageError, Vector
 from storage.breath import Breath
-from storage.buffered import BufferedDocuments
-from storage.entries import Entries
-from storage.leases import Leases
+from storage.documents.buffered import BufferedDocuments
+from storage.index.entries import Entries
 from storage.redis_client import ANSWER_S, connect, in_time
+from storage.replication.leases import Leases
 
 log = logging.getLogger(__name__)
 

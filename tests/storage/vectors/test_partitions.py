@@ -10,12 +10,12 @@ from unittest.mock import Mock
 import pytest
 from stored import clustered, digest
 
-from storage import partitions, segments
 from storage.base import Vector
-from storage.flat import Flat
-from storage.graph import SEARCH_WIDTH, Graph, graph_available
-from storage.partitions import Partitions
-from storage.segments import Segments
+from storage.vectors import partitions, segments
+from storage.vectors.flat import Flat
+from storage.vectors.graph import SEARCH_WIDTH, Graph, graph_available
+from storage.vectors.partitions import Partitions
+from storage.vectors.segments import Segments
 
 ONE, TWO = digest("one"), digest("two")
 DIMENSIONS = 64

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from stored import Troubled, everything, make_document
 
-from storage import breaker, buffered
+from storage import breaker
 from storage.base import Document, StorageError
-from storage.buffered import BufferedDocuments
-from storage.documents_memory import MemoryDocuments
+from storage.documents import buffered
+from storage.documents.buffered import BufferedDocuments
+from storage.documents.memory import MemoryDocuments
 
 
 class Clock:

@@ -23,8 +23,8 @@ from stored import everything, make_document, unit
 from policies.book import Book
 from proxy.cli.rebuilding import Rebuilt, rebuild
 from storage.base import Documents, StorageError
-from storage.codec import Codec, Locked, pack
-from storage.keys import read_key
+from storage.documents.codec import Codec, Locked, pack
+from storage.documents.keys import read_key
 from storage.opening import open_documents
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))

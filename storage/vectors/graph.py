@@ -1,7 +1,7 @@
 """A graph (HNSW) over vectors of a very large partition, by hnswlib, which is optional.
 
 It is filled once, in a thread and beside the loop, then searched and thinned out by the loop, and at last
-followed by a new one (`storage.segments`). So hnswlib's rules are kept (`add_items` must not run beside
+followed by a new one (`segments.py`). So hnswlib's rules are kept (`add_items` must not run beside
 `knn_query`, `resize_index` beside neither), and an insert, which takes it 0.25 ms, never waits in a call.
 
 Removed vectors are only marked. hnswlib can overwrite one in place, but repairs the neighbourhood of the

@@ -25,8 +25,8 @@ from typing import Any
 from storage.base import Entry, StorageError, Vector
 from storage.breaker import Breaker
 from storage.spread import Spread, slices
-from storage.vectors_memory import MemoryVectors
-from storage.vectors_pgvector import PgVectors, Refused, Slow
+from storage.vectors.memory import MemoryVectors
+from storage.vectors.pgvector import PgVectors, Refused, Slow
 
 log = logging.getLogger("nearhit.index")
 
