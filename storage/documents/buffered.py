@@ -12,7 +12,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -21,18 +21,15 @@ from storage.base import Document, Documents, Entry, StorageError, Vector
 from storage.breaker import Breaker
 from storage.spread import slices
 from storage.within import answer_within
+from storage.writer import Writer
 
 log = logging.getLogger(__name__)
 
-GATHER = 0.05
-"""Seconds that a write waits for others to go with it."""
 BATCH = 64
 HANDED_OVER = 2
 """Entries that a scan gives at once: the reader may let others run before it takes more."""
 ATTEMPTS = 5
 """Failed attempts to write one document after which it is dropped."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-"""Seconds between failed attempts."""
 LOADED_AT_ONCE = 128
 DELETED_AT_ONCE = 500
 """In one transaction; it overwrites what it deletes, which for 500 answers takes some ten milliseconds."""
@@ -73,16 +70,15 @@ class BufferedDocuments:
         self._scans: list[set[str]] = []
         self._breaker = Breaker("load: the document store", clock)
         self._batch = BATCH
-        self._failed_in_a_row = 0
-        self._trouble = ""
         self._dropped = self._lost = self._failures = 0
         self._store = asyncio.Lock()
-        self._work = asyncio.Event()
-        self._hurry = asyncio.Event()
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._closed = False
-        self._writer = asyncio.get_running_loop().create_task(self._write_for_ever(), name="documents-writer")
+        self._writer = Writer(
+            "documents",
+            self._write_some,
+            waits=lambda: bool(self._pending or self._doomed),
+            enough=lambda: len(self._pending) >= self._batch,
+        )
 
     def put(self, document: Document) -> bool:
         """False when too much waits to be written already: the document is dropped, do not index its
@@ -100,7 +96,7 @@ class BufferedDocuments:
         self._pending[id] = document
         self._pending_bytes += more
         self._hot.put(id, document.body)
-        self._wake()
+        self._writer.wake()
         return True
 
     async def load(self, id: str) -> bytes | None:
@@ -139,7 +135,7 @@ class BufferedDocuments:
         gone = set(ids)
         self.hide(gone)
         self._doomed |= dict.fromkeys(gone)
-        self._wake()
+        self._writer.wake()
 
     def hide(self, ids: Collection[str]) -> None:
         """Gone for every reader: others have deleted it from the store."""
@@ -212,24 +208,16 @@ class BufferedDocuments:
 
     async def flush(self, timeout: float = 10.0) -> None:
         """Returns when nothing waits any more; StorageError when that takes longer than `timeout` seconds."""
-        self._hurry.set()
-        try:
-            async with asyncio.timeout(timeout):
-                await self._idle.wait()
-        except TimeoutError as error:
-            raise StorageError(f"flush: {len(self._pending)} documents are not written yet") from error
+        await self._writer.flush(timeout)
 
     async def close(self, timeout: float = 5.0) -> None:
         """Writes what waits, for `timeout` seconds at most, then closes the store."""
         self._closed = True
-        with suppress(StorageError):
-            await self.flush(timeout)
+        await self._writer.stop(timeout)
         if self._pending:
             log.warning("%d answers were not written to the document store in time", len(self._pending))
         if self._doomed:
             log.warning("%d deletions were not carried out in the document store in time", len(self._doomed))
-        self._writer.cancel()
-        await asyncio.wait([self._writer])
         await self._documents.close()
 
     def stats(self) -> dict[str, Any]:
@@ -240,9 +228,9 @@ class BufferedDocuments:
             "deletes_pending": len(self._doomed),
             "dropped": self._dropped,
             "lost": self._lost,
-            "failures": self._failures,
+            "failures": self._failures + self._writer.failures,
             "breaker": self._breaker.state,
-            "write_trouble": self._trouble,
+            "write_trouble": self._writer.trouble,
             "hot": len(self._hot),
             "hot_bytes": self._hot.bytes,
             "damaged": reader.damaged if reader else 0,
@@ -275,31 +263,10 @@ class BufferedDocuments:
             raise
         self._breaker.succeeded()
 
-    async def _write_for_ever(self) -> None:
-        while True:
-            await self._work.wait()
-            await self._gather()
-            try:
-                await self._delete_some()
-                await self._save_some()
-                self._failed_in_a_row, self._trouble = 0, ""
-            except StorageError as error:
-                await self._pause_after(error)
-            except Exception:
-                log.exception("writing documents failed in a way that it should not")
-                await self._pause_after(StorageError("unexpected"))
-            self._rest_when_done()
-
-    async def _gather(self) -> None:
-        """A moment for more to come: a transaction costs as much for one document as for fifty."""
-        if len(self._pending) < self._batch:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(GATHER):
-                    await self._hurry.wait()
-
-    async def _delete_some(self) -> None:
+    async def _write_some(self) -> None:
         if doomed := list(islice(self._doomed, DELETED_AT_ONCE)):
             await self._delete(doomed)
+        await self._save_some()
 
     async def _delete(self, ids: Sequence[str]) -> None:
         """Once the batch that is being written is there, and without those that were put again since."""
@@ -333,32 +300,14 @@ class BufferedDocuments:
         tries when enough have failed."""
         if len(self._pending) > 1 and self._batch > 1:
             self._batch //= 2
-        elif self._failed_in_a_row + 1 >= ATTEMPTS and self._pending.get(first.entry.id) is first:
+        elif self._writer.failed_in_a_row + 1 >= ATTEMPTS and self._pending.get(first.entry.id) is first:
             self._lost += 1
             self._unpend(first.entry.id)
             self._hot.discard(first.entry.id)
             self.on_lost([first.entry.id])
 
-    async def _pause_after(self, error: StorageError) -> None:
-        self._failures += 1
-        self._failed_in_a_row += 1
-        self._trouble = str(error)
-        if self._failed_in_a_row == 1:
-            log.warning("writing documents failed, trying again: %s", error)
-        await asyncio.sleep(min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failed_in_a_row - 1, 16)))
-
     def _in_time(self) -> AbstractAsyncContextManager[None]:
         return answer_within(self._deadline, "the document store")
-
-    def _wake(self) -> None:
-        self._idle.clear()
-        self._work.set()
-
-    def _rest_when_done(self) -> None:
-        if not self._pending and not self._doomed:
-            self._work.clear()
-            self._hurry.clear()
-            self._idle.set()
 
     def _unpend(self, id: str) -> None:
         document = self._pending.pop(id, None)

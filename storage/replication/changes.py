@@ -34,6 +34,7 @@ from secrets import token_hex
 from time import monotonic
 from typing import Any, Literal, cast
 
+from storage.backoff import BackOff
 from storage.base import Entry, StorageError, Vector
 from storage.breath import Breath
 from storage.documents.buffered import BufferedDocuments
@@ -176,28 +177,29 @@ class Replication:
 
     async def listen(self) -> None:
         """For ever: applies what the others tell, and reaches for Redis when it is away."""
-        pause, away = FIRST_PAUSE, False
+        back_off = BackOff(FIRST_PAUSE, LONGEST_PAUSE)
         while not _cancelled():
             try:
                 await self._meet()
-                if away:
+                if back_off.failures:
                     log.info("replication: in contact again")
-                pause, away = FIRST_PAUSE, False
+                back_off.succeeded()
                 while not _cancelled():
                     await self._hear()
                 return
             except StorageError as error:
-                if not away:
+                if not back_off.failures:
                     log.warning("this replica works alone until there is contact again: %s", error)
             except Exception:
                 log.exception("replication failed in a way that it should not")
-            self._hearing = self._hearing and monotonic() - self._asked_at > STOPPED_S
-            away = True
-            self._connected.clear()
-            self._told_at = float("-inf")
-            self._counts["failures"] += 1
-            await asyncio.sleep(pause * (0.5 + random() / 2))
-            pause = min(LONGEST_PAUSE, 2 * pause)
+            self._lose_contact()
+            await asyncio.sleep(back_off.failed() * (0.5 + random() / 2))
+
+    def _lose_contact(self) -> None:
+        self._hearing = self._hearing and monotonic() - self._asked_at > STOPPED_S
+        self._connected.clear()
+        self.doubt()
+        self._counts["failures"] += 1
 
     async def _meet(self) -> None:
         asked = self._asked_at = monotonic()

@@ -22,11 +22,13 @@ from itertools import islice
 from operator import itemgetter
 from typing import Any
 
+from storage.backoff import BackOff
 from storage.base import Entry, StorageError, Vector
 from storage.breaker import Breaker
 from storage.spread import Spread, slices
 from storage.vectors.memory import MemoryVectors
 from storage.vectors.pgvector import PgVectors, Refused, Slow
+from storage.writer import Writer
 
 log = logging.getLogger("nearhit.index")
 
@@ -36,14 +38,13 @@ Stored = Callable[[Sequence[str]], Awaitable[list[tuple[Entry, Vector | None]]]]
 MOST_PENDING = 4096
 """Vectors that wait to be written, 6 MB with 384 dimensions. More are left out, and sent later."""
 BATCH = 64
-GATHER = 0.05
-"""Seconds that a write waits for others to go with it."""
 DELETED_AT_ONCE = 500
 COMPARED_AT_ONCE = 256
 COMPARE_EVERY_S = 3600.0
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-"""Seconds between failed attempts."""
-LONGEST_COMPARE_PAUSE = 60.0
+COMPARE_AGAIN_S, LONGEST_COMPARE_PAUSE_S = 0.1, 60.0
+"""Between failed attempts."""
+LOOK_S = 0.05
+"""Between two looks whether vectors have been written."""
 BUILD_AGAIN_S = 3600.0
 """After a graph that could not be built, which takes the database its time."""
 SCANNED = 1_000
@@ -86,7 +87,6 @@ class RemoteVectors:
         self._left_out = False
         self._breaker = Breaker("search: the database with the vectors", time.monotonic)
         self._batch = BATCH
-        self._failed_in_a_row = 0
         self._trouble = "not compared with the documents yet"
         """Why the database may lack vectors; "" when it does not."""
         self._graph_trouble = ""
@@ -95,9 +95,13 @@ class RemoteVectors:
         self._counts = dict.fromkeys(("written", "dropped", "search_failures", "write_failures"), 0)
         self._order = asyncio.Lock()
         """Deletions come after the batch that is being written."""
-        self._work, self._idle, self._wanted = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._idle.set()
-        self._writer = asyncio.get_running_loop().create_task(self._write_for_ever(), name="vectors-writer")
+        self._wanted = asyncio.Event()
+        self._writer = Writer(
+            "vectors",
+            self._send_some,
+            waits=lambda: bool(self._pending or self._doomed or self._condemned),
+            enough=lambda: len(self._pending) >= self._batch,
+        )
 
     # What memory asks
 
@@ -116,7 +120,7 @@ class RemoteVectors:
             del self._sizes[entry.partition]
         self._unpend(entry.exact)
         self._doomed[entry.exact] = entry.id
-        self._wake()
+        self._writer.wake()
 
     async def nearest(self, partition: bytes, vector: Vector, count: int) -> list[tuple[float, Entry]]:
         if not self._sizes[partition]:
@@ -141,7 +145,7 @@ class RemoteVectors:
     def condemn(self, gone: Iterable[Entry]) -> None:
         """Also the row of another entry with the same digest, which an answer before may have left."""
         self._condemned |= {entry.exact for entry in gone if entry.exact not in self._entries}
-        self._wake()
+        self._writer.wake()
 
     async def settle(self) -> None:
         self._condemned |= self._doomed.keys()
@@ -161,6 +165,7 @@ class RemoteVectors:
             "trouble": self._trouble,
             "graph_trouble": self._graph_trouble,
             **self._counts,
+            "write_failures": self._counts["write_failures"] + self._writer.failures,
         }
 
     async def _search(self, partition: bytes, vector: Vector, count: int) -> list[tuple[float, bytes]]:
@@ -193,29 +198,19 @@ class RemoteVectors:
             self._left_out, self._trouble = True, "too many waited to be written"
             return
         self._pending[entry.exact] = _Pending(entry, vector, self._here.add(entry, vector))
-        self._wake()
+        self._writer.wake()
 
     def _unpend(self, exact: bytes) -> None:
         pending = self._pending.pop(exact, None)
         if pending is not None:
             self._here.remove(pending.entry, pending.key)
 
-    def _wake(self) -> None:
-        self._idle.clear()
-        self._work.set()
-
-    async def _write_for_ever(self) -> None:
-        while True:
-            await self._work.wait()
-            if len(self._pending) < self._batch:
-                await asyncio.sleep(GATHER)
-            try:
-                await self._delete_some()
-                await self._write_some()
-                self._failed_in_a_row = 0
-            except StorageError as error:
-                await self._pause_after(error)
-            self._rest_when_done()
+    async def _send_some(self) -> None:
+        await self._delete_some()
+        await self._write_some()
+        if self._left_out and len(self._pending) < BATCH:
+            self._left_out = False
+            self._wanted.set()
 
     async def _delete_some(self) -> None:
         async with self._order:
@@ -275,41 +270,19 @@ class RemoteVectors:
     def _is_pending(self, each: _Pending) -> bool:
         return self._pending.get(each.entry.exact) is each
 
-    async def _pause_after(self, error: StorageError) -> None:
-        self._counts["write_failures"] += 1
-        self._failed_in_a_row += 1
-        if self._failed_in_a_row == 1:
-            log.warning("writing vectors failed, trying again: %s", error)
-        await asyncio.sleep(min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(self._failed_in_a_row - 1, 16)))
-
-    def _rest_when_done(self) -> None:
-        if self._left_out and len(self._pending) < BATCH:
-            self._left_out = False
-            self._wanted.set()
-        if not self._pending and not self._doomed and not self._condemned:
-            self._work.clear()
-            self._idle.set()
-
     async def flush(self, timeout: float = 10.0) -> None:
         """Returns when nothing waits any more; StorageError when that takes longer than `timeout` seconds."""
-        try:
-            async with asyncio.timeout(timeout):
-                await self._idle.wait()
-        except TimeoutError as error:
-            raise StorageError(f"flush: {len(self._pending)} vectors are not written yet") from error
+        await self._writer.flush(timeout)
 
     async def close(self, timeout: float = 5.0) -> None:
         """Writes what waits, for `timeout` seconds at most; the rest is sent after the next start."""
-        with suppress(StorageError):
-            await self.flush(timeout)
-        self._writer.cancel()
-        await asyncio.wait([self._writer])
+        await self._writer.stop(timeout)
         await self._table.close()
 
     # Comparing with the documents
 
     async def tend(self) -> None:
-        pause = FIRST_PAUSE
+        back_off = BackOff(COMPARE_AGAIN_S, LONGEST_COMPARE_PAUSE_S)
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(COMPARE_EVERY_S):
@@ -317,16 +290,15 @@ class RemoteVectors:
             self._wanted.clear()
             try:
                 await self._compare()
-                pause = FIRST_PAUSE
             except StorageError as error:
-                if pause == FIRST_PAUSE:
+                if not back_off.failures:
                     log.warning("the database with the vectors may lack some, trying again: %s", error)
                 self._counts["write_failures"] += 1
                 self._trouble = str(error)
-                await asyncio.sleep(pause)
-                pause = min(LONGEST_COMPARE_PAUSE, 2 * pause)
+                await asyncio.sleep(back_off.failed())
                 self._wanted.set()
             else:
+                back_off.succeeded()
                 await self._build_graph()
 
     async def _build_graph(self) -> None:
@@ -348,7 +320,7 @@ class RemoteVectors:
         await self._delete_strangers()
         sent = list(self._pending.values())
         while any(map(self._is_pending, sent)):  # noqa: ASYNC110
-            await asyncio.sleep(GATHER)
+            await asyncio.sleep(LOOK_S)
         if self._counts["dropped"] == dropped:
             self._trouble = ""
 
@@ -358,7 +330,7 @@ class RemoteVectors:
         lacking = await self._table.lacking(known) if known else ()
         for stored, vector in await self._stored(lacking) if lacking else ():
             while len(self._pending) > MOST_PENDING // 2:  # noqa: ASYNC110
-                await asyncio.sleep(GATHER)
+                await asyncio.sleep(LOOK_S)
             entry = self._entries.get(stored.exact)
             ours = entry is not None and (entry.id, entry.fingerprint) == (stored.id, stored.fingerprint)
             if entry is not None and ours and vector is not None and stored.exact not in self._pending:

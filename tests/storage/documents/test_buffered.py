@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from stored import Troubled, everything, make_document
 
-from storage import breaker
+from storage import breaker, writer
 from storage.base import Document, StorageError
 from storage.documents import buffered
 from storage.documents.buffered import BufferedDocuments
@@ -35,8 +35,8 @@ def clock() -> Clock:
 
 @pytest.fixture(autouse=True)
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buffered, "FIRST_PAUSE", 0.001)
-    monkeypatch.setattr(buffered, "LONGEST_PAUSE", 0.001)
+    monkeypatch.setattr(writer, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(writer, "LONGEST_PAUSE", 0.001)
 
 
 @pytest.fixture
@@ -285,7 +285,7 @@ async def test_a_document_put_again_outlives_a_deletion_in_many_steps(
     store: Troubled, documents: BufferedDocuments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(buffered, "DELETED_AT_ONCE", 1)
-    monkeypatch.setattr(buffered, "GATHER", 0)  # so that writing and deleting take turns
+    monkeypatch.setattr(writer, "GATHER", 0)  # so that writing and deleting take turns
     store.flowing.clear()
     ids = [str(number) for number in range(8)]
     documents.forget(ids)

@@ -384,6 +384,22 @@ async def test_a_vector_that_the_database_refuses_does_not_hold_up_the_others(da
         assert vectors.stats()["dropped"] == 1
 
 
+async def test_an_error_that_nobody_expected_does_not_end_the_writing(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with remote(database) as vectors:
+        put = vectors._table.put
+
+        async def once(rows: Any) -> None:
+            monkeypatch.setattr(vectors._table, "put", put)
+            raise RuntimeError("not foreseen")
+
+        monkeypatch.setattr(vectors._table, "put", once)
+        vectors.add(entry("a"), unit("a"))
+        await vectors.flush(5)
+        assert set(await rows_in(database)) == {"a"}
+
+
 async def test_a_graph_that_cannot_be_built_is_no_reason_to_compare_again(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -405,7 +421,7 @@ async def test_a_graph_that_cannot_be_built_is_no_reason_to_compare_again(
                 await compare()
 
             monkeypatch.setattr(vectors, "_compare", count)
-            await asyncio.sleep(5 * remote_vectors.FIRST_PAUSE)
+            await asyncio.sleep(5 * remote_vectors.COMPARE_AGAIN_S)
             assert (compared_again, vectors.stats()["write_failures"]) == (0, 0)
         finally:
             await vectors._table._fetch("step aside", f"DROP TABLE {name}")
