@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
-
 import redis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
-
-from storage.within import within
-
-ANSWER_S = 2.0
-"""For Redis to answer a command between replicas."""
 
 
 def connect(url: str, deadline: float, tries_again: int) -> Redis:
@@ -27,8 +20,3 @@ def connect(url: str, deadline: float, tries_again: int) -> Redis:
         # Else each connection looks for its version on the disk.
         driver_info=DriverInfo(lib_version=redis.__version__),
     )
-
-
-def in_time(seconds: float = ANSWER_S) -> AbstractAsyncContextManager[None]:
-    """Whatever Redis does between replicas becomes a StorageError."""
-    return within(seconds, "replication", who="Redis")  # redis-py names host and port, not the URL

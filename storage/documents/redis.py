@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any, cast
 
 from redis.asyncio import Redis
@@ -91,7 +91,7 @@ class RedisDocuments:
 
     def __init__(self, client: Redis, deadline: float, codec: Codec) -> None:
         self._client = client
-        self._deadline = deadline
+        self._within = partial(within, deadline)
         self._codec = codec
         self.reader = Reader(codec)
 
@@ -207,9 +207,6 @@ class RedisDocuments:
     def _in_parts(pipeline: Pipeline, script: str, ids: list[str]) -> None:
         for start in range(0, len(ids), DELETE_BATCH):
             pipeline.eval(script, *_KEYS, *ids[start : start + DELETE_BATCH])
-
-    def _within(self, what: str) -> AbstractAsyncContextManager[None]:
-        return within(self._deadline, what)
 
 
 async def open_redis(url: str, deadline: float, codec: Codec) -> RedisDocuments:

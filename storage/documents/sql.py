@@ -10,7 +10,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class SqlDocuments:
 
     def __init__(self, engine: AsyncEngine, deadline: float, codec: Codec) -> None:
         self._engine = engine
-        self._deadline = deadline
+        self._within = partial(within, deadline, told=_reason)
         self._codec = codec
         self.reader = Reader(codec)
 
@@ -159,9 +159,6 @@ class SqlDocuments:
             query = query.where(documents.c.seq < seq)
         async with self._within("scan"), self._engine.connect() as connection:
             return (await connection.execute(query)).mappings().all()
-
-    def _within(self, what: str) -> AbstractAsyncContextManager[None]:
-        return within(self._deadline, what, _reason)
 
 
 async def open_sql(url: URL, deadline: float, codec: Codec) -> SqlDocuments:

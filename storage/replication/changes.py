@@ -28,6 +28,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from random import random
 from secrets import token_hex
@@ -39,8 +40,9 @@ from storage.base import Entry, StorageError, Vector
 from storage.breath import Breath
 from storage.documents.buffered import BufferedDocuments
 from storage.index.entries import Entries
-from storage.redis_client import ANSWER_S, connect, in_time
-from storage.replication.leases import Leases
+from storage.redis_client import connect
+from storage.replication.leases import ANSWER_S, Leases
+from storage.within import within
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +70,8 @@ STOPPED_S = ANSWER_S + 1.0
 """Since Redis was asked, after which it was not Redis that was late, but this process that was stopped."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 """Seconds between attempts to reach Redis."""
+
+_within = partial(within, ANSWER_S, "replication", who="Redis")
 
 _ANNOUNCE = """
 local epoch = redis.call('GET', KEYS[2])
@@ -165,12 +169,12 @@ class Replication:
     async def close(self) -> None:
         """Tells what is left to tell, if Redis listens."""
         with suppress(StorageError):
-            async with in_time():
+            async with _within():
                 while self._connected.is_set() and self._outbox:
                     await self._announce_some()
                 await self._client.delete(REPLICA + self.name)
         with suppress(StorageError):
-            async with in_time():
+            async with _within():
                 await self._client.aclose()
 
     # What the others did
@@ -203,7 +207,7 @@ class Replication:
 
     async def _meet(self) -> None:
         asked = self._asked_at = monotonic()
-        async with in_time():
+        async with _within():
             info = await self._client.info("server")
             async with self._client.pipeline(transaction=True) as pipeline:
                 # First of all, so that from now on every purge waits for this replica.
@@ -239,7 +243,7 @@ class Replication:
     async def _hear(self) -> None:
         asked = self._asked_at = monotonic()
         self._hearing = True
-        async with in_time():
+        async with _within():
             async with self._client.pipeline(transaction=False) as pipeline:
                 pipeline.set(REPLICA + self.name, self._cursor, px=HEARD_MS)
                 pipeline.sadd(NAMES, self.name)
@@ -337,7 +341,7 @@ class Replication:
             if change != what:
                 break
             ids.append(id)
-        async with in_time():
+        async with _within():
             told = cast(
                 bytes | None,
                 await self._client.eval(
@@ -363,7 +367,7 @@ class Replication:
         await asyncio.sleep(self._all_heard_at - monotonic())
         epoch = token_hex(8)
         fields: Any = {"kind": "purge", "by": self.name, "ids": epoch}
-        async with in_time(), self._client.pipeline(transaction=True) as pipeline:
+        async with _within(), self._client.pipeline(transaction=True) as pipeline:
             pipeline.set(EPOCH, epoch)
             pipeline.xadd(STREAM, fields, maxlen=CHANGES, approximate=True)
             _, told = await pipeline.execute()
@@ -389,7 +393,7 @@ class Replication:
             await asyncio.sleep(0.01)
 
     async def _behind(self, change: str) -> int:
-        async with in_time():
+        async with _within():
             names = cast(set[bytes], await self._client.smembers(NAMES)) - {self.name.encode()}
             if not names:
                 return 0

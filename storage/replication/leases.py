@@ -9,6 +9,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from time import monotonic
 from typing import Any, Literal, Protocol
 
@@ -16,7 +17,7 @@ from redis.asyncio import Redis
 
 from storage.base import StorageError
 from storage.index.entries import Entries
-from storage.redis_client import in_time
+from storage.within import within
 
 LEASE = "{nearhit}:lease:"
 LEASE_MS = 1_500
@@ -26,6 +27,8 @@ DONE = "done"
 """In place of its holder's name, once there is an answer."""
 ASK_S = 0.25
 """For Redis to answer for a lease, while a caller waits."""
+ANSWER_S = 2.0
+"""For Redis to answer while nobody waits."""
 LOOK_S = 0.1
 """Between two attempts to get a lease that somebody else holds."""
 
@@ -38,6 +41,8 @@ _IF_MINE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call({}) 
 _RENEW = _IF_MINE.format("'PEXPIRE', KEYS[1], ARGV[2]")
 _RELEASE = _IF_MINE.format("'DEL', KEYS[1]")
 _ANSWERED = _IF_MINE.format("'SET', KEYS[1], ARGV[2], 'PX', ARGV[3]")
+
+_within = partial(within, what="lease", who="Redis")
 
 Asked = Literal["mine", "told", "alone"]
 
@@ -123,7 +128,7 @@ class Leases:
         """Who asks the upstream; "" when it is for us now. Also when Redis does not say: then the call is not
         held up."""
         try:
-            async with in_time(ASK_S):
+            async with _within(ASK_S):
                 holder = await self._client.eval(_TAKE, 1, _key(digest), self._name, str(LEASE_MS))
         except StorageError:
             self._contact.doubt()
@@ -131,7 +136,7 @@ class Leases:
         return holder.decode() if isinstance(holder, bytes) else ""
 
     async def _of_ours(self, script: str, digest: bytes, *arguments: str) -> None:
-        async with in_time():
+        async with _within(ANSWER_S):
             await self._client.eval(script, 1, _key(digest), self._name, *arguments)
 
     @contextmanager

@@ -14,7 +14,8 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
+from functools import partial
 from hashlib import blake2b
 from math import ceil
 from struct import pack
@@ -68,6 +69,8 @@ class Limits(NamedTuple):
     run: float
     """In the server, from when the statement is there; 0: as long as it takes."""
 
+
+_within = partial(within, who="PostgreSQL")
 
 ORDERLY = Limits(PATIENCE_S, 0.4 * PATIENCE_S, 0.5 * PATIENCE_S)
 """The server gives up before we do, however long it took to get there: what we gave up must not be done
@@ -167,7 +170,7 @@ class PgVectors:
         the writing of others; one proxy does it, the others wait."""
         if self._dimensions > MOST_DIMENSIONS:
             return
-        async with self._within("build", BUILD_S):
+        async with _within(BUILD_S, "build"):
             connection = await self._connect(0)
             try:
                 while not await connection.fetchval(_TRY, BUILDING):  # noqa: ASYNC110
@@ -192,7 +195,7 @@ class PgVectors:
                 idle.pop().terminate()
 
     async def _fetch(self, what: str, query: str, *arguments: Any, limits: Limits = ORDERLY) -> Any:
-        async with self._within(what, limits.whole), self._connection(limits) as connection:
+        async with _within(limits.whole, what), self._connection(limits) as connection:
             try:
                 return await connection.fetch(query, *arguments)
             except asyncpg.DataError as error:
@@ -261,9 +264,6 @@ class PgVectors:
         if [int(part) for part in version.split(".")[:2]] >= [0, 8]:
             self.reach = ITERATED
         self._schema = schema
-
-    def _within(self, what: str, seconds: float) -> AbstractAsyncContextManager[None]:
-        return within(seconds, what, who="PostgreSQL")
 
 
 def _packed(vector: Vector) -> bytes:
