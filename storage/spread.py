@@ -6,8 +6,7 @@ each of which grows when its time comes.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
 PARTS = 256
@@ -15,9 +14,6 @@ PARTS = 256
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
-Item = TypeVar("Item")
-
-SLICE = 256
 
 
 class Spread(Generic[Key, Value]):
@@ -60,10 +56,3 @@ class Spread(Generic[Key, Value]):
 
     def get(self, key: Key) -> Value | None:
         return self._parts[hash(key) % PARTS].get(key)
-
-
-def slices(items: Iterable[Item], size: int = SLICE) -> Iterator[list[Item]]:
-    """Between which others may run."""
-    rest = iter(items)
-    while taken := list(islice(rest, size)):
-        yield taken

@@ -21,8 +21,7 @@ from proxy.app import App
 from proxy.messages import TENANT_SHOWN
 from proxy.telemetry.report import Report
 from storage.base import Entry, StorageError
-from storage.breath import Breath
-from storage.spread import slices
+from storage.breath import Breath, slices
 
 LIKE_AT_MOST = 1000
 """Entries near a text that one purge takes out of one partition."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from storage.base import Document, Documents, Entry, StorageError, Vector
 from storage.breaker import Breaker
-from storage.spread import slices
+from storage.breath import slices
 from storage.within import answer_within
 from storage.writer import Writer
 
@@ -151,10 +151,9 @@ class BufferedDocuments:
         """When it returns, nothing that was forgotten before can come back, whatever happens to the process
         or the machine, and its bytes are gone. After a StorageError it stays hidden here and the deletion is
         tried again."""
-        waiting = list(self._doomed)
         try:
-            for start in range(0, len(waiting), DELETED_AT_ONCE):
-                await self._delete(waiting[start : start + DELETED_AT_ONCE])
+            for some in slices(list(self._doomed), DELETED_AT_ONCE):
+                await self._delete(some)
             async with self._store, self._in_time():
                 await self._documents.scrub()
         except StorageError:
@@ -169,8 +168,7 @@ class BufferedDocuments:
         """As the store's, in smaller batches, without what was deleted here since the scan began."""
         with self._deleted_meanwhile() as deleted:
             async for batch in self._documents.scan():
-                for start in range(0, len(batch), HANDED_OVER):
-                    some = batch[start : start + HANDED_OVER]
+                for some in slices(batch, HANDED_OVER):
                     yield [(entry, vector) for entry, vector in some if entry.id not in deleted]
 
     async def entries(self, ids: Sequence[str]) -> list[tuple[Entry, Vector | None]]:

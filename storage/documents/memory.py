@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
 from storage.base import Document, Entry, Vector
+from storage.breath import slices
 
 SCAN_BATCH = 128
 
@@ -48,11 +49,8 @@ class MemoryDocuments:
         return 0
 
     async def scan(self) -> AsyncIterator[list[tuple[Entry, Vector | None]]]:
-        newest_first = list(reversed(self._by_id))
-        for start in range(0, len(newest_first), SCAN_BATCH):
-            ids = newest_first[start : start + SCAN_BATCH]
-            stored = [self._by_id[id] for id in ids if id in self._by_id]
-            yield [(document.entry, document.vector) for document in stored]
+        for ids in slices(list(reversed(self._by_id)), SCAN_BATCH):
+            yield await self.entries(ids)
 
     async def ping(self) -> None:
         return None

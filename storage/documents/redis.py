@@ -19,9 +19,9 @@ from functools import partial
 from typing import Any, cast
 
 from redis.asyncio import Redis
-from redis.asyncio.client import Pipeline
 
 from storage.base import Document, Entry, StorageError, Vector
+from storage.breath import slices
 from storage.documents.codec import NEEDS_KEYS, Codec
 from storage.documents.readable import Reader
 from storage.documents.tables import to_row
@@ -133,7 +133,8 @@ class RedisDocuments:
 
     async def delete(self, ids: Iterable[str]) -> None:
         async with self._within("delete"), self._client.pipeline(transaction=True) as pipeline:
-            self._in_parts(pipeline, _DELETE, list(ids))
+            for some in slices(ids, DELETE_BATCH):
+                pipeline.eval(_DELETE, *_KEYS, *some)
             await pipeline.execute()
 
     async def scrub(self) -> None:
@@ -202,11 +203,6 @@ class RedisDocuments:
             if expired := [id for id, values in zip(ids, found, strict=True) if values[0] is None]:
                 await self._client.eval(_FORGET_EXPIRED, *_KEYS, *expired)
             return [_row(*values) for values in found if values[0] is not None]
-
-    @staticmethod
-    def _in_parts(pipeline: Pipeline, script: str, ids: list[str]) -> None:
-        for start in range(0, len(ids), DELETE_BATCH):
-            pipeline.eval(script, *_KEYS, *ids[start : start + DELETE_BATCH])
 
 
 async def open_redis(url: str, deadline: float, codec: Codec) -> RedisDocuments:

@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.schema import CreateColumn
 
 from storage.base import Document, Entry, StorageError, Vector
+from storage.breath import slices
 from storage.documents.codec import NEEDS_KEYS, Codec
 from storage.documents.readable import Reader
 from storage.documents.tables import ADDED, SCHEMA_VERSION, SEALABLE, documents, meta, metadata, to_row
@@ -70,7 +71,7 @@ class SqlDocuments:
     async def _replace(self, rows: list[dict[str, Any]]) -> None:
         async with self._engine.begin() as connection:
             if self._engine.dialect.name != "sqlite":
-                for part in _parts(rows, IN_ONE_STATEMENT // 2):
+                for part in slices(rows, IN_ONE_STATEMENT // 2):
                     await connection.execute(_delete_replaced(part))
             await connection.execute(_INSERT, rows)
 
@@ -95,7 +96,7 @@ class SqlDocuments:
 
     async def delete(self, ids: Iterable[str]) -> None:
         async with self._within("delete"), self._engine.begin() as connection:
-            for part in _parts(list(ids), IN_ONE_STATEMENT):
+            for part in slices(ids, IN_ONE_STATEMENT):
                 await connection.execute(delete(documents).where(documents.c.id.in_(part)))
 
     async def scrub(self) -> None:
@@ -267,10 +268,6 @@ def _latest(batch: Sequence[Document]) -> list[Document]:
 def _delete_replaced(rows: Sequence[dict[str, Any]]) -> Any:
     ids, digests = [row["id"] for row in rows], [row["exact"] for row in rows]
     return delete(documents).where(or_(documents.c.id.in_(ids), documents.c.exact.in_(digests)))
-
-
-def _parts(items: list[Any], size: int) -> list[list[Any]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def _reason(error: Exception) -> str:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Collection
 from typing import Literal
 
 from storage.base import Entry, Vector
-from storage.breath import Breath
+from storage.breath import Breath, slices
 from storage.documents.buffered import BufferedDocuments
 from storage.index.entries import Entries
-from storage.spread import Spread, slices
+from storage.spread import Spread
 
 DROPPED_AT_ONCE = 64
 """In a millisecond. All at once held up the loop for half a second, of 33,000."""

@@ -37,7 +37,7 @@ from typing import Any, Literal, cast
 
 from storage.backoff import BackOff
 from storage.base import Entry, StorageError, Vector
-from storage.breath import Breath
+from storage.breath import Breath, slices
 from storage.documents.buffered import BufferedDocuments
 from storage.index.entries import Entries
 from storage.redis_client import connect
@@ -292,8 +292,8 @@ class Replication:
 
     async def _load(self, ids: Sequence[str]) -> None:
         breath = Breath()
-        for start in range(0, len(ids), AT_ONCE):
-            async for entry, vector in self._documents.each(ids[start : start + AT_ONCE]):
+        for some in slices(ids, AT_ONCE):
+            async for entry, vector in self._documents.each(some):
                 self.take_in(entry, vector)
                 self.leases.arrived(entry.exact)
                 await breath.take()

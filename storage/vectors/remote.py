@@ -25,7 +25,8 @@ from typing import Any
 from storage.backoff import BackOff
 from storage.base import Entry, StorageError, Vector
 from storage.breaker import Breaker
-from storage.spread import Spread, slices
+from storage.breath import slices
+from storage.spread import Spread
 from storage.vectors.memory import MemoryVectors
 from storage.vectors.pgvector import PgVectors, Refused, Slow
 from storage.writer import Writer
