@@ -23,7 +23,7 @@ from storage.breath import slices
 from storage.within import answer_within
 from storage.writer import Writer
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("nearhit.documents")
 
 BATCH = 64
 HANDED_OVER = 2

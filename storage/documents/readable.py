@@ -11,7 +11,7 @@ from storage.base import Entry, Vector
 from storage.documents.codec import Codec, Locked
 from storage.documents.tables import from_row, resealed
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("nearhit.documents")
 
 INLINE_BYTES = 32_768
 """Packed bodies up to this are unpacked on the loop, larger ones in a thread."""

@@ -44,7 +44,7 @@ from storage.redis_client import connect
 from storage.replication.leases import ANSWER_S, Leases
 from storage.within import within
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("nearhit.replication")
 
 TAG = "{nearhit}"
 STREAM, EPOCH, NAMES, REPLICA = (f"{TAG}:{name}" for name in ("changes", "epoch", "replicas", "replica:"))

@@ -187,7 +187,10 @@ async def test_one_that_was_away_for_longer_than_the_stream_reaches_compares_wit
     assert other.replication.stats()["reloads"] == 1
 
 
-async def test_without_redis_each_works_on_and_catches_up(make_node: MakeNode, redis: RedisServer) -> None:
+async def test_without_redis_each_works_on_and_catches_up(
+    make_node: MakeNode, redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "nearhit")
     one, other = await make_node(), await make_node()
     redis.stop()
     one.put("of-one")
@@ -199,6 +202,7 @@ async def test_without_redis_each_works_on_and_catches_up(make_node: MakeNode, r
     redis.start()
     await until(lambda: one.ids == other.ids == {"of-one", "of-other"})
     await until(lambda: one.replication.current and other.replication.current)
+    assert "replication: in contact again" in caplog.messages
 
 
 async def test_one_that_starts_without_redis_loads_and_catches_up_later(
