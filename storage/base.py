@@ -72,6 +72,16 @@ class Document:
     nobody knows. Kept with the document only where a store does so."""
 
 
+@dataclass(slots=True)
+class Unreadable:
+    """How often a store found what it cannot read. It is left out, and stays there: a key may come back."""
+
+    damaged: int = 0
+    """Rows and bodies that are not as they were written."""
+    locked: int = 0
+    """Rows and bodies that are sealed with a key that is not among ours."""
+
+
 class Index(Protocol):
     """Vectors of one partition. Synchronous and owned by one thread."""
 
@@ -130,6 +140,8 @@ class Vectors(Protocol):
 
 class Documents(Protocol):
     """The store of documents. Every method raises `StorageError`, within the store's deadline."""
+
+    unreadable: Unreadable
 
     async def save(self, documents: Sequence[Document]) -> None:
         """All or none. A document with a known id or a known `exact` digest replaces the old one."""

@@ -219,7 +219,6 @@ class BufferedDocuments:
         await self._documents.close()
 
     def stats(self) -> dict[str, Any]:
-        reader = getattr(self._documents, "reader", None)
         return {
             "pending": len(self._pending),
             "pending_bytes": self._pending_bytes,
@@ -231,8 +230,8 @@ class BufferedDocuments:
             "write_trouble": self._writer.trouble,
             "hot": len(self._hot),
             "hot_bytes": self._hot.bytes,
-            "damaged": reader.damaged if reader else 0,
-            "locked": reader.locked if reader else 0,
+            "damaged": self._documents.unreadable.damaged,
+            "locked": self._documents.unreadable.locked,
         }
 
     async def _load_from_store(self, id: str) -> bytes | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
-from storage.base import Document, Entry, Vector
+from storage.base import Document, Entry, Unreadable, Vector
 from storage.breath import slices
 
 SCAN_BATCH = 128
@@ -14,6 +14,7 @@ class MemoryDocuments:
     def __init__(self) -> None:
         self._by_id: dict[str, Document] = {}
         self._by_exact: dict[bytes, str] = {}
+        self.unreadable = Unreadable()
 
     async def save(self, documents: Sequence[Document]) -> None:
         for document in documents:

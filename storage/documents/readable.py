@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from storage.base import Entry, Vector
+from storage.base import Entry, Unreadable, Vector
 from storage.documents.codec import Codec, Locked
 from storage.documents.tables import from_row, resealed
 
@@ -18,14 +18,11 @@ INLINE_BYTES = 32_768
 
 
 class Reader:
-    """Rows and bodies through the codec. Unreadable ones stay in the store: a key may come back."""
+    """Rows and bodies through the codec."""
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
-        self.damaged = 0
-        """Rows and bodies that are not as they were written."""
-        self.locked = 0
-        """Rows and bodies that are sealed with a key that is not among ours."""
+        self.unreadable = Unreadable()
 
     def entries(self, rows: Iterable[Mapping[str, Any]]) -> list[tuple[Entry, Vector | None]]:
         found = []
@@ -76,8 +73,8 @@ class Reader:
 
     def _count(self, error: ValueError) -> None:
         if not isinstance(error, Locked):
-            self.damaged += 1
+            self.unreadable.damaged += 1
             return
-        self.locked += 1
-        if self.locked == 1:
+        self.unreadable.locked += 1
+        if self.unreadable.locked == 1:
             log.warning("stored answers are sealed with a key that is not in documents.keys: they are misses")

@@ -94,6 +94,7 @@ class RedisDocuments:
         self._within = partial(within, deadline)
         self._codec = codec
         self.reader = Reader(codec)
+        self.unreadable = self.reader.unreadable
 
     async def prepare(self) -> None:
         """StorageError when there are documents of another schema, or sealed ones and we have no key."""

@@ -49,6 +49,7 @@ class SqlDocuments:
         self._within = partial(within, deadline, told=_reason)
         self._codec = codec
         self.reader = Reader(codec)
+        self.unreadable = self.reader.unreadable
 
     async def prepare(self) -> None:
         """Creates the tables in an empty database and brings older ones up to date; StorageError when they

@@ -227,7 +227,7 @@ async def test_a_damaged_body_is_a_lost_document(tmp_path: Path, change: str) ->
     alter(tmp_path / "x.db", f"UPDATE nearhit_documents SET {change} WHERE id = 'a'")
     assert await documents.load("a") is None
     assert await documents.load("b") == b"answer"
-    assert documents.reader.damaged == 1
+    assert documents.unreadable.damaged == 1
     await documents.close()
 
 
@@ -243,7 +243,7 @@ async def test_a_damaged_row_is_left_out_of_the_scan(tmp_path: Path, change: str
     await documents.save([make_document("a"), make_document("b")])
     alter(tmp_path / "x.db", f"UPDATE nearhit_documents SET {change} WHERE id = 'a'")
     assert set(await everything(documents)) == {"b"}
-    assert documents.reader.damaged == 1
+    assert documents.unreadable.damaged == 1
     await documents.close()
 
 

@@ -103,7 +103,7 @@ async def test_a_damaged_document_is_left_out(store: RedisDocuments) -> None:
     await store._client.hset(f"{DOC}c", "body", b"\x01\x00")
     assert set(await everything(store)) == {"c", "d"}
     assert await store.load("c") is None
-    assert store.reader.damaged == 3
+    assert store.unreadable.damaged == 3
 
 
 async def test_documents_of_another_schema_are_refused(

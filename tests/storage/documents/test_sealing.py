@@ -119,7 +119,7 @@ async def test_what_the_old_key_sealed_is_sealed_anew_and_needs_it_no_more(rotat
     alone = await opened(rotated, NEW)
     assert await in_order(alone) == before
     assert {id: await alone.load(id) for id in before} == dict.fromkeys(before, ANSWER)
-    assert alone.reader.locked == 0  # type: ignore[attr-defined]
+    assert alone.unreadable.locked == 0
     await alone.close()
 
 
@@ -212,8 +212,8 @@ async def test_an_answer_under_an_unknown_key_is_lost_counted_and_kept(url: str)
     await other.save([make_document("b")])
     assert set(await everything(other)) == {"b"}
     assert await other.load("a") is None
-    assert other.reader.locked == 2  # type: ignore[attr-defined]
-    assert other.reader.damaged == 0  # type: ignore[attr-defined]
+    assert other.unreadable.locked == 2
+    assert other.unreadable.damaged == 0
     await other.close()
     both = await opened(url, NEW, OLD)
     assert set(await everything(both)) == {"a", "b"}
