@@ -7,7 +7,6 @@ they are part of: a sealed value that is moved to another entry does not open.
 
 from __future__ import annotations
 
-import json
 import os
 import struct
 import zlib
@@ -50,37 +49,45 @@ class Codec:
 
     def pack(self, body: bytes, id: str) -> bytes:
         packed = pack(body)
-        return self.seal(packed, f"{id} body") if self.seals else packed
+        return self._seal(packed, f"{id} body") if self.seals else packed
 
     def unpack(self, packed: bytes, id: str) -> bytes:
         """Raises ValueError when these are not the bytes that `pack` made, `Locked` without the key."""
         if packed[:1] == bytes([SEALED]):
-            packed = self.unseal(packed, f"{id} body")
+            packed = self._unseal(packed, f"{id} body")
         return unpack(packed)
 
     def pack_vector(self, vector: Vector | None, id: str) -> bytes | None:
         """None for None. The bytes of a plain vector are a multiple of four, those of a sealed one are
         not."""
         plain = vector_to_bytes(vector)
-        return self.seal(plain, f"{id} vector") if self.seals and plain is not None else plain
+        return self._seal(plain, f"{id} vector") if self.seals and plain is not None else plain
 
     def unpack_vector(self, data: bytes | None, id: str) -> Vector | None:
         """Raises ValueError when it is damaged, `Locked` without the key."""
         if data is not None and len(data) % 4:
-            data = self.unseal(data, f"{id} vector")
+            data = self._unseal(data, f"{id} vector")
         return vector_from_bytes(data)
+
+    def seal_text(self, text: str, id: str) -> bytes:
+        """Only with a key."""
+        return self._seal(text.encode(), f"{id} text")
+
+    def unseal_text(self, sealed: bytes, id: str) -> str:
+        """Raises ValueError when it is damaged, `Locked` without the key."""
+        return self._unseal(sealed, f"{id} text").decode()
 
     def is_newest(self, sealed: bytes) -> bool:
         """Sealed with the first key."""
         return self._first is not None and sealed[:5] == bytes([SEALED]) + self._first
 
-    def seal(self, plain: bytes, of: str) -> bytes:
+    def _seal(self, plain: bytes, of: str) -> bytes:
         assert self._first is not None
         nonce = os.urandom(12)
         sealed: bytes = self._ciphers[self._first].encrypt(nonce, plain, of.encode())
         return _SEAL.pack(SEALED, self._first, nonce) + sealed
 
-    def unseal(self, sealed: bytes, of: str) -> bytes:
+    def _unseal(self, sealed: bytes, of: str) -> bytes:
         """Raises `Locked`, or ValueError when it was altered or belongs elsewhere."""
         try:
             _, name, nonce = _SEAL.unpack_from(sealed)
@@ -128,11 +135,10 @@ def unpack(packed: bytes) -> bytes:
 
 
 def _payload(codec: int, payload: bytes) -> bytes:
-    match codec:
-        case 0:
-            return payload
-        case 1:
-            return zlib.decompress(payload)
+    if codec == RAW:
+        return payload
+    if codec == ZLIB:
+        return zlib.decompress(payload)
     raise ValueError(f"damaged body: unknown codec {codec}")
 
 
@@ -149,15 +155,3 @@ def vector_from_bytes(data: bytes | None) -> Vector | None:
     if not np.isfinite(vector).all():
         raise ValueError("damaged vector")
     return vector
-
-
-def tags_to_text(tags: tuple[str, ...]) -> str:
-    return json.dumps(tags)
-
-
-def tags_from_text(text: str) -> tuple[str, ...]:
-    """Raises ValueError when it is not a list of strings."""
-    tags = json.loads(text)
-    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
-        raise ValueError("damaged tags")
-    return tuple(tags)

@@ -6,6 +6,7 @@ renamed or dropped, so that is all an upgrade has to do.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from types import NoneType
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Column, Float, Integer, LargeBinary, MetaData, String, Table, Text
 
 from storage.base import Document, Entry, Vector
-from storage.documents.codec import Codec, tags_from_text, tags_to_text
+from storage.documents.codec import Codec
 
 SCHEMA_VERSION = 2
 ADDED: dict[int, tuple[str, ...]] = {2: ("provenance", "sealed_text")}
@@ -57,6 +58,8 @@ documents = Table(
     Column("body", LargeBinary, nullable=False),
 )
 
+SEALABLE = ("text", "sealed_text", "vector", "body")
+
 _PLAIN: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("id", "fingerprint", "category", "text"), (str,)),
     **dict.fromkeys(("dialect", "model", "tenant", "namespace", "provenance"), (str,)),
@@ -73,17 +76,14 @@ def to_row(document: Document, codec: Codec) -> dict[str, Any]:
     """The text is in `sealed_text`, and nowhere else, when the codec has a key."""
     entry = document.entry
     row = {name: _storable(getattr(entry, name)) for name in _PLAIN} | {
-        "tags": tags_to_text(entry.tags),
+        "tags": json.dumps(entry.tags),
         "vector": codec.pack_vector(document.vector, entry.id),
         "body": codec.pack(document.body, entry.id),
         "sealed_text": None,
     }
     if not codec.seals:
         return row
-    return row | {"sealed_text": codec.seal(row["text"].encode(), f"{entry.id} text"), "text": ""}
-
-
-SEALABLE = ("text", "sealed_text", "vector", "body")
+    return row | {"sealed_text": codec.seal_text(row["text"], entry.id), "text": ""}
 
 
 def resealed(row: Mapping[str, Any], codec: Codec) -> dict[str, Any] | None:
@@ -93,10 +93,10 @@ def resealed(row: Mapping[str, Any], codec: Codec) -> dict[str, Any] | None:
     sealed = [sealed_text or b"", row["body"], *([] if row["vector"] is None else [row["vector"]])]
     if all(map(codec.is_newest, sealed)):
         return None
-    text = row["text"].encode() if sealed_text is None else codec.unseal(sealed_text, f"{id} text")
+    text = row["text"] if sealed_text is None else codec.unseal_text(sealed_text, id)
     return {
         "text": "",
-        "sealed_text": codec.seal(text, f"{id} text"),
+        "sealed_text": codec.seal_text(text, id),
         "vector": codec.pack_vector(codec.unpack_vector(row["vector"], id), id),
         "body": codec.pack(codec.unpack(row["body"], id), id),
     }
@@ -116,7 +116,15 @@ def from_row(row: Mapping[str, Any], codec: Codec) -> tuple[Entry, Vector | None
     damaged += [name for name in ("exact", "partition") if name not in damaged and len(row[name]) != 16]
     if damaged:
         raise ValueError(f"damaged row: {', '.join(damaged)}")
-    entry = Entry(**{name: row[name] for name in _PLAIN}, tags=tags_from_text(row["tags"]))
+    entry = Entry(**{name: row[name] for name in _PLAIN}, tags=_tags(row["tags"]))
     if row["sealed_text"] is not None:
-        entry.text = codec.unseal(row["sealed_text"], f"{entry.id} text").decode()
+        entry.text = codec.unseal_text(row["sealed_text"], entry.id)
     return entry, codec.unpack_vector(row["vector"], entry.id)
+
+
+def _tags(text: str) -> tuple[str, ...]:
+    """Raises ValueError when it is not a list of strings."""
+    tags = json.loads(text)
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise ValueError("damaged tags")
+    return tuple(tags)

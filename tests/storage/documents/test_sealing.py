@@ -139,7 +139,7 @@ async def test_nothing_is_left_in_the_clear_or_under_the_old_key(tmp_path: Path)
         SECRET.encode(),
         pack(ANSWER)[8:40],
         unit("plain").tobytes()[:16],
-        Codec([OLD]).seal(b"", "")[:5],
+        Codec([OLD]).seal_text("", "")[:5],
     ):
         assert hidden not in at_rest(tmp_path)
     await documents.close()
@@ -164,7 +164,7 @@ async def test_a_rebuild_after_one_that_could_not_clean_the_file_cleans_it(
         with pytest.raises(StorageError):
             await rebuilt()
     assert (await rebuilt()).resealed == 0
-    assert Codec([OLD]).seal(b"", "")[:5] not in at_rest(tmp_path)
+    assert Codec([OLD]).seal_text("", "")[:5] not in at_rest(tmp_path)
     await documents.close()
 
 
