@@ -13,7 +13,6 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -66,8 +65,8 @@ class BufferedDocuments:
         self._pending_bytes = 0
         self._doomed: dict[str, None] = {}
         self._hot = _HotBodies(hot_bytes)
-        self._loads: set[_Load] = set()
-        self._scans: list[set[str]] = []
+        self._watched: dict[int, set[str]] = {}
+        """Sets of what is deleted while somebody reads, by their `id`."""
         self._breaker = Breaker("load: the document store", clock)
         self._batch = BATCH
         self._dropped = self._lost = self._failures = 0
@@ -106,12 +105,18 @@ class BufferedDocuments:
             return None
         if (body := self._at_hand(id)) is not None:
             return body
-        return await self._load_from_store(id)
+        with self._deleted_meanwhile() as deleted:
+            async with self._loading():
+                body = await self._documents.load(id)
+        if body is None or id in deleted:
+            return None
+        self._hot.put(id, body)
+        return body
 
     async def load_many(self, ids: Sequence[str]) -> dict[str, bytes | None]:
         """As `load` each, with few calls to the store. Those that cannot be had now are left out."""
         found: dict[str, bytes | None] = {id: body for id in ids if (body := self._at_hand(id)) is not None}
-        with self._deleted_meanwhile() as deleted:
+        with self._deleted_meanwhile(self._doomed) as deleted:
             away = [id for id in dict.fromkeys(ids) if id not in found and id not in deleted]
             try:
                 for some in slices(away, LOADED_AT_ONCE):
@@ -142,9 +147,7 @@ class BufferedDocuments:
         for id in ids:
             self._unpend(id)
             self._hot.discard(id)
-        for load in self._loads:
-            load.gone |= load.id in ids
-        for deleted in self._scans:
+        for deleted in self._watched.values():
             deleted.update(ids)
 
     async def settle_deletions(self) -> None:
@@ -166,7 +169,7 @@ class BufferedDocuments:
 
     async def scan(self) -> AsyncIterator[list[tuple[Entry, Vector | None]]]:
         """As the store's, in smaller batches, without what was deleted here since the scan began."""
-        with self._deleted_meanwhile() as deleted:
+        with self._deleted_meanwhile(self._doomed) as deleted:
             async for batch in self._documents.scan():
                 for some in slices(batch, HANDED_OVER):
                     yield [(entry, vector) for entry, vector in some if entry.id not in deleted]
@@ -177,7 +180,7 @@ class BufferedDocuments:
 
     async def each(self, ids: Sequence[str]) -> AsyncIterator[tuple[Entry, Vector | None]]:
         """The same one by one, without what was deleted here before its turn came."""
-        with self._deleted_meanwhile() as deleted:
+        with self._deleted_meanwhile(self._doomed) as deleted:
             async with self._in_time():
                 found = await self._documents.entries(ids)
             for entry, vector in found:
@@ -185,13 +188,14 @@ class BufferedDocuments:
                     yield entry, vector
 
     @contextmanager
-    def _deleted_meanwhile(self) -> Iterator[set[str]]:
-        deleted = set(self._doomed)
-        self._scans.append(deleted)
+    def _deleted_meanwhile(self, before: Iterable[str] = ()) -> Iterator[set[str]]:
+        """And `before`."""
+        deleted = set(before)
+        self._watched[id(deleted)] = deleted
         try:
             yield deleted
         finally:
-            self._scans = [each for each in self._scans if each is not deleted]  # others may be equal
+            del self._watched[id(deleted)]
 
     def unwritten(self) -> list[str]:
         """What is not, or not known to be, in the store yet."""
@@ -233,19 +237,6 @@ class BufferedDocuments:
             "damaged": self._documents.unreadable.damaged,
             "locked": self._documents.unreadable.locked,
         }
-
-    async def _load_from_store(self, id: str) -> bytes | None:
-        load = _Load(id)
-        self._loads.add(load)
-        try:
-            async with self._loading():
-                body = await self._documents.load(id)
-        finally:
-            self._loads.discard(load)
-        if load.gone or body is None:
-            return None
-        self._hot.put(id, body)
-        return body
 
     @asynccontextmanager
     async def _loading(self) -> AsyncIterator[None]:
@@ -314,14 +305,6 @@ class BufferedDocuments:
 
 def _nobody(ids: Sequence[str]) -> None:
     """Is told."""
-
-
-@dataclass(slots=True, eq=False)
-class _Load:
-    """A load under way; `gone` once its document was deleted meanwhile."""
-
-    id: str
-    gone: bool = False
 
 
 class _HotBodies:
