@@ -59,7 +59,7 @@ class BufferedDocuments:
         self.on_deleted: Callable[[Sequence[str]], None] = _nobody
         self.current: Callable[[], bool] = lambda: True
         self._deadline = deadline
-        self._pending_count = pending_count
+        self._most_pending = pending_count
         self._most_pending_bytes = pending_bytes
         self._pending: dict[str, Document] = {}
         self._pending_bytes = 0
@@ -70,7 +70,8 @@ class BufferedDocuments:
         self._breaker = Breaker("load: the document store", clock)
         self._batch = BATCH
         self._dropped = self._lost = self._failures = 0
-        self._store = asyncio.Lock()
+        self._order = asyncio.Lock()
+        """Deletions come after the batch that is being written."""
         self._closed = False
         self._writer = Writer(
             "documents",
@@ -82,18 +83,14 @@ class BufferedDocuments:
     def put(self, document: Document) -> bool:
         """False when too much waits to be written already: the document is dropped, do not index its
         entry."""
-        more = len(document.body)
-        full = (
-            len(self._pending) >= self._pending_count or self._pending_bytes + more > self._most_pending_bytes
-        )
-        if self._closed or full:
+        if self._closed or not self._has_room(len(document.body)):
             self._dropped += 1
             return False
         id = document.entry.id
         self._unpend(id)
         self._doomed.pop(id, None)
         self._pending[id] = document
-        self._pending_bytes += more
+        self._pending_bytes += len(document.body)
         self._hot.put(id, document.body)
         self._writer.wake()
         return True
@@ -129,11 +126,6 @@ class BufferedDocuments:
                 self._hot.put(id, body)
         return {id: None if id in deleted else body for id, body in found.items()}
 
-    def _at_hand(self, id: str) -> bytes | None:
-        if (document := self._pending.get(id)) is not None:
-            return document.body
-        return self._hot.get(id) if self.current() else None
-
     def forget(self, ids: Iterable[str]) -> None:
         """Deletes without waiting: gone for every reader at once, and from the store before long. As many may
         wait for the store as there were entries in memory, which took more room."""
@@ -157,14 +149,14 @@ class BufferedDocuments:
         try:
             for some in slices(list(self._doomed), DELETED_AT_ONCE):
                 await self._delete(some)
-            async with self._store, self._in_time():
+            async with self._order, self._in_time():
                 await self._documents.scrub()
         except StorageError:
             self._failures += 1
             raise
 
     async def revector(self, fingerprint: str, vectors: Mapping[str, Vector | None]) -> None:
-        async with self._store, self._in_time():
+        async with self._order, self._in_time():
             await self._documents.revector(fingerprint, vectors)
 
     async def scan(self) -> AsyncIterator[list[tuple[Entry, Vector | None]]]:
@@ -187,23 +179,9 @@ class BufferedDocuments:
                 if entry.id not in deleted:
                     yield entry, vector
 
-    @contextmanager
-    def _deleted_meanwhile(self, before: Iterable[str] = ()) -> Iterator[set[str]]:
-        """And `before`."""
-        deleted = set(before)
-        self._watched[id(deleted)] = deleted
-        try:
-            yield deleted
-        finally:
-            del self._watched[id(deleted)]
-
-    def unwritten(self) -> list[str]:
-        """What is not, or not known to be, in the store yet."""
-        return list(self._pending)
-
-    def waiting(self) -> list[Document]:
-        """The same, whole."""
-        return list(self._pending.values())
+    def unwritten(self) -> dict[str, Document]:
+        """What is not, or not known to be, in the store yet, by id."""
+        return dict(self._pending)
 
     async def ping(self) -> None:
         await self._documents.ping()
@@ -238,6 +216,25 @@ class BufferedDocuments:
             "locked": self._documents.unreadable.locked,
         }
 
+    @contextmanager
+    def _deleted_meanwhile(self, before: Iterable[str] = ()) -> Iterator[set[str]]:
+        """And `before`."""
+        deleted = set(before)
+        self._watched[id(deleted)] = deleted
+        try:
+            yield deleted
+        finally:
+            del self._watched[id(deleted)]
+
+    def _has_room(self, more: int) -> bool:
+        few = len(self._pending) < self._most_pending
+        return few and self._pending_bytes + more <= self._most_pending_bytes
+
+    def _at_hand(self, id: str) -> bytes | None:
+        if (document := self._pending.get(id)) is not None:
+            return document.body
+        return self._hot.get(id) if self.current() else None
+
     @asynccontextmanager
     async def _loading(self) -> AsyncIterator[None]:
         """Counts as one call to the store, whatever it asks for."""
@@ -258,7 +255,7 @@ class BufferedDocuments:
 
     async def _delete(self, ids: Sequence[str]) -> None:
         """Once the batch that is being written is there, and without those that were put again since."""
-        async with self._store, self._in_time():
+        async with self._order, self._in_time():
             doomed = [id for id in ids if id in self._doomed]
             await self._documents.delete(doomed)
             for id in doomed:
@@ -267,7 +264,7 @@ class BufferedDocuments:
             self.on_deleted(doomed)
 
     async def _save_some(self) -> None:
-        async with self._store:
+        async with self._order:
             batch = list(islice(self._pending.values(), self._batch))
             if not batch:
                 return
