@@ -7,7 +7,7 @@ elsewhere.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate, chain
 from random import Random
 from sys import intern
@@ -62,7 +62,7 @@ class _Held:
 class _Share:
     """The entries of one category."""
 
-    held: list[_Held]
+    held: list[_Held] = field(default_factory=list)
     bytes: int = 0
 
 
@@ -123,7 +123,7 @@ class Entries:
         there is no room for it. Their documents are to be deleted. An entry with a known id replaces the
         old one. `known`: it comes from the documents, not because a caller asked for it."""
         left = self._replace(entry)
-        held = _Held(entry, self._bytes_of(entry, vector), self._mark(entry, known))
+        held = _Held(entry, _bytes_of(entry, vector), self._mark(entry, known))
         while not self._fits(held.bytes):
             victim = self._victim(held, now) if len(left) < MOST_EVICTIONS else None
             if victim is None:
@@ -189,7 +189,7 @@ class Entries:
         }
 
     def _category_usage(self, name: str, share: float) -> CategoryUsage:
-        used = self._shares.get(name) or _Share([])
+        used = self._shares.get(name) or _Share()
         entries, room = len(used.held), int(share * self.capacity)
         return {
             "entries": entries,
@@ -197,13 +197,6 @@ class Entries:
             "guaranteed": room,
             "borrowed": max(0, entries - room),
         }
-
-    def _bytes_of(self, entry: Entry, vector: Vector | None) -> int:
-        return (
-            entry.size
-            + len(entry.text.encode("utf-8", "replace"))
-            + (vector.nbytes if vector is not None else 0)
-        )
 
     def _mark(self, entry: Entry, known: bool) -> float:
         mark = self._demand.recall(entry.exact)
@@ -224,9 +217,11 @@ class Entries:
         if self.capacity_bytes is not None and coming.bytes > self.capacity_bytes:
             return None
         if len(self) >= self.capacity:
-            usage, more, whole = self._entries_by_category(), 1, self.capacity
+            usage = {name: len(share.held) for name, share in self._shares.items()}
+            more, whole = 1, self.capacity
         else:
-            usage, more, whole = self._bytes_by_category(), coming.bytes, self.capacity_bytes or 0
+            usage = {name: share.bytes for name, share in self._shares.items()}
+            more, whole = coming.bytes, self.capacity_bytes or 0
         usage[coming.entry.category] = usage.get(coming.entry.category, 0) + more
         names = self._over(usage, self._guaranteed(), whole)
         givers = [share.held for name in names if (share := self._shares.get(name))]
@@ -248,18 +243,12 @@ class Entries:
         chosen = self._random.choices(pools, cum_weights=list(accumulate(sizes)), k=SAMPLE)
         return [pool[int(self._random.random() * len(pool))] for pool in chosen]
 
-    def _entries_by_category(self) -> dict[str, int]:
-        return {name: len(share.held) for name, share in self._shares.items()}
-
-    def _bytes_by_category(self) -> dict[str, int]:
-        return {name: share.bytes for name, share in self._shares.items()}
-
     def _put(self, held: _Held, vector: Vector | None, known: bool) -> None:
         entry = held.entry
         share_strings(entry)
         if vector is not None:
             held.key = self.vectors.add(entry, vector, known)
-        share = self._shares.setdefault(entry.category, _Share([]))
+        share = self._shares.setdefault(entry.category, _Share())
         held.place, held.turn = len(share.held), len(self._turns)
         share.held.append(held)
         self._turns.append(held)
@@ -289,6 +278,11 @@ class Entries:
         if last is not held:
             self._turns[held.turn], last.turn = last, held.turn
         self._cursor = min(self._cursor, len(self._turns))
+
+
+def _bytes_of(entry: Entry, vector: Vector | None) -> int:
+    question = len(entry.text.encode("utf-8", "replace"))
+    return entry.size + question + (vector.nbytes if vector is not None else 0)
 
 
 def share_strings(entry: Entry) -> None:

@@ -34,7 +34,7 @@ async def rebuild(
     StorageError.
     """
     loaded, breath = 0, Breath()
-    missing = await _stored(documents, entries)
+    missing = await _written(documents, entries)
     async for batch in documents.scan():
         for entry, vector in batch:
             missing.pop(entry.id)
@@ -53,8 +53,8 @@ async def rebuild(
     return loaded
 
 
-async def _stored(documents: BufferedDocuments, entries: Entries) -> Spread[str, None]:
-    """The ids that the store has, unless somebody deleted them."""
+async def _written(documents: BufferedDocuments, entries: Entries) -> Spread[str, None]:
+    """Ids of the entries that are in the store, unless somebody else has deleted them there."""
     ids = Spread[str, None]()
     for some in slices(entries.ids()):
         for id in set(some).difference(documents.unwritten()):
