@@ -78,16 +78,17 @@ class Flat:
     def add(self, key: int, vector: Vector) -> None:
         row = len(self._rows)
         self._make_room(row)
-        self._blocks[row // BLOCK_ROWS].put(row % BLOCK_ROWS, key, vector)
+        block, place = self._place(row)
+        block.put(place, key, vector)
         self._rows[key] = row
 
     def remove(self, key: int) -> None:
         row = self._rows.pop(key)
         last = len(self._rows)
-        source = self._blocks[last // BLOCK_ROWS]
         if row != last:
-            moved = int(source.keys[last % BLOCK_ROWS])
-            self._blocks[row // BLOCK_ROWS].put(row % BLOCK_ROWS, moved, source.vectors[last % BLOCK_ROWS])
+            (source, its), (gap, there) = self._place(last), self._place(row)
+            moved = int(source.keys[its])
+            gap.put(there, moved, source.vectors[its])
             self._rows[moved] = row
         if last and last % BLOCK_ROWS == 0:
             self._blocks.pop()
@@ -99,8 +100,8 @@ class Flat:
         """Copies, in the order of the keys."""
         matrix = np.empty((len(keys), self._dimensions), np.float32)
         for at, key in enumerate(keys):
-            row = self._rows[key]
-            matrix[at] = self._blocks[row // BLOCK_ROWS].vectors[row % BLOCK_ROWS]
+            block, place = self._place(self._rows[key])
+            matrix[at] = block.vectors[place]
         return matrix
 
     def keys(self) -> NDArray[np.int64]:
@@ -125,6 +126,10 @@ class Flat:
             for _ in range(min(1_000, len(self._rows))):
                 self._rows.popitem()
             await asyncio.sleep(0)
+
+    def _place(self, row: int) -> tuple[_Block, int]:
+        """Its block, and which row of that it is."""
+        return self._blocks[row // BLOCK_ROWS], row % BLOCK_ROWS
 
     def _make_room(self, row: int) -> None:
         if row % BLOCK_ROWS == 0 and row:

@@ -71,15 +71,15 @@ class Partitions:
         it, or without hnswlib, every partition is scanned."""
         if not await asyncio.to_thread(graph_available):
             return
-        loop, judged = asyncio.get_running_loop(), 0.0
+        loop, judged_at = asyncio.get_running_loop(), 0.0
         while True:
             await asyncio.sleep(TEND_EVERY_S)
             for index in self.large():
                 while chosen := index.due():
                     await index.merge(chosen)
-            if loop.time() > judged + JUDGE_EVERY_S:
+            if loop.time() > judged_at + JUDGE_EVERY_S:
                 await self._judge()
-                judged = loop.time()
+                judged_at = loop.time()
 
     async def _judge(self) -> None:
         """Looks at one graph after the other, time after time."""

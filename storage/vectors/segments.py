@@ -168,17 +168,22 @@ async def recall(graph: Graph, seed: int) -> float:
     sample = random.choice(keys, min(SAMPLE, len(keys)), replace=False).tolist()
     queries = graph.vectors(sample)
     queries += random.normal(size=queries.shape).astype(np.float32) * (NOISE / queries.shape[1] ** 0.5)
-    best, nearest = np.full(len(queries), -np.inf, np.float32), np.full(len(queries), -1)
-    async for batch, vectors in copies(graph):
-        cosines = queries @ vectors.T
-        first = cosines.argmax(axis=1)
-        highest = cosines[np.arange(len(queries)), first]
-        better = highest > best
-        best[better], nearest[better] = highest[better], np.asarray(batch)[first[better]]
     found = []
-    for query, cosine, key in zip(queries, best, nearest.tolist(), strict=True):
+    for query, cosine, key in zip(queries, *await _really_nearest(graph, queries), strict=True):
         if key in graph:  # not removed since
             near = graph.nearest(query, 1)
             found.append(bool(near and near[0][0] >= cosine - 1e-4))
         await asyncio.sleep(0)
     return sum(found) / len(found) if 2 * len(found) > len(queries) else 1.0
+
+
+async def _really_nearest(graph: Graph, queries: Matrix) -> tuple[list[float], list[int]]:
+    """By looking at all vectors: for each query the best cosine, and whose it is."""
+    best, nearest = np.full(len(queries), -np.inf, np.float32), np.full(len(queries), -1)
+    async for keys, vectors in copies(graph):
+        cosines = queries @ vectors.T
+        first = cosines.argmax(axis=1)
+        highest = cosines[np.arange(len(queries)), first]
+        better = highest > best
+        best[better], nearest[better] = highest[better], np.asarray(keys)[first[better]]
+    return best.tolist(), nearest.tolist()
