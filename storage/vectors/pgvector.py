@@ -106,35 +106,18 @@ class PgVectors:
         """Vectors that a walk looks at, at the most."""
         self._options = url.translate_connect_args(username="user") | dict(url.query)
         self._dimensions = dimensions
-        self._space = space = blake2b(fingerprint.encode(), digest_size=8).hexdigest()
-        self._name = f"nearhit_vectors_{space}"
+        self._sql = _statements(blake2b(fingerprint.encode(), digest_size=8).hexdigest(), dimensions)
         self._schema = ""
         self._idle = defaultdict[float, list[Any]](list)
         """By the time that a statement may run."""
         self._places = asyncio.Semaphore(CONNECTIONS)
-        column = f"(vector::vector({dimensions}))"
-        where = f"FROM nearhit_vectors WHERE partition = $2 AND space = '{space}'"
-        self._walk = f"SELECT -({column} <#> $1) AS cosine, exact {where} ORDER BY {column} <#> $1 LIMIT $3"
-        self._scan = f"SELECT -(vector <#> $1) AS cosine, exact {where} ORDER BY cosine DESC LIMIT $3"
-        self._put = f"""INSERT INTO nearhit_vectors (exact, id, partition, space, vector)
-                        SELECT exact, id, partition, '{space}', vector
-                        FROM unnest($1::bytea[], $2::text[], $3::bytea[], $4::vector[])
-                          AS new (exact, id, partition, vector)
-                        ON CONFLICT (exact) DO UPDATE SET id = excluded.id, stored = excluded.stored,
-                          space = excluded.space, vector = excluded.vector"""
-        self._lacking = f"""SELECT id FROM unnest($1::bytea[], $2::text[]) AS asked (exact, id)
-                            WHERE NOT EXISTS (SELECT FROM nearhit_vectors v WHERE v.exact = asked.exact
-                                              AND v.id = asked.id AND space = '{space}')"""
-        self._build = f"""CREATE INDEX CONCURRENTLY {self._name} ON nearhit_vectors
-                          USING hnsw ({column} vector_ip_ops) WITH (m = 16, ef_construction = 100)
-                          WHERE space = '{space}'"""
 
     async def nearest(
         self, partition: bytes, vector: Vector, count: int, walk: bool, seconds: float
     ) -> list[tuple[float, bytes]]:
         """At most `count` (cosine, exact digest) of the partition, best first, within `seconds`. `walk`: the
         graph, which may give fewer than there are. Raises `Slow` when only time was lacking."""
-        query, limits = self._walk if walk else self._scan, Limits(seconds, 0.9 * seconds, seconds)
+        query, limits = self._sql.walk if walk else self._sql.scan, Limits(seconds, 0.9 * seconds, seconds)
         try:
             rows = await self._fetch("search", query, _packed(vector), partition, count, limits=limits)
         except StorageError as error:
@@ -147,7 +130,7 @@ class PgVectors:
         """All or none, of different exact digests; what is there is replaced. Raises `Refused` when it is the
         vectors that the database does not like."""
         columns = zip(*((e.exact, e.id, e.partition, _packed(vector)) for e, vector in rows), strict=True)
-        await self._fetch("write", self._put, *columns)
+        await self._fetch("write", self._sql.put, *columns)
 
     async def delete(self, known: Sequence[Known]) -> None:
         """Unless another entry has taken their place, which another proxy may have stored."""
@@ -159,7 +142,7 @@ class PgVectors:
 
     async def lacking(self, known: Sequence[Known]) -> list[str]:
         """Ids of those without a vector of this model."""
-        return [row[0] for row in await self._fetch("compare", self._lacking, *zip(*known, strict=True))]
+        return [row[0] for row in await self._fetch("compare", self._sql.lacking, *zip(*known, strict=True))]
 
     async def rows(self, after: bytes, count: int) -> list[Known]:
         """The next ones in the table, of all models, but for those that have just come."""
@@ -181,12 +164,12 @@ class PgVectors:
         self.graph = True
 
     async def _build_with(self, connection: Any) -> None:
-        valid = await connection.fetchval(_VALID, self._name)
+        valid = await connection.fetchval(_VALID, self._sql.graph)
         if valid:
             return
         if valid is False:  # somebody was interrupted
-            await connection.execute(f"DROP INDEX CONCURRENTLY {self._name}")
-        await connection.execute(self._build)
+            await connection.execute(f"DROP INDEX CONCURRENTLY {self._sql.graph}")
+        await connection.execute(self._sql.build)
         await connection.execute("ANALYZE nearhit_vectors")
 
     async def close(self) -> None:
@@ -209,7 +192,7 @@ class PgVectors:
         async with self._places:
             if asyncio.get_running_loop().time() > until:
                 raise TimeoutError
-            connection = self._open_one(limits.run) or await self._connect_until(until, limits)
+            connection = self._idle_one(limits.run) or await self._connect_until(until, limits)
             try:
                 yield connection
             except BaseException:
@@ -217,7 +200,7 @@ class PgVectors:
                 raise
             self._idle[limits.run].append(connection)
 
-    def _open_one(self, run: float) -> Any:
+    def _idle_one(self, run: float) -> Any:
         while idle := self._idle[run]:
             connection = idle.pop()
             if not connection.is_closed():
@@ -260,10 +243,45 @@ class PgVectors:
             version, schema = await connection.fetchrow(_EXTENSION)
             if await connection.fetchval("SELECT to_regclass('nearhit_vectors')") is None:
                 await connection.execute(_TABLE)
-            self.graph = bool(await connection.fetchval(_VALID, self._name))
+            self.graph = bool(await connection.fetchval(_VALID, self._sql.graph))
         if [int(part) for part in version.split(".")[:2]] >= [0, 8]:
             self.reach = ITERATED
         self._schema = schema
+
+
+class _Statements(NamedTuple):
+    """For the vectors of one model."""
+
+    graph: str
+    """Name of the index."""
+    walk: str
+    scan: str
+    put: str
+    lacking: str
+    build: str
+
+
+def _statements(space: str, dimensions: int) -> _Statements:
+    """`space`: short name of the embedding model."""
+    graph, column = f"nearhit_vectors_{space}", f"(vector::vector({dimensions}))"
+    where = f"FROM nearhit_vectors WHERE partition = $2 AND space = '{space}'"
+    return _Statements(
+        graph,
+        walk=f"SELECT -({column} <#> $1) AS cosine, exact {where} ORDER BY {column} <#> $1 LIMIT $3",
+        scan=f"SELECT -(vector <#> $1) AS cosine, exact {where} ORDER BY cosine DESC LIMIT $3",
+        put=f"""INSERT INTO nearhit_vectors (exact, id, partition, space, vector)
+                SELECT exact, id, partition, '{space}', vector
+                FROM unnest($1::bytea[], $2::text[], $3::bytea[], $4::vector[])
+                  AS new (exact, id, partition, vector)
+                ON CONFLICT (exact) DO UPDATE SET id = excluded.id, stored = excluded.stored,
+                  space = excluded.space, vector = excluded.vector""",
+        lacking=f"""SELECT id FROM unnest($1::bytea[], $2::text[]) AS asked (exact, id)
+                    WHERE NOT EXISTS (SELECT FROM nearhit_vectors v WHERE v.exact = asked.exact
+                                      AND v.id = asked.id AND space = '{space}')""",
+        build=f"""CREATE INDEX CONCURRENTLY {graph} ON nearhit_vectors
+                  USING hnsw ({column} vector_ip_ops) WITH (m = 16, ef_construction = 100)
+                  WHERE space = '{space}'""",
+    )
 
 
 def _packed(vector: Vector) -> bytes:

@@ -406,7 +406,7 @@ async def test_a_graph_that_cannot_be_built_is_no_reason_to_compare_again(
     async with remote(database, await documents_of("a")) as vectors:
         vectors.add(entry("a"), unit("a"), known=True)
         await vectors._table.rows(b"", 1)
-        name = vectors._table._name
+        name = vectors._table._sql.graph
         await vectors._table._fetch("stand in the way", f"CREATE TABLE {name} ()")
         try:
             vectors.loaded()
