@@ -25,15 +25,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 from random import random
 from secrets import token_hex
 from time import monotonic
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from storage.backoff import BackOff
 from storage.base import Entry, StorageError, Vector
@@ -42,6 +40,7 @@ from storage.documents.buffered import BufferedDocuments
 from storage.index.entries import Entries
 from storage.redis_client import connect
 from storage.replication.leases import ANSWER_S, Leases
+from storage.replication.outbox import Change, Kind, Outbox
 from storage.within import within
 
 log = logging.getLogger("nearhit.replication")
@@ -56,9 +55,11 @@ WAITING = 100_000
 """Changes that wait for Redis; beyond them the others reload, and what they do not know is given up."""
 
 BLOCK_MS = 250
+"""For which Redis waits for a change before it says that there is none."""
 CURRENT_S = 2.0
 """Since Redis last told all that it knew, after which memory is no longer believed."""
 CERTAIN_S = 3.0
+"""For which a call waits to hear what came while this process was stopped."""
 HEARD_MS = 5_000
 """Since a replica was last heard of, after which nobody waits for it. Longer than `CURRENT_S`: by then it
 does not believe its memory any more."""
@@ -81,7 +82,6 @@ return redis.call(
   'XADD', KEYS[1], 'MAXLEN', '~', ARGV[5], '*', 'kind', ARGV[3], 'by', ARGV[1], 'ids', ARGV[4]
 )
 """
-Kind = Literal["stored", "gone", "reload"]
 
 
 class Replication:
@@ -112,6 +112,7 @@ class Replication:
         self._cursor = ""
         """The last change that was applied; "" before the first contact."""
         self._told_at = float("-inf")
+        """When Redis was asked, the last time that it told all that it knew."""
         self._asked_at = float("-inf")
         self._hearing = False
         """Waiting for Redis, and nothing says that it is away."""
@@ -120,11 +121,10 @@ class Replication:
         self._connected = asyncio.Event()
         self._late = False
         """The index began to load before there was contact."""
-        self._outbox: dict[str, tuple[Kind, str]] = {}
-        """By id: what is to be announced, and the epoch in which it was done."""
+        self._outbox = Outbox()
         self._work = asyncio.Event()
         self._last_announced = "0-0"
-        self._counts = Counter(dict.fromkeys(_COUNTED, 0))
+        self._counts = dict.fromkeys(("announced", "applied", "reloads", "given_up", "failures"), 0)
         self.leases = Leases(self._client, self.name, entries, lease_s, self)
         documents.on_saved = lambda ids: self._put("stored", ids)
         documents.on_deleted = lambda ids: self._put("gone", ids)
@@ -235,9 +235,7 @@ class Replication:
         if epoch != self._epoch:
             self._enter(epoch)
         if self._cursor or self._late:
-            self._hearing = False
-            self._counts["reloads"] += 1
-            await self.reload()
+            await self._compare()
         self._cursor = tail
 
     async def _hear(self) -> None:
@@ -274,19 +272,21 @@ class Replication:
                     self.drop(ids)
         await self._load(list(wanted))
         if reloads:
-            self._hearing = False
-            self._counts["reloads"] += 1
-            await self.reload()
+            await self._compare()
         self._cursor = changes[-1][0].decode()
         self._counts["applied"] += len(changes)
+
+    async def _compare(self) -> None:
+        """With the whole store, which takes its time."""
+        self._hearing = False
+        self._counts["reloads"] += 1
+        await self.reload()
 
     def _enter(self, epoch: str) -> None:
         """Somebody purges: what is on its way here may be part of it."""
         self._epoch = epoch
         self.purging()
-        untold = [id for id, (kind, _) in self._outbox.items() if kind == "stored"]
-        for id in untold:
-            del self._outbox[id]
+        untold = self._outbox.take("stored")
         self._counts["given_up"] += len(untold)
         self.give_up([*self._documents.unwritten(), *untold])
 
@@ -301,12 +301,9 @@ class Replication:
     # What we did
 
     def _put(self, kind: Kind, ids: Sequence[str]) -> None:
-        for id in ids:
-            self._outbox.pop(id, None)  # a later change takes its place at the end
-            self._outbox[id] = kind, self._epoch
+        self._outbox.put(Change(kind, self._epoch), ids)
         while len(self._outbox) > WAITING:
-            id, (dropped, _) = next(iter(self._outbox.items()))
-            del self._outbox[id]
+            id, dropped = self._outbox.drop_oldest()
             if dropped == "stored":
                 self.give_up([id])
             else:
@@ -315,8 +312,7 @@ class Replication:
 
     def tell_to_reload(self) -> None:
         """Somebody else has written to the store: `nearhit import`, for one."""
-        self._outbox.pop("", None)
-        self._outbox[""] = "reload", self._epoch
+        self._outbox.put(Change("reload", self._epoch), [""])
         self._work.set()
 
     async def announce(self) -> None:
@@ -332,25 +328,14 @@ class Replication:
                 await asyncio.sleep(FIRST_PAUSE)
 
     async def _announce_some(self) -> bool:
-        """Changes of one kind and epoch that follow each other; False when there are none."""
-        if not self._outbox:
+        """False when there are none."""
+        if (first := self._outbox.first(AT_ONCE)) is None:
             return False
-        kind, epoch = what = next(iter(self._outbox.values()))
-        ids = []
-        for id, change in islice(self._outbox.items(), AT_ONCE):
-            if change != what:
-                break
-            ids.append(id)
+        change, ids = first
+        arguments = self.name, change.epoch, change.kind, ",".join(ids), str(CHANGES)
         async with _within():
-            told = cast(
-                bytes | None,
-                await self._client.eval(
-                    _ANNOUNCE, 2, STREAM, EPOCH, self.name, epoch, kind, ",".join(ids), str(CHANGES)
-                ),
-            )
-        ids = [id for id in ids if self._outbox.get(id) == what]
-        for id in ids:
-            del self._outbox[id]
+            told = cast(bytes | None, await self._client.eval(_ANNOUNCE, 2, STREAM, EPOCH, *arguments))
+        ids = self._outbox.done(change, ids)
         if told is None:
             self._counts["given_up"] += len(ids)
             self.give_up(ids)
@@ -375,7 +360,7 @@ class Replication:
 
     async def end_purge(self) -> None:
         """When it returns, what was deleted here is gone from every replica. Raises StorageError."""
-        gone = [id for id, (kind, _) in self._outbox.items() if kind == "gone"]
+        gone = self._outbox.ids("gone")
         until = monotonic() + CONFIRM_S
         while any(id in self._outbox for id in gone):
             if monotonic() > until:
@@ -401,19 +386,16 @@ class Replication:
             places = cast(list[bytes | None], await self._client.mget([REPLICA + name for name in others]))
             if silent := [name for name, place in zip(others, places, strict=True) if place is None]:
                 await self._client.srem(NAMES, *silent)
-        return sum([place is not None and _key(place.decode()) < _key(change) for place in places])
-
-
-_COUNTED = ("announced", "applied", "reloads", "given_up", "failures")
+        return sum(place is not None and _place(place.decode()) < _place(change) for place in places)
 
 
 def _follows(cursor: str, first: Any, tail: str) -> bool:
     """Whether nothing after `cursor` is missing from the stream."""
-    oldest = _key(first[0][0].decode()) if first else (0, 0)
-    return oldest <= _key(cursor) <= _key(tail)
+    oldest = _place(first[0][0].decode()) if first else (0, 0)
+    return oldest <= _place(cursor) <= _place(tail)
 
 
-def _key(id: str) -> tuple[int, int]:
+def _place(id: str) -> tuple[int, int]:
     milliseconds, _, number = id.partition("-")
     return int(milliseconds), int(number or 0)
 
