@@ -52,7 +52,8 @@ CHANGES = 20_000
 AT_ONCE = 128
 """Ids in one change, and documents loaded at a time."""
 WAITING = 100_000
-"""Changes that wait for Redis; beyond them the others reload, and what they do not know is given up."""
+"""Changes that wait for Redis. Beyond them what is stored is given up, and the others learn what is gone by
+comparing with the whole store."""
 
 BLOCK_MS = 250
 """For which Redis waits for a change before it says that there is none."""
@@ -301,14 +302,14 @@ class Replication:
     # What we did
 
     def _put(self, kind: Kind, ids: Sequence[str]) -> None:
-        self._outbox.put(Change(kind, self._epoch), ids)
-        while len(self._outbox) > WAITING:
-            id, dropped = self._outbox.drop_oldest()
-            if dropped == "stored":
-                self.give_up([id])
-            else:
-                self.tell_to_reload()
-        self._work.set()
+        if len(self._outbox) + len(ids) <= WAITING:
+            self._outbox.put(Change(kind, self._epoch), ids)
+            self._work.set()
+        elif kind == "stored":
+            self._counts["given_up"] += len(ids)
+            self.give_up(list(ids))
+        else:
+            self.tell_to_reload()
 
     def tell_to_reload(self) -> None:
         """Somebody else has written to the store: `nearhit import`, for one."""
@@ -360,9 +361,9 @@ class Replication:
 
     async def end_purge(self) -> None:
         """When it returns, what was deleted here is gone from every replica. Raises StorageError."""
-        gone = self._outbox.ids("gone")
+        untold = [*self._outbox.ids("gone"), *self._outbox.ids("reload")]
         until = monotonic() + CONFIRM_S
-        while any(id in self._outbox for id in gone):
+        while any(id in self._outbox for id in untold):
             if monotonic() > until:
                 raise StorageError("replication: the other replicas could not be told")
             await asyncio.sleep(0.005)

@@ -56,7 +56,3 @@ class Outbox:
         for id in told:
             del self._changes[id]
         return told
-
-    def drop_oldest(self) -> tuple[str, Kind]:
-        id = next(iter(self._changes))
-        return id, self._changes.pop(id).kind

@@ -187,6 +187,42 @@ async def test_one_that_was_away_for_longer_than_the_stream_reaches_compares_wit
     assert other.replication.stats()["reloads"] == 1
 
 
+async def test_of_more_than_may_wait_to_be_told_the_last_is_given_up_and_no_more(
+    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = await make_node(), await make_node()
+    await one.cut_off()
+    monkeypatch.setattr(changes, "WAITING", 2)
+    for name in "abc":
+        one.put(name)
+        await one.documents.flush()
+    await one.documents.flush()
+    assert one.ids == {"a", "b"}
+    one.listen()
+    await until(lambda: other.ids == {"a", "b"})
+    assert await other.documents.load("c") is None
+
+
+async def test_a_purge_of_more_than_may_wait_to_be_told_is_over_when_the_others_have_compared(
+    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = await make_node(), await make_node()
+    one.put("a")
+    one.put("b")
+    await until(lambda: other.ids == {"a", "b"})
+    await one.replication.begin_purge()
+    await one.cut_off()
+    monkeypatch.setattr(changes, "WAITING", 1)
+    one.purge(["a", "b"])
+    await one.documents.settle_deletions()
+    ending = asyncio.create_task(one.replication.end_purge())
+    await asyncio.sleep(0.1)
+    assert not ending.done()
+    one.listen()
+    await ending
+    assert other.ids == set()
+
+
 async def test_without_redis_each_works_on_and_catches_up(
     make_node: MakeNode, redis: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
