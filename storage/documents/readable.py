@@ -9,7 +9,7 @@ from typing import Any
 
 from storage.base import Entry, Unreadable, Vector
 from storage.documents.codec import Codec, Locked
-from storage.documents.tables import from_row, resealed
+from storage.documents.rows import from_row, resealed
 
 log = logging.getLogger("nearhit.documents")
 
@@ -36,7 +36,7 @@ class Reader:
     async def resealed(
         self, rows: Iterable[Mapping[str, Any]]
     ) -> list[tuple[Mapping[str, Any], dict[str, Any]]]:
-        """Of rows as `tables.resealed` takes them, those that are to change, with what they become."""
+        """Of rows as `rows.resealed` takes them, those that are to change, with what they become."""
         return await asyncio.to_thread(self._resealed, rows)
 
     def _resealed(self, rows: Iterable[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], dict[str, Any]]]:

@@ -24,7 +24,7 @@ from storage.base import Document, Entry, StorageError, Vector
 from storage.breath import slices
 from storage.documents.codec import NEEDS_KEYS, Codec
 from storage.documents.readable import Reader
-from storage.documents.tables import to_row
+from storage.documents.rows import to_row
 from storage.redis_client import connect
 from storage.within import within
 
@@ -162,7 +162,7 @@ class RedisDocuments:
         return len(changes)
 
     async def _sealable(self, ids: Sequence[str]) -> list[dict[str, Any]]:
-        """As `tables.resealed` takes them, and the whole `row`."""
+        """As `rows.resealed` takes them, and the whole `row`."""
         async with self._within("reseal"), self._client.pipeline(transaction=False) as pipeline:
             for id in ids:
                 pipeline.hmget(DOC + id, ["row", "sealed_text", "vector", "body"])

@@ -14,24 +14,22 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection, bindparam, delete, event, insert, inspect, or_, select, text, update
+from sqlalchemy import URL, bindparam, delete, event, insert, or_, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.schema import CreateColumn
 
 from storage.base import Document, Entry, StorageError, Vector
 from storage.breath import slices
-from storage.documents.codec import NEEDS_KEYS, Codec
+from storage.documents.codec import Codec
 from storage.documents.readable import Reader
-from storage.documents.tables import ADDED, SCHEMA_VERSION, SEALABLE, documents, meta, metadata, to_row
+from storage.documents.rows import SEALABLE, to_row
+from storage.documents.schema import agree_on_sealing, create_or_upgrade, documents
 from storage.within import first_line, within
 
 SCAN_BATCH = 128
 """Rows; a batch is read, and indexed, in about two milliseconds."""
 IN_ONE_STATEMENT = 500
 """Bound parameters; SQLite's limit was 999 for long."""
-UPGRADING = 0x6E656172
-"""PostgreSQL's advisory lock under which one process at a time makes or alters the tables."""
 DAMAGED = ": move the file that documents.url names away, with its -wal and -shm, and start with none"
 """What to do when SQLite finds that its file is none of its own, or malformed."""
 
@@ -55,8 +53,8 @@ class SqlDocuments:
         """Creates the tables in an empty database and brings older ones up to date; StorageError when they
         are newer, or hold sealed answers and we have no key."""
         async with self._within("open"), self._engine.begin() as connection:
-            await connection.run_sync(_create_or_upgrade)
-            await connection.run_sync(_agree_on_sealing, self._codec.seals)
+            await connection.run_sync(create_or_upgrade)
+            await connection.run_sync(agree_on_sealing, self._codec.seals)
 
     async def save(self, batch: Sequence[Document]) -> None:
         latest = _latest(batch)
@@ -215,49 +213,6 @@ def _set_pragmas(connection: Any, _: object) -> None:
     cursor.execute("PRAGMA synchronous = NORMAL")
     cursor.execute("PRAGMA secure_delete = ON")
     cursor.close()
-
-
-def _create_or_upgrade(connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        connection.execute(text(f"SELECT pg_advisory_xact_lock({UPGRADING})"))
-    names = inspect(connection).get_table_names()
-    if meta.name not in names and documents.name not in names:
-        metadata.create_all(connection)
-        connection.execute(insert(meta).values(name="schema", value=str(SCHEMA_VERSION)))
-        return
-    found = _noted(connection, "schema") if meta.name in names else None
-    if not found or not found.isdecimal() or not 1 <= int(found) <= SCHEMA_VERSION:
-        raise StorageError(
-            f"open: the database has schema {found or 'unknown'}, this nearhit reads up to {SCHEMA_VERSION}: "
-            "run a newer nearhit, or name another database in documents.url"
-        )
-    if int(found) < SCHEMA_VERSION:
-        _upgrade(connection, int(found))
-
-
-def _upgrade(connection: Connection, found: int) -> None:
-    """In one transaction, which the first statement opens: SQLite's driver opens none for a change of
-    tables."""
-    connection.execute(update(meta).where(meta.c.name == "schema").values(value=str(SCHEMA_VERSION)))
-    metadata.create_all(connection)
-    for version in range(found + 1, SCHEMA_VERSION + 1):
-        for name in ADDED.get(version, ()):
-            column = CreateColumn(documents.c[name]).compile(connection)
-            connection.execute(text(f"ALTER TABLE {documents.name} ADD COLUMN {column}"))
-
-
-def _agree_on_sealing(connection: Connection, seals: bool) -> None:
-    """A store that has ever held sealed answers is not added to in the clear because somebody forgot the
-    key."""
-    noted = _noted(connection, "sealed")
-    if noted and not seals:
-        raise StorageError(NEEDS_KEYS)
-    if seals and not noted:
-        connection.execute(insert(meta).values(name="sealed", value="yes"))
-
-
-def _noted(connection: Connection, name: str) -> str | None:
-    return connection.scalar(select(meta.c.value).where(meta.c.name == name))
 
 
 def _latest(batch: Sequence[Document]) -> list[Document]:

@@ -98,7 +98,7 @@ async def test_an_upgrade_that_fails_leaves_the_old_schema(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = first_sqlite(tmp_path / "x.db")
-    monkeypatch.setattr("storage.documents.sql.ADDED", {2: ("provenance", "no such column")})
+    monkeypatch.setattr("storage.documents.schema.ADDED", {2: ("provenance", "no such column")})
     with pytest.raises(StorageError):
         await open_documents(url)
     monkeypatch.undo()

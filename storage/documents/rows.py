@@ -1,8 +1,4 @@
-"""The document store's tables, and a document as a row.
-
-A database of an older schema gets the columns in `ADDED` and the tables that it lacks; nothing is ever
-renamed or dropped, so that is all an upgrade has to do.
-"""
+"""A document as a row, whatever the store: columns and their values, sealed where the codec has a key."""
 
 from __future__ import annotations
 
@@ -11,52 +7,8 @@ from collections.abc import Mapping
 from types import NoneType
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Float, Integer, LargeBinary, MetaData, String, Table, Text
-
 from storage.base import Document, Entry, Vector
 from storage.documents.codec import Codec
-
-SCHEMA_VERSION = 2
-ADDED: dict[int, tuple[str, ...]] = {2: ("provenance", "sealed_text")}
-"""Schema to the columns of the documents that came with it."""
-
-metadata = MetaData()
-
-meta = Table(
-    "nearhit_meta",
-    metadata,
-    Column("name", String(64), primary_key=True),
-    Column("value", Text, nullable=False),
-)
-
-documents = Table(
-    "nearhit_documents",
-    metadata,
-    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("id", String(64), nullable=False, unique=True),
-    Column("exact", LargeBinary(16), nullable=False, unique=True),
-    Column("partition", LargeBinary(16), nullable=False),
-    Column("fingerprint", Text, nullable=False),
-    Column("category", Text, nullable=False),
-    Column("text", Text, nullable=False),
-    Column("created", Float(53), nullable=False),
-    Column("dialect", Text, nullable=False),
-    Column("model", Text, nullable=False),
-    Column("tenant", Text, nullable=False),
-    Column("namespace", Text, nullable=False),
-    Column("tags", Text, nullable=False),
-    Column("ttl", Float(53)),
-    Column("size", BigInteger, nullable=False),
-    Column("cost_ms", Float(53), nullable=False),
-    Column("tokens_in", BigInteger, nullable=False),
-    Column("tokens_out", BigInteger, nullable=False),
-    Column("hits", BigInteger, nullable=False),
-    Column("last_hit", Float(53), nullable=False),
-    Column("provenance", Text, nullable=False, server_default=""),
-    Column("sealed_text", LargeBinary),
-    Column("vector", LargeBinary),
-    Column("body", LargeBinary, nullable=False),
-)
 
 SEALABLE = ("text", "sealed_text", "vector", "body")
 
