@@ -86,6 +86,7 @@ class RemoteVectors:
         self._condemned = set[bytes]()
         """Whose rows go whatever their id is, before anything else is written there."""
         self._left_out = False
+        """More came than may wait."""
         self._breaker = Breaker("search: the database with the vectors", time.monotonic)
         self._batch = BATCH
         self._trouble = "not compared with the documents yet"
@@ -96,7 +97,7 @@ class RemoteVectors:
         self._counts = dict.fromkeys(("written", "dropped", "search_failures", "write_failures"), 0)
         self._order = asyncio.Lock()
         """Deletions come after the batch that is being written."""
-        self._wanted = asyncio.Event()
+        self._comparison_due = asyncio.Event()
         self._writer = Writer(
             "vectors",
             self._send_some,
@@ -111,7 +112,7 @@ class RemoteVectors:
         self._sizes[entry.partition] += 1
         self._doomed.pop(entry.exact, None)
         if not known or entry.exact in self._condemned:
-            self._put(entry, vector)
+            self._pend(entry, vector)
         return 0
 
     def remove(self, entry: Entry, key: int) -> None:
@@ -141,7 +142,7 @@ class RemoteVectors:
         return list(self._sizes)
 
     def loaded(self) -> None:
-        self._wanted.set()
+        self._comparison_due.set()
 
     def condemn(self, gone: Iterable[Entry]) -> None:
         """Also the row of another entry with the same digest, which an answer before may have left."""
@@ -171,7 +172,7 @@ class RemoteVectors:
 
     async def _search(self, partition: bytes, vector: Vector, count: int) -> list[tuple[float, bytes]]:
         self._breaker.check()
-        walk, before = self._walks(self._sizes[partition], count), self._breaker.state
+        walk = self._walks(self._sizes[partition], count)
         try:
             found = await self._table.nearest(partition, vector, count, walk, self._deadline)
         except Slow:  # a partition may be too large, which says nothing about the others
@@ -179,8 +180,7 @@ class RemoteVectors:
             raise
         except StorageError as error:
             self._counts["search_failures"] += 1
-            self._breaker.failed()
-            if self._breaker.state != before:
+            if self._breaker.failed():
                 log.warning("nothing is found by meaning until the database answers: %s", error)
             raise
         self._breaker.succeeded()
@@ -193,7 +193,7 @@ class RemoteVectors:
 
     # Writing
 
-    def _put(self, entry: Entry, vector: Vector) -> None:
+    def _pend(self, entry: Entry, vector: Vector) -> None:
         if len(self._pending) >= MOST_PENDING:
             self._counts["dropped"] += 1
             self._left_out, self._trouble = True, "too many waited to be written"
@@ -211,7 +211,7 @@ class RemoteVectors:
         await self._write_some()
         if self._left_out and len(self._pending) < BATCH:
             self._left_out = False
-            self._wanted.set()
+            self._comparison_due.set()
 
     async def _delete_some(self) -> None:
         async with self._order:
@@ -219,7 +219,7 @@ class RemoteVectors:
             doomed = list(islice(self._doomed.items(), DELETED_AT_ONCE))
             if doomed:
                 await self._table.delete(doomed)
-                self._done_away([exact for exact, _ in doomed])
+                self._undoom([exact for exact, _ in doomed])
 
     async def _erase_some(self) -> None:
         """Taken out before, so that what is condemned meanwhile is erased once more."""
@@ -232,9 +232,9 @@ class RemoteVectors:
         except BaseException:
             self._condemned |= some
             raise
-        self._done_away(some)
+        self._undoom(some)
 
-    def _done_away(self, exact: Iterable[bytes]) -> None:
+    def _undoom(self, exact: Iterable[bytes]) -> None:
         """Whoever was added and removed meanwhile has not been written."""
         for each in exact:
             self._doomed.pop(each, None)
@@ -250,7 +250,7 @@ class RemoteVectors:
                 self._narrow_down(batch, error)
                 return
             self._condemned -= {each.entry.exact for each in batch if self._is_pending(each)}
-            self._done(batch)
+            self._unpend_all(batch)
             self._counts["written"] += len(batch)
             self._batch = BATCH
 
@@ -259,11 +259,11 @@ class RemoteVectors:
         self._counts["write_failures"] += 1
         self._batch = 1
         if len(batch) == 1:
-            self._done(batch)
+            self._unpend_all(batch)
             self._counts["dropped"] += 1
             log.warning("a vector was left out: %s", error)
 
-    def _done(self, batch: Sequence[_Pending]) -> None:
+    def _unpend_all(self, batch: Sequence[_Pending]) -> None:
         for each in batch:
             if self._is_pending(each):
                 self._unpend(each.entry.exact)
@@ -287,8 +287,8 @@ class RemoteVectors:
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(COMPARE_EVERY_S):
-                    await self._wanted.wait()
-            self._wanted.clear()
+                    await self._comparison_due.wait()
+            self._comparison_due.clear()
             try:
                 await self._compare()
             except StorageError as error:
@@ -297,7 +297,7 @@ class RemoteVectors:
                 self._counts["write_failures"] += 1
                 self._trouble = str(error)
                 await asyncio.sleep(back_off.failed())
-                self._wanted.set()
+                self._comparison_due.set()
             else:
                 back_off.succeeded()
                 await self._build_graph()
@@ -335,7 +335,7 @@ class RemoteVectors:
             entry = self._entries.get(stored.exact)
             ours = entry is not None and (entry.id, entry.fingerprint) == (stored.id, stored.fingerprint)
             if entry is not None and ours and vector is not None and stored.exact not in self._pending:
-                self._put(entry, vector)
+                self._pend(entry, vector)
 
     async def _delete_strangers(self) -> None:
         after = b""
