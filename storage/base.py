@@ -23,7 +23,7 @@ Matrix = NDArray[np.float32]
 
 
 class StorageError(Exception):
-    """The document store did not do what it was asked."""
+    """A store, of documents or of vectors, or the Redis between replicas did not do what it was asked."""
 
 
 @dataclass(slots=True, eq=False)
@@ -72,6 +72,10 @@ class Document:
     nobody knows. Kept with the document only where a store does so."""
 
 
+Stored = tuple[Entry, Vector | None]
+"""A document without its body."""
+
+
 @dataclass(slots=True)
 class Unreadable:
     """How often a store found what it cannot read. It is left out, and stays there: a key may come back."""
@@ -82,7 +86,7 @@ class Unreadable:
     """Rows and bodies that are sealed with a key that is not among ours."""
 
 
-class Index(Protocol):
+class PartitionIndex(Protocol):
     """Vectors of one partition. Synchronous and owned by one thread."""
 
     def __len__(self) -> int: ...
@@ -91,7 +95,7 @@ class Index(Protocol):
         """`key` is new to the index."""
 
     def remove(self, key: int) -> None:
-        """`key` is in the index; its room is used again."""
+        """`key` is in the index."""
 
     def nearest(self, vector: Vector, count: int) -> list[tuple[float, int]]:
         """At most `count` (cosine, key), best first."""
@@ -152,7 +156,7 @@ class Documents(Protocol):
     async def load_many(self, ids: Sequence[str]) -> dict[str, bytes]:
         """The bodies of those of some hundred documents that are there and can be read."""
 
-    async def entries(self, ids: Sequence[str]) -> list[tuple[Entry, Vector | None]]:
+    async def entries(self, ids: Sequence[str]) -> list[Stored]:
         """Of some hundred documents, what a scan would give, in any order; unknown ids are no error."""
 
     async def delete(self, ids: Iterable[str]) -> None:
@@ -171,7 +175,7 @@ class Documents(Protocol):
         how many. What cannot be read stays as it is, as does what somebody else changes meanwhile. Without
         keys it does nothing."""
 
-    def scan(self) -> AsyncIterator[list[tuple[Entry, Vector | None]]]:
+    def scan(self) -> AsyncIterator[list[Stored]]:
         """Everything stored, newest first, in batches, bodies left out."""
 
     async def ping(self) -> None:

@@ -16,7 +16,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from itertools import islice
 from typing import Any
 
-from storage.base import Document, Documents, Entry, StorageError, Vector
+from storage.base import Document, Documents, StorageError, Stored, Vector
 from storage.breaker import Breaker
 from storage.breath import slices
 from storage.within import answer_within
@@ -159,18 +159,18 @@ class BufferedDocuments:
         async with self._order, self._in_time():
             await self._documents.revector(fingerprint, vectors)
 
-    async def scan(self) -> AsyncIterator[list[tuple[Entry, Vector | None]]]:
+    async def scan(self) -> AsyncIterator[list[Stored]]:
         """As the store's, in smaller batches, without what was deleted here since the scan began."""
         with self._deleted_meanwhile(self._doomed) as deleted:
             async for batch in self._documents.scan():
                 for some in slices(batch, HANDED_OVER):
                     yield [(entry, vector) for entry, vector in some if entry.id not in deleted]
 
-    async def entries(self, ids: Sequence[str]) -> list[tuple[Entry, Vector | None]]:
+    async def entries(self, ids: Sequence[str]) -> list[Stored]:
         """As the store's, without what was deleted here meanwhile."""
         return [found async for found in self.each(ids)]
 
-    async def each(self, ids: Sequence[str]) -> AsyncIterator[tuple[Entry, Vector | None]]:
+    async def each(self, ids: Sequence[str]) -> AsyncIterator[Stored]:
         """The same one by one, without what was deleted here before its turn came."""
         with self._deleted_meanwhile(self._doomed) as deleted:
             async with self._in_time():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
-from storage.base import Document, Entry, Unreadable, Vector
+from storage.base import Document, Stored, Unreadable, Vector
 from storage.breath import slices
 
 SCAN_BATCH = 128
@@ -30,7 +30,7 @@ class MemoryDocuments:
     async def load_many(self, ids: Sequence[str]) -> dict[str, bytes]:
         return {id: self._by_id[id].body for id in ids if id in self._by_id}
 
-    async def entries(self, ids: Sequence[str]) -> list[tuple[Entry, Vector | None]]:
+    async def entries(self, ids: Sequence[str]) -> list[Stored]:
         stored = [self._by_id[id] for id in ids if id in self._by_id]
         return [(document.entry, document.vector) for document in stored]
 
@@ -49,7 +49,7 @@ class MemoryDocuments:
     async def reseal(self, ids: Sequence[str]) -> int:
         return 0
 
-    async def scan(self) -> AsyncIterator[list[tuple[Entry, Vector | None]]]:
+    async def scan(self) -> AsyncIterator[list[Stored]]:
         for ids in slices(list(reversed(self._by_id)), SCAN_BATCH):
             yield await self.entries(ids)
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from storage.base import Entry, Unreadable, Vector
+from storage.base import Stored, Unreadable
 from storage.documents.codec import Codec, Locked
 from storage.documents.rows import from_row, resealed
 
@@ -24,7 +24,7 @@ class Reader:
         self._codec = codec
         self.unreadable = Unreadable()
 
-    def entries(self, rows: Iterable[Mapping[str, Any]]) -> list[tuple[Entry, Vector | None]]:
+    def entries(self, rows: Iterable[Mapping[str, Any]]) -> list[Stored]:
         found = []
         for row in rows:
             try:

@@ -20,7 +20,7 @@ from typing import Any, cast
 
 from redis.asyncio import Redis
 
-from storage.base import Document, Entry, StorageError, Vector
+from storage.base import Document, StorageError, Stored, Vector
 from storage.breath import slices
 from storage.documents.codec import NEEDS_KEYS, Codec
 from storage.documents.readable import Reader
@@ -129,7 +129,7 @@ class RedisDocuments:
                 pipeline.hget(DOC + id, "body")
             return await self.reader.bodies(zip(ids, await pipeline.execute(), strict=True))
 
-    async def entries(self, ids: Sequence[str]) -> list[tuple[Entry, Vector | None]]:
+    async def entries(self, ids: Sequence[str]) -> list[Stored]:
         return self.reader.entries(await self._rows(list(ids)))
 
     async def delete(self, ids: Iterable[str]) -> None:
@@ -175,7 +175,7 @@ class RedisDocuments:
                 rows.append({"id": id, "row": row, "text": row["text"], **apart})
         return rows
 
-    async def scan(self) -> AsyncIterator[list[tuple[Entry, Vector | None]]]:
+    async def scan(self) -> AsyncIterator[list[Stored]]:
         below = "+inf"
         while ranked := await self._ids_below(below):
             below = f"({ranked[-1][1]:.0f}"

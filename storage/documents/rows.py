@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import NoneType
 from typing import Any
 
-from storage.base import Document, Entry, Vector
+from storage.base import Document, Entry, Stored
 from storage.documents.codec import Codec
 
 SEALABLE = ("text", "sealed_text", "vector", "body")
@@ -61,7 +61,7 @@ def _storable(value: Any) -> Any:
     return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
-def from_row(row: Mapping[str, Any], codec: Codec) -> tuple[Entry, Vector | None]:
+def from_row(row: Mapping[str, Any], codec: Codec) -> Stored:
     """Raises ValueError when the row is damaged: SQLite keeps whatever was put into a column. `Locked` when
     the codec does not have the key."""
     damaged = [name for name, types in _TYPES.items() if not isinstance(row.get(name), types)]

@@ -18,7 +18,7 @@ from sqlalchemy import URL, bindparam, delete, event, insert, or_, select, text,
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from storage.base import Document, Entry, StorageError, Vector
+from storage.base import Document, StorageError, Stored, Vector
 from storage.breath import slices
 from storage.documents.codec import Codec
 from storage.documents.readable import Reader
@@ -87,7 +87,7 @@ class SqlDocuments:
                 rows = (await connection.execute(query)).all()
             return await self.reader.bodies(rows)
 
-    async def entries(self, ids: Sequence[str]) -> list[tuple[Entry, Vector | None]]:
+    async def entries(self, ids: Sequence[str]) -> list[Stored]:
         query = select(*_ENTRY_COLUMNS).where(documents.c.id.in_(ids))
         async with self._within("load"), self._engine.connect() as connection:
             rows: Sequence[Any] = (await connection.execute(query)).mappings().all()
@@ -139,7 +139,7 @@ class SqlDocuments:
                     await connection.execute(change, changes)
         return len(changes)
 
-    async def scan(self) -> AsyncIterator[list[tuple[Entry, Vector | None]]]:
+    async def scan(self) -> AsyncIterator[list[Stored]]:
         below: int | None = None
         while rows := await self._rows_below(below):
             below = rows[-1]["seq"]

@@ -23,7 +23,7 @@ from operator import itemgetter
 from typing import Any
 
 from storage.backoff import BackOff
-from storage.base import Entry, StorageError, Vector
+from storage.base import Entry, StorageError, Stored, Vector
 from storage.breaker import Breaker
 from storage.breath import slices
 from storage.spread import Spread
@@ -33,7 +33,7 @@ from storage.writer import Writer
 
 log = logging.getLogger("nearhit.index")
 
-Stored = Callable[[Sequence[str]], Awaitable[list[tuple[Entry, Vector | None]]]]
+LookUp = Callable[[Sequence[str]], Awaitable[list[Stored]]]
 """Of some hundred ids, the documents that there are (`Documents.entries`)."""
 
 MOST_PENDING = 4096
@@ -70,7 +70,7 @@ class RemoteVectors:
 
     complete = False
 
-    def __init__(self, table: PgVectors, dimensions: int, stored: Stored, deadline: float) -> None:
+    def __init__(self, table: PgVectors, dimensions: int, stored: LookUp, deadline: float) -> None:
         self.dimensions = dimensions
         self._table = table
         self._stored = stored

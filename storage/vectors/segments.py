@@ -41,7 +41,7 @@ Segment = Flat | Graph
 
 
 class Segments:
-    """An `Index`, begun with a scan that has become large."""
+    """A `PartitionIndex`, begun with a scan that has become large."""
 
     def __init__(self, dimensions: int, first: Flat) -> None:
         self._dimensions = dimensions

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stored import clustered, unit
 
-from storage.base import Index, Vector
+from storage.base import PartitionIndex, Vector
 from storage.vectors import flat, segments
 from storage.vectors.flat import Flat
 from storage.vectors.graph import Graph, graph_available
 from storage.vectors.segments import Segments
 
-MakeIndex = Callable[[int], Index]
+MakeIndex = Callable[[int], PartitionIndex]
 
 
 class Built(Segments):
@@ -51,7 +51,7 @@ def graph_of(rows: np.ndarray) -> Graph:
     return graph
 
 
-def fill(index: Index, rows: np.ndarray) -> None:
+def fill(index: PartitionIndex, rows: np.ndarray) -> None:
     for key, row in enumerate(rows):
         index.add(key, row)
 
