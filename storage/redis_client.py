@@ -10,8 +10,8 @@ from redis.driver_info import DriverInfo
 
 
 def connect(url: str, deadline: float, tries_again: int) -> Redis:
-    """Connects when it is used. Each command ends within `deadline` seconds and is tried again on a new
-    connection so many times. Raises ValueError for what is no Redis URL."""
+    """Connects when it is first used. A command ends within `deadline` seconds; one that failed is tried
+    again on a new connection, `tries_again` times. Raises ValueError for what is no Redis URL."""
     return Redis.from_url(
         url,
         socket_connect_timeout=deadline,

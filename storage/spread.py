@@ -49,7 +49,7 @@ class Spread(Generic[Key, Value]):
         for part in self._parts:
             yield from list(part)
 
-    def pop(self, key: Key) -> None:
+    def discard(self, key: Key) -> None:
         """An unknown key is no error."""
         if key in self:
             del self[key]

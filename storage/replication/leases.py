@@ -22,7 +22,7 @@ from storage.within import within
 LEASE = "{nearhit}:lease:"
 LEASE_MS = 1_500
 """Renewed while the call is under way: when its replica dies, the others wait no longer than this. It stays
-for as long after the call, so that who is slow to hear of the answer does not ask again."""
+for as long after the call, so that a replica that is slow to hear of the answer does not ask again."""
 DONE = "done"
 """In place of its holder's name, once there is an answer."""
 ASK_S = 0.25

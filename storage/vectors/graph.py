@@ -28,7 +28,7 @@ WIDEST = 512
 BESIDE = 284
 """Bytes per vector for links and bookkeeping, measured with 65,536 of them."""
 WORN = 0.25
-"""Share of removed vectors from which on a new graph is due."""
+"""Share of its vectors that were removed, above which a new graph is due."""
 
 WITHOUT_GRAPH = (
     "hnswlib is not installed: every partition is scanned, which is slower above 65,000 entries in one"
@@ -100,8 +100,8 @@ class Graph:
         return self._keys[self._present]
 
     def vectors(self, keys: Sequence[int]) -> Matrix:
-        """Copies, in the order of the keys. A slow way out: 64 take a millisecond, or five to nine while a
-        thread builds."""
+        """Copies, in the order of the keys. Slow: 64 take a millisecond, or five to nine while a thread
+        builds."""
         found: Matrix = np.asarray(self._graph.get_items(keys, return_type="numpy"), np.float32)
         return found
 

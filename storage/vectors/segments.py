@@ -22,17 +22,17 @@ from storage.vectors.flat import Flat
 from storage.vectors.graph import Graph
 
 SEALED_AT = 65_536
-"""Vectors of a scan from which on searching it costs the loop more than searching a graph."""
+"""Vectors of a scan. A larger one would cost the loop more to search than a graph does."""
 LARGEST = 262_144
 """Vectors of a graph. A search takes little longer in a large one, so few are better; giving one back to the
 machine takes a millisecond for some thousands, and nobody else runs meanwhile."""
 COPIED_AT_ONCE = 64
 GIVEN_OUT_AT_ONCE = 16
-"""Vectors that a graph, which gives each number by itself, gives out in a millisecond or two."""
+"""Vectors out of a graph, which gives them out number by number: a millisecond or two."""
 REMOVED_AT_ONCE = 256
 SAMPLE = 128
-"""Vectors whose neighbours are looked for to judge a graph; with a quarter as many, one time in twenty-five
-chance would blame a graph that finds 99 %."""
+"""Vectors whose neighbours are looked for to judge a graph. With a quarter as many, chance alone would
+condemn a graph that finds 99 % in one judgement of twenty-five."""
 NOISE = 0.5
 """Length of what is added to them: a cosine of 0.89, as a paraphrase may have."""
 LEAST_RECALL = 0.95
