@@ -8,6 +8,9 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
 
+TAG = "{nearhit}"
+"""Hash tag of all our keys: a cluster has them in one slot."""
+
 
 def connect(url: str, deadline: float, tries_again: int) -> Redis:
     """Connects when it is first used. A command ends within `deadline` seconds; one that failed is tried

@@ -218,7 +218,7 @@ class BufferedDocuments:
 
     @contextmanager
     def _deleted_meanwhile(self, before: Iterable[str] = ()) -> Iterator[set[str]]:
-        """And `before`."""
+        """Ids of what is deleted while the block runs, beside those of `before`."""
         deleted = set(before)
         self._watched[id(deleted)] = deleted
         try:

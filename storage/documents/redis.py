@@ -25,7 +25,7 @@ from storage.breath import slices
 from storage.documents.codec import NEEDS_KEYS, Codec
 from storage.documents.readable import Reader
 from storage.documents.rows import to_row
-from storage.redis_client import connect
+from storage.redis_client import TAG, connect
 from storage.within import within
 
 SCHEMA = b"1"
@@ -33,7 +33,6 @@ SCAN_BATCH = 128
 DELETE_BATCH = 500
 """Ids that one script deletes; Redis serves nobody else meanwhile, for about two milliseconds."""
 
-TAG = "{nearhit}"
 META, ORDER, SEQ, DOC, EXACT = (f"{TAG}:{name}" for name in ("meta", "order", "seq", "doc:", "exact:"))
 
 _DISCARD = """

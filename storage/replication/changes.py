@@ -38,14 +38,13 @@ from storage.base import Entry, StorageError, Vector
 from storage.breath import Breath, slices
 from storage.documents.buffered import BufferedDocuments
 from storage.index.entries import Entries
-from storage.redis_client import connect
+from storage.redis_client import TAG, connect
 from storage.replication.leases import ANSWER_S, Leases
 from storage.replication.outbox import Change, Kind, Outbox
 from storage.within import within
 
 log = logging.getLogger("nearhit.replication")
 
-TAG = "{nearhit}"
 STREAM, EPOCH, NAMES, REPLICA = (f"{TAG}:{name}" for name in ("changes", "epoch", "replicas", "replica:"))
 CHANGES = 20_000
 """Kept in the stream, about; who was away for longer compares with the whole store."""

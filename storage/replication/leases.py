@@ -17,9 +17,10 @@ from redis.asyncio import Redis
 
 from storage.base import StorageError
 from storage.index.entries import Entries
+from storage.redis_client import TAG
 from storage.within import within
 
-LEASE = "{nearhit}:lease:"
+LEASE = f"{TAG}:lease:"
 LEASE_MS = 1_500
 """Renewed while the call is under way: when its replica dies, the others wait no longer than this. It stays
 for as long after the call, so that a replica that is slow to hear of the answer does not ask again."""
