@@ -20,8 +20,8 @@ from proxy.admin import purging
 from proxy.admin.routes import ROUTES
 from storage import breath
 from storage.base import Entry, StorageError
+from storage.breath import SLICE
 from storage.documents.memory import MemoryDocuments
-from storage.spread import SLICE
 
 ROOT = Path(__file__).parents[2]
 
