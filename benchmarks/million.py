@@ -28,8 +28,8 @@ import numpy as np
 from benchmarks.search import COUNT, QUERIES, Rows, jitter, load_vectors, resident_bytes
 from policies.eviction import over
 from storage.base import Entry
-from storage.entries import Entries
-from storage.vectors_memory import MemoryVectors
+from storage.index.entries import Entries
+from storage.vectors.memory import MemoryVectors
 
 PROBE_EVERY_S = 0.003
 BASELINE_S = 5.0

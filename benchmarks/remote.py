@@ -30,10 +30,10 @@ from benchmarks.search import COUNT, Rows, load_vectors, make_entry, resident_by
 from policies.economics import break_even
 from policies.eviction import over
 from storage.base import Entry, Vectors
-from storage.entries import Entries
-from storage.vectors_memory import MemoryVectors
-from storage.vectors_pgvector import PgVectors
-from storage.vectors_remote import RemoteVectors
+from storage.index.entries import Entries
+from storage.vectors.memory import MemoryVectors
+from storage.vectors.pgvector import PgVectors
+from storage.vectors.remote import RemoteVectors
 
 AT_ONCE = 8
 WARMING = 200

@@ -26,8 +26,8 @@ from rich.table import Table
 
 from policies.eviction import over
 from storage.base import Entry
-from storage.entries import Entries
-from storage.vectors_memory import MemoryVectors
+from storage.index.entries import Entries
+from storage.vectors.memory import MemoryVectors
 
 BAR_US = 2_000.0
 QUERIES = 2_000

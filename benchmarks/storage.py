@@ -27,7 +27,7 @@ from aiohttp import web
 
 from benchmarks.kills import Proxy, Upstream
 from storage.base import Document, Entry
-from storage.buffered import BufferedDocuments
+from storage.documents.buffered import BufferedDocuments
 from storage.opening import open_documents
 
 DIMENSIONS, PARTITIONS = 384, 50

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 def worth(priority: float, demand: float, cost_ms: float, age: float, ttl: float) -> float:
     """priority · log(demand) · cost saved · max(0, 1 − age/ttl); `age` and `ttl` in seconds.
 
-    For a demand above one (`storage.demand`): what has no more is on trial, and leaves before all that has a
-    worth. An entry of unknown cost counts as one that saves a millisecond.
+    For a demand above one (`storage.index.demand`): what has no more is on trial, and leaves before all that
+    has a worth. An entry of unknown cost counts as one that saves a millisecond.
     """
     if age >= ttl:
         return 0.0

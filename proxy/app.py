@@ -49,13 +49,13 @@ from proxy.upstreams.scraper import Names, Scraper
 from proxy.upstreams.upstream import Deadlines, Retry, Upstream
 from proxy.warming import WarmUp
 from storage.base import Documents, StorageError
-from storage.buffered import BufferedDocuments
-from storage.claim import claim
-from storage.keys import read_key
+from storage.documents.buffered import BufferedDocuments
+from storage.documents.claim import claim
+from storage.documents.keys import read_key
 from storage.opening import open_documents, open_vectors
 
 if TYPE_CHECKING:
-    from storage.replication import Replication
+    from storage.replication.changes import Replication
 
 log = logging.getLogger("nearhit.app")
 
@@ -230,7 +230,7 @@ def _replication(settings: Settings, cache: Cache) -> Replication | None:
         return None
     if find_spec("redis") is None:
         raise StorageError("replication.url: Redis needs the driver: pip install redis")
-    from storage.replication import Replication
+    from storage.replication.changes import Replication
 
     lease_s = None if chosen.lease == "off" else chosen.lease
     return Replication(chosen.url, cache.documents, cache.entries, lease_s)

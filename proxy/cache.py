@@ -25,10 +25,10 @@ from policies.model import InForce, Mode, in_force
 from proxy.dialects.base import Usage
 from proxy.messages import SHARED, Call, Question, forget_bodies, shown
 from storage.base import Document, Entry, StorageError, Vectors
-from storage.buffered import BufferedDocuments
-from storage.entries import Entries
-from storage.rebuild import drop, take_in
-from storage.vectors_memory import MemoryVectors
+from storage.documents.buffered import BufferedDocuments
+from storage.index.entries import Entries
+from storage.index.rebuild import drop, take_in
+from storage.vectors.memory import MemoryVectors
 
 log = logging.getLogger("nearhit.cache")
 

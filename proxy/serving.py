@@ -22,7 +22,7 @@ from proxy.app import App, open_app
 from proxy.demo.upstream import MODELS, Behaviour, run_demo_upstream
 from proxy.settings import Settings, mask
 from storage.base import StorageError
-from storage.graph import WITHOUT_GRAPH, graph_available
+from storage.vectors.graph import WITHOUT_GRAPH, graph_available
 
 log = logging.getLogger("nearhit.serving")
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 
 from policies.values import seconds
-from storage.keys import read_key
+from storage.documents.keys import read_key
 
 PREFIX = "NEARHIT_"
 """Of the variables that are settings."""

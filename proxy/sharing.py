@@ -9,7 +9,7 @@ from proxy.messages import Question
 from proxy.tasks import Tasks
 
 if TYPE_CHECKING:
-    from storage.leases import Asked, Leases
+    from storage.replication.leases import Asked, Leases
 
 
 class Sharing:

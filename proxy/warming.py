@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from proxy.cache import Cache
 from proxy.reembedding import reembed
 from proxy.tasks import Tasks
+from storage.backoff import BackOff
 from storage.base import StorageError
-from storage.rebuild import rebuild
+from storage.index.rebuild import rebuild
 
 if TYPE_CHECKING:
-    from storage.replication import Replication
+    from storage.replication.changes import Replication
 
 log = logging.getLogger("nearhit.app")
 
@@ -60,7 +61,8 @@ class WarmUp:
 
     async def _load(self) -> list[str]:
         """Until it works, though another may end meanwhile. Ids of what is of another embedding model."""
-        cache, pause, foreign = self._cache, FIRST_PAUSE_S, list[str]()
+        cache, foreign = self._cache, list[str]()
+        back_off = BackOff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
 
         def note(loaded: int) -> None:
             self.loaded = loaded
@@ -76,12 +78,11 @@ class WarmUp:
                     note, note_foreign,
                 )  # fmt: skip
             except StorageError as error:
-                self.failed = str(error)
+                self.failed, pause = str(error), back_off.failed()
                 log.error(
                     "the index could not be loaded from the documents, next try in %g s: %s", pause, error
                 )
                 await asyncio.sleep(pause)
-                pause = min(LONGEST_PAUSE_S, 2 * pause)
             else:
                 self.failed = ""
                 self.done = True

@@ -23,7 +23,7 @@ Matrix = NDArray[np.float32]
 
 
 class StorageError(Exception):
-    """The document store did not do what it was asked."""
+    """A store, of documents or of vectors, or the Redis between replicas did not do what it was asked."""
 
 
 @dataclass(slots=True, eq=False)
@@ -72,7 +72,21 @@ class Document:
     nobody knows. Kept with the document only where a store does so."""
 
 
-class Index(Protocol):
+Stored = tuple[Entry, Vector | None]
+"""A document without its body."""
+
+
+@dataclass(slots=True)
+class Unreadable:
+    """How often a store found what it cannot read. It is left out, and stays there: a key may come back."""
+
+    damaged: int = 0
+    """Rows and bodies that are not as they were written."""
+    locked: int = 0
+    """Rows and bodies that are sealed with a key that is not among ours."""
+
+
+class PartitionIndex(Protocol):
     """Vectors of one partition. Synchronous and owned by one thread."""
 
     def __len__(self) -> int: ...
@@ -81,14 +95,14 @@ class Index(Protocol):
         """`key` is new to the index."""
 
     def remove(self, key: int) -> None:
-        """`key` is in the index; its room is used again."""
+        """`key` is in the index."""
 
     def nearest(self, vector: Vector, count: int) -> list[tuple[float, int]]:
         """At most `count` (cosine, key), best first."""
 
 
 class Vectors(Protocol):
-    """Where the vectors of all entries lie; who the entries are is known in memory (`storage.entries`).
+    """Where the vectors of all entries lie; who the entries are is known in memory (`index.entries`).
 
     What was added is found at once, what was removed is not found any more. Isolation is by construction: a
     search looks into one partition only.
@@ -131,6 +145,8 @@ class Vectors(Protocol):
 class Documents(Protocol):
     """The store of documents. Every method raises `StorageError`, within the store's deadline."""
 
+    unreadable: Unreadable
+
     async def save(self, documents: Sequence[Document]) -> None:
         """All or none. A document with a known id or a known `exact` digest replaces the old one."""
 
@@ -140,7 +156,7 @@ class Documents(Protocol):
     async def load_many(self, ids: Sequence[str]) -> dict[str, bytes]:
         """The bodies of those of some hundred documents that are there and can be read."""
 
-    async def entries(self, ids: Sequence[str]) -> list[tuple[Entry, Vector | None]]:
+    async def entries(self, ids: Sequence[str]) -> list[Stored]:
         """Of some hundred documents, what a scan would give, in any order; unknown ids are no error."""
 
     async def delete(self, ids: Iterable[str]) -> None:
@@ -159,7 +175,7 @@ class Documents(Protocol):
         how many. What cannot be read stays as it is, as does what somebody else changes meanwhile. Without
         keys it does nothing."""
 
-    def scan(self) -> AsyncIterator[list[tuple[Entry, Vector | None]]]:
+    def scan(self) -> AsyncIterator[list[Stored]]:
         """Everything stored, newest first, in batches, bodies left out."""
 
     async def ping(self) -> None:

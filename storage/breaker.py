@@ -36,6 +36,8 @@ class Breaker:
     def succeeded(self) -> None:
         self._failures = 0
 
-    def failed(self) -> None:
+    def failed(self) -> bool:
+        """Whether it opens now."""
         self._failures += 1
         self._next_try = self._clock() + BREAKER_PAUSE
+        return self._failures == BREAKER_FAILURES

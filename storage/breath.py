@@ -1,10 +1,16 @@
-"""Work of the loop that would hold it up is done with pauses."""
+"""Work of the loop that would hold it up is done in slices, with pauses."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from time import perf_counter
+from typing import TypeVar
 
+Item = TypeVar("Item")
+
+SLICE = 256
 AT_ONCE_S = 0.002
 """To add one vector to a partition that grows can take as long."""
 
@@ -22,3 +28,10 @@ class Breath:
             await asyncio.sleep(0)
             self._since = perf_counter()
         return due
+
+
+def slices(items: Iterable[Item], size: int = SLICE) -> Iterator[list[Item]]:
+    """Between which others may run."""
+    rest = iter(items)
+    while taken := list(islice(rest, size)):
+        yield taken

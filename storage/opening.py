@@ -13,11 +13,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from storage.base import Documents, StorageError, Vectors
-from storage.buffered import BufferedDocuments
-from storage.codec import Codec
-from storage.documents_memory import MemoryDocuments
-from storage.documents_sql import open_sql
-from storage.vectors_memory import MemoryVectors
+from storage.documents.buffered import BufferedDocuments
+from storage.documents.codec import Codec
+from storage.documents.memory import MemoryDocuments
+from storage.documents.sql import open_sql
+from storage.vectors.memory import MemoryVectors
 
 DEADLINE = 5.0
 """Seconds that a call to the store may take."""
@@ -48,7 +48,7 @@ async def open_documents(url: str, deadline: float = DEADLINE, keys: Sequence[by
             return await open_sql(parsed, deadline, codec)
         case "redis" | "rediss":
             _need("redis", "Redis")
-            from storage.documents_redis import open_redis
+            from storage.documents.redis import open_redis
 
             return await open_redis(url, deadline, codec)
         case other:
@@ -68,8 +68,8 @@ async def open_vectors(
         yield MemoryVectors(dimensions)
         return
     _need("asyncpg", "PostgreSQL", "index.url")
-    from storage.vectors_pgvector import PgVectors
-    from storage.vectors_remote import RemoteVectors
+    from storage.vectors.pgvector import PgVectors
+    from storage.vectors.remote import RemoteVectors
 
     try:
         table = PgVectors(make_url(url), dimensions, fingerprint)

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
-
 import redis
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.driver_info import DriverInfo
 
-from storage.within import within
-
-ANSWER_S = 2.0
-"""For Redis to answer a command between replicas."""
+TAG = "{nearhit}"
+"""Hash tag of all our keys: a cluster has them in one slot."""
 
 
 def connect(url: str, deadline: float, tries_again: int) -> Redis:
-    """Connects when it is used. Each command ends within `deadline` seconds and is tried again on a new
-    connection so many times. Raises ValueError for what is no Redis URL."""
+    """Connects when it is first used. A command ends within `deadline` seconds; one that failed is tried
+    again on a new connection, `tries_again` times. Raises ValueError for what is no Redis URL."""
     return Redis.from_url(
         url,
         socket_connect_timeout=deadline,
@@ -27,8 +23,3 @@ def connect(url: str, deadline: float, tries_again: int) -> Redis:
         # Else each connection looks for its version on the disk.
         driver_info=DriverInfo(lib_version=redis.__version__),
     )
-
-
-def in_time(seconds: float = ANSWER_S) -> AbstractAsyncContextManager[None]:
-    """Whatever Redis does between replicas becomes a StorageError."""
-    return within(seconds, "replication", who="Redis")  # redis-py names host and port, not the URL

@@ -6,8 +6,7 @@ each of which grows when its time comes.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Hashable, Iterator
 from typing import Generic, TypeVar
 
 PARTS = 256
@@ -15,9 +14,6 @@ PARTS = 256
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
-Item = TypeVar("Item")
-
-SLICE = 256
 
 
 class Spread(Generic[Key, Value]):
@@ -53,17 +49,10 @@ class Spread(Generic[Key, Value]):
         for part in self._parts:
             yield from list(part)
 
-    def pop(self, key: Key) -> None:
+    def discard(self, key: Key) -> None:
         """An unknown key is no error."""
         if key in self:
             del self[key]
 
     def get(self, key: Key) -> Value | None:
         return self._parts[hash(key) % PARTS].get(key)
-
-
-def slices(items: Iterable[Item], size: int = SLICE) -> Iterator[list[Item]]:
-    """Between which others may run."""
-    rest = iter(items)
-    while taken := list(islice(rest, size)):
-        yield taken

@@ -27,10 +27,11 @@ async def answer_within(seconds: float, who: str) -> AsyncIterator[None]:
 async def within(
     seconds: float,
     what: str,
-    told: Callable[[Exception], str] = first_line,
     who: str = "the document store",
+    told: Callable[[Exception], str] = first_line,
 ) -> AsyncIterator[None]:
-    """Raises StorageError, after `seconds` at the latest; `told` makes one line of a driver's error."""
+    """`what` is asked of `who`: raises StorageError, after `seconds` at the latest. `told` makes one line of
+    a driver's error."""
     try:
         async with answer_within(seconds, f"{what}: {who}"):
             yield

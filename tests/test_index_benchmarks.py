@@ -7,7 +7,7 @@ import importlib.util
 import pytest
 
 from benchmarks import million, remote
-from storage import partitions, segments
+from storage.vectors import partitions, segments
 
 
 @pytest.mark.parametrize("count", [1, 40])

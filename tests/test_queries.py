@@ -22,9 +22,9 @@ from sqlalchemy.engine import make_url
 from world import MakeWorld
 
 from proxy.telemetry.report import Outcome
-from storage.documents_memory import MemoryDocuments
-from storage.vectors_pgvector import PgVectors
-from storage.vectors_remote import RemoteVectors
+from storage.documents.memory import MemoryDocuments
+from storage.vectors.pgvector import PgVectors
+from storage.vectors.remote import RemoteVectors
 
 ROOT = Path(__file__).parents[1]
 PROMETHEUS = ROOT / "deploy" / "prometheus"

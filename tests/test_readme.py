@@ -93,10 +93,11 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
 
 
-def test_every_module_of_the_proxy_is_on_the_map() -> None:
+def test_every_module_of_the_proxy_and_of_storage_is_on_the_map() -> None:
     shown = (ROOT / "docs/architecture.md").read_text()
     folders = ("proxy", "proxy/cli", "proxy/demo", "proxy/telemetry", "proxy/upstreams")
     modules = [path.name for folder in folders for path in (ROOT / folder).glob("[!_]*.py")]
+    modules += [path.name for path in (ROOT / "storage").rglob("[!_]*.py")]
     assert [name for name in modules if not re.search(rf"(?<![\w/]){name}", shown)] == []
 
 

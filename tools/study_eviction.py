@@ -32,8 +32,8 @@ from proxy.simulation import replay as replaying
 from proxy.simulation.replay import Conditions, Policy, replay
 from proxy.simulation.trace import Request, is_fresh, read_trace
 from storage.base import Entry, Vector
-from storage.entries import Entries
-from storage.vectors_memory import MemoryVectors
+from storage.index.entries import Entries
+from storage.vectors.memory import MemoryVectors
 
 Value = Callable[[Entry, float], float]
 Make = Callable[[Entries], Entries]

@@ -21,8 +21,7 @@ from proxy.app import App
 from proxy.messages import TENANT_SHOWN
 from proxy.telemetry.report import Report
 from storage.base import Entry, StorageError
-from storage.breath import Breath
-from storage.spread import slices
+from storage.breath import Breath, slices
 
 LIKE_AT_MOST = 1000
 """Entries near a text that one purge takes out of one partition."""
@@ -115,7 +114,7 @@ async def _in_memory(app: App, wanted: Wanted) -> dict[str, Entry]:
         walked = walk.matching(app.cache.entries, wanted.entry)
         return {entry.id: entry async for some in walked for entry in some}
     if not app.cache.entries.vectors.complete:
-        waiting = app.cache.documents.waiting()
+        waiting = app.cache.documents.unwritten().values()
         return {each.entry.id: each.entry for each in waiting if wanted.stored(each.entry, each.vector)}
     partitions = app.cache.entries.vectors.partitions()
     nearest = walk.nearest(app.cache.entries, partitions, wanted.vector, LIKE_AT_MOST)

@@ -19,7 +19,7 @@ from proxy.cache import Cache
 from proxy.telemetry import history
 from storage.base import Entry, StorageError
 from storage.breath import Breath
-from storage.entries import CategoryUsage
+from storage.index.entries import CategoryUsage
 
 TOTAL = ""
 """Name of the sum of all categories; none of them has it."""

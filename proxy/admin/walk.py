@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable
 
 from storage.base import Entry, Vector
-from storage.breath import Breath
-from storage.entries import Entries
-from storage.spread import slices
+from storage.breath import Breath, slices
+from storage.index.entries import Entries
 
 
 async def matching(entries: Entries, predicate: Callable[[Entry], bool]) -> AsyncIterator[list[Entry]]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from policies.schema import Name
 from storage.base import Document, Entry, Vector
-from storage.codec import vector_from_bytes
+from storage.documents.codec import vector_from_bytes
 
 TENANT = r"^[0-9a-f]{32}$"
 Seconds = Annotated[float, Field(allow_inf_nan=False, gt=0)]

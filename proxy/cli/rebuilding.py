@@ -42,8 +42,7 @@ async def rebuild(
         done.embedded += len(foreign)
         advance(len(batch))
     await store.scrub()  # also of what a run has left that ended before this
-    reader = getattr(store, "reader", None)
-    done.unreadable = reader.damaged + reader.locked if reader else 0
+    done.unreadable = store.unreadable.damaged + store.unreadable.locked
     return done
 
 

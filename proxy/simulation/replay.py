@@ -22,8 +22,8 @@ from proxy.simulation.queueing import Ride, Service
 from proxy.simulation.rows import Served, Table
 from proxy.simulation.trace import Request, oracle
 from proxy.simulation.traffic import Journal, Traffic
-from storage.buffered import BufferedDocuments
-from storage.documents_memory import MemoryDocuments
+from storage.documents.buffered import BufferedDocuments
+from storage.documents.memory import MemoryDocuments
 
 MODEL = "gpt-4o-mini"
 TENANT = "trace"

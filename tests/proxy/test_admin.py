@@ -20,8 +20,8 @@ from proxy.admin import purging
 from proxy.admin.routes import ROUTES
 from storage import breath
 from storage.base import Entry, StorageError
-from storage.documents_memory import MemoryDocuments
-from storage.spread import SLICE
+from storage.breath import SLICE
+from storage.documents.memory import MemoryDocuments
 
 ROOT = Path(__file__).parents[2]
 

@@ -8,8 +8,8 @@ from policies.book import Book
 from policies.model import Category
 from proxy.cache import Cache, Rules
 from storage.base import Entry
-from storage.buffered import BufferedDocuments
-from storage.documents_memory import MemoryDocuments
+from storage.documents.buffered import BufferedDocuments
+from storage.documents.memory import MemoryDocuments
 
 CAPACITY = 8
 

@@ -104,7 +104,7 @@ async def test_a_paraphrase_is_a_hit_and_a_restart_sends_nothing_again(
 async def test_an_answer_is_found_before_its_vector_is_written(
     server: PostgresServer, tmp_path: Path, categories: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("storage.vectors_remote.GATHER", 0.5)
+    monkeypatch.setattr("storage.writer.GATHER", 0.5)
     async with proxy(server, tmp_path, categories) as world:
         await world.ask(TEXT)
         await world.settled()

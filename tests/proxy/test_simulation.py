@@ -24,8 +24,8 @@ from proxy.simulation import command
 from proxy.simulation.queueing import Service
 from proxy.simulation.replay import Conditions, Player, Policy
 from proxy.simulation.trace import Request, oracle
-from storage.buffered import BufferedDocuments
-from storage.documents_memory import MemoryDocuments
+from storage.documents.buffered import BufferedDocuments
+from storage.documents.memory import MemoryDocuments
 
 BREAD = "how do I bake a plain white bread"
 LOAF = "how do I bake a plain white loaf"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from storage.base import Document, Entry, StorageError, Vector
-from storage.documents_memory import MemoryDocuments
+from storage.documents.memory import MemoryDocuments
 
 DIMENSIONS = 16
 

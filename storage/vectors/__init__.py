@@ -1,0 +1,1 @@
+"""Where the vectors of all entries lie: in memory, or in PostgreSQL."""
