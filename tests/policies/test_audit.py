@@ -223,6 +223,11 @@ def test_it_settles_where_the_target_is_met(target: float) -> None:
 # The budget
 
 
+def test_an_hour_later_there_is_as_much_again() -> None:
+    budget = Budget()
+    assert [budget.take(now, 1) for now in (0.0, 3599.0, 3600.0)] == [True, False, True]
+
+
 @given(st.lists(st.floats(0, 20_000), max_size=200).map(sorted), st.integers(0, 20))
 def test_never_more_than_the_budget_in_any_hour(times: list[float], per_hour: int) -> None:
     budget = Budget()
