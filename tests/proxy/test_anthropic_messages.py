@@ -101,6 +101,7 @@ STOP = event(type="message_stop")
         START + TEXT + CLOSE + event(type="something_new") + END + STOP,
         START + TOOL + CLOSE + END + STOP,  # half a tool's input
         START + TOOL + END + STOP,
+        START + TEXT + CLOSE + END + STOP + event(type="ping"),
         TEXT + CLOSE + STOP,
         START + event(type="content_block_start", index="x", content_block={}) + END + STOP,
         START + b"data: [1]\n\n" + STOP,
@@ -117,9 +118,14 @@ def test_a_stream_that_did_not_end_as_it_should_is_no_answer(stream: bytes) -> N
 
 
 def test_usage_at_the_end_counts_and_what_it_leaves_out_stays() -> None:
-    answer = gathered(dialect, START + TEXT + event(type="ping") + CLOSE + END + STOP)
+    end = event(
+        type="message_delta",
+        delta={"stop_reason": "end_turn"},
+        usage={"output_tokens": 2, "input_tokens": None, "server_tool_use": None},
+    )
+    answer = gathered(dialect, START + TEXT + event(type="ping") + CLOSE + end + STOP)
     assert answer is not None
-    assert answer["usage"] == {"input_tokens": 3, "output_tokens": 2}
+    assert answer["usage"] == {"input_tokens": 3, "output_tokens": 2, "server_tool_use": None}
     assert answer["stop_reason"] == "end_turn"
     assert answer["content"] == [{"type": "text", "text": "hi"}]
 
@@ -189,6 +195,7 @@ def test_markers_for_the_upstreams_cache_are_no_identity() -> None:
         tools=[tool], messages=[{"role": "assistant", "content": [{**used, "input": {}}]}, turns[1]]
     )
     assert other.identity != plain.identity
+    assert reading(cache_control="no marker").identity != reading().identity
 
 
 def test_the_last_text_is_fuzzy_and_earlier_blocks_are_not() -> None:

@@ -160,6 +160,7 @@ def test_pieces_grow_and_what_is_signed_stays_by_itself(target: str) -> None:
         ([chunk({"text": "hi"})], "ended-early"),
         ([chunk({"text": "hm", "thought": True}, **END)], "empty"),
         ([chunk(**END)], "empty"),
+        ([chunk({"text": "hi"}, **END), chunk(**END)], "empty"),
         ([{"candidates": [{"content": "hi", **END}]}], "incomplete"),
         ([{"candidates": [{"content": {"parts": ["hi"]}, **END}]}], "incomplete"),
         ([], "incomplete"),

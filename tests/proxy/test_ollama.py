@@ -65,7 +65,16 @@ END = b'{"model":"m","message":{"role":"assistant","content":""},"done":true,"do
 
 @pytest.mark.parametrize(
     "stream",
-    [b"", PIECE, PIECE + b'{"error":"no"}\n', PIECE + b"{broken\n" + END, END + PIECE, b"[1]\n" + END],
+    [
+        b"",
+        PIECE,
+        PIECE + b'{"error":"no"}\n',
+        PIECE + b'{"error":"no"}\n' + END,
+        PIECE + b"{broken\n" + END,
+        END + PIECE,
+        END + END,
+        b"[1]\n" + END,
+    ],
 )
 def test_a_stream_that_did_not_end_as_it_should_is_no_answer(stream: bytes) -> None:
     assert gathered(ollama.chat, stream) is None
@@ -109,6 +118,7 @@ def test_tokens_are_counted() -> None:
         (ollama.generate, {"prompt": "x", "raw": True}, "verbatim"),
         (ollama.generate, {"prompt": "x", "context": [1]}, "verbatim"),
         (ollama.generate, {"prompt": "x", "suffix": "y"}, "verbatim"),
+        (ollama.generate, {"prompt": "x", "template": "{{ .Prompt }}"}, "verbatim"),
         (ollama.generate, {"prompt": "x\ny"}, "lines"),
     ],
 )

@@ -94,8 +94,19 @@ def test_text_that_speaks_of_usage_is_left_alone() -> None:
 def test_enriching_asks_for_usage_once() -> None:
     assert openai_chat.enrichment.enrich({"model": "m"}) is None
     assert openai_chat.enrichment.enrich({"stream": True, "stream_options": {"include_usage": True}}) is None
+    refused = {"stream": True, "stream_options": {"include_usage": False}}
+    assert openai_chat.enrichment.enrich(refused) == {
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
     richer = openai_chat.enrichment.enrich({"stream": True, "stream_options": {"x": 1}})
     assert richer == {"stream": True, "stream_options": {"x": 1, "include_usage": True}}
+
+
+def test_an_error_that_names_what_was_added_is_told_from_others() -> None:
+    for named in (b'{"error": "unknown member stream_options"}', b'{"error": "include_usage?"}'):
+        assert openai_chat.enrichment.is_rejection(named)
+    assert not openai_chat.enrichment.is_rejection(b'{"error": "unknown model"}')
 
 
 OPENING = b'data: {"id":"1","choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
@@ -112,6 +123,7 @@ DONE = b"data: [DONE]\n\n"
         OPENING + PIECE + FINISH + USAGE,  # no [DONE]
         OPENING + PIECE + FINISH + DONE,  # no usage
         OPENING + b'data: {"error": {"message": "overloaded"}}\n\n' + DONE,
+        OPENING + PIECE + FINISH + b'data: {"error": "no", "choices": []}\n\n' + USAGE + DONE,
         OPENING + b"data: {broken\n\n" + DONE,
         OPENING + b'data: {"choices": [{"delta": {}}]}\n\n' + DONE,  # a choice without its index
         OPENING + b'data: ["no object"]\n\n' + DONE,
@@ -172,6 +184,9 @@ def answer(message: dict[str, Any], finish: str = "stop") -> dict[str, Any]:
         ({"choices": [{**answer({"content": "half"})["choices"][0], "error": {"code": 502}}]}, "incomplete"),
         ({"choices": [*answer({"content": "a"})["choices"], *answer({"content": "b"}, "length")["choices"]]},
          "ended-early"),
+        ({"choices": [*answer({"content": "a"})["choices"], *answer({"content": ""})["choices"]]}, "empty"),
+        ({"choices": [*answer({"content": "a"})["choices"],
+                      *answer({"content": "b", "refusal": "No."})["choices"]]}, "refusal"),
     ],
 )  # fmt: skip
 def test_only_what_ended_whole_and_well_is_storable(whole: dict[str, Any], why: str | None) -> None:
@@ -199,6 +214,13 @@ def test_what_a_server_repeats_does_not_grow_and_is_not_lost() -> None:
     message = answer["choices"][0]["message"]
     assert message["tool_calls"] == [{"id": "c", "function": {"name": "f", "arguments": "{}"}}]
     assert message["provider"] == "azure"
+
+
+def test_calls_are_in_the_order_of_their_index() -> None:
+    deltas = ({"tool_calls": [{"index": n, "id": str(n), "function": {"arguments": "{}"}}]} for n in (1, 0))
+    answer = gathered(streamed(*deltas))
+    assert answer is not None
+    assert [call["id"] for call in answer["choices"][0]["message"]["tool_calls"]] == ["0", "1"]
 
 
 def test_two_calls_under_one_index_are_not_stored_as_one() -> None:
