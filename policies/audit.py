@@ -59,8 +59,8 @@ class Finding:
 
 def compared(fresh: str, stored: str, cosine: float | None, judged: bool | None) -> Finding:
     """`cosine` of the two answers and `judged` (they do for the same question) where they are known."""
-    if fresh.split() == stored.split():
-        return Finding("right", "equal")
+    if (words := fresh.split()) == stored.split():
+        return Finding("right", "equal") if words else Finding("unsure")  # a picture, or sound
     if judged is not None:
         return Finding("right" if judged else "wrong", "judge")
     if _other_numbers(fresh, stored):

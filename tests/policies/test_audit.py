@@ -46,6 +46,7 @@ verdicts: st.SearchStrategy[Verdict] = st.sampled_from(["right", "wrong", "unsur
         ("Use git revert for it.", "The tides follow the moon.", 0.2, None, "wrong", "distance"),
         ("Use git revert for it.", "Go back with reset.", 0.8, None, "unsure", ""),
         ("Use git revert for it.", "Go back with reset.", None, None, "unsure", ""),
+        ("", " ", None, None, "unsure", ""),
     ],
 )
 def test_a_verdict(

@@ -243,6 +243,12 @@ def test_members_of_the_whole_answer_are_streamed_once() -> None:
     assert len(events) < 250
 
 
+def test_what_an_answer_says_is_its_text_and_its_calls() -> None:
+    call = {"name": "f", "arguments": '{"a": 1}'}
+    calling = answer({"content": "hi", "tool_calls": [{"function": call}], "function_call": call})
+    assert openai_chat.said(calling) == 'hi\nf {"a": 1}\nf {"a": 1}'
+
+
 def test_an_answer_that_could_not_be_streamed_is_not_stored() -> None:
     odd = answer({"content": None, "tool_calls": ["x"]}, "tool_calls")
     assert storable.objection(200, openai_chat.ending(odd)) == "incomplete"
