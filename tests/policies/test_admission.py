@@ -16,6 +16,7 @@ from policies.admission import (
     CUT_FOR_FAILURES,
     MOST,
     MOST_KINDS,
+    ROOM,
     SPARED,
     START,
     TURN_OF_THE_OLDEST,
@@ -162,8 +163,10 @@ def test_the_least_places_are_left_while_it_learns_what_is_usual() -> None:
 def test_made_up_models_fill_no_memory() -> None:
     limit = Limit()
     for call in range(20 * MOST_KINDS):
+        limit.observe(call, KIND, 0.1, 1)
         limit.observe(call, (f"model {call}", False), 0.1, 1)
     assert len(limit._usual) == MOST_KINDS
+    assert KIND in limit._usual
 
 
 def test_what_got_slower_for_good_is_got_used_to() -> None:
@@ -203,6 +206,46 @@ def test_a_new_kind_is_as_much_slower_as_the_known_ones_are() -> None:
     for call in range(600, 650):
         limit.observe(call / 10, other, 0.3, limit.places)
     assert limit.places > before
+
+
+def test_a_kind_that_is_new_under_load_is_known_to_wait_as_well() -> None:
+    limit, other = Limit(start=40), ("other", False)
+    for call in range(400):
+        limit.observe(call, KIND, 0.1, 1)
+    for call in range(400, 460):
+        kind, seconds = (other, 0.9) if call > 430 and call % 2 else (KIND, 0.3)
+        limit.observe(call, kind, seconds, limit.places)
+    before = limit.places
+    for call in range(460, 480):
+        limit.observe(call, other, 0.9, limit.places)
+    assert limit.places < before
+
+
+def test_a_server_that_got_faster_is_known_to_be_fast_though_it_is_never_idle() -> None:
+    limit = Limit(start=40)
+    for call in range(400):
+        limit.observe(call, KIND, 1.0, 1)
+    for call in range(400, 800):
+        limit.observe(call, KIND, 0.1, 40)
+    before = limit.places
+    for call in range(800, 900):
+        limit.observe(call, KIND, 1.0, limit.places)
+    assert limit.places < before / 2
+
+
+def test_what_gets_slower_by_and_by_is_got_used_to() -> None:
+    limit = Limit()
+    for call in range(4000):
+        limit.observe(call, KIND, 0.1 * 1.0005**call, 1)
+    assert limit.places == START
+
+
+def test_quick_answers_make_no_more_calls_served_than_there_are() -> None:
+    limit = Limit()
+    for call in range(400):
+        limit.observe(call, KIND, 1.0, 1)
+    observe_all(limit, 8, 0.1, step=1.0, start=400.0)
+    assert START < limit.places <= ROOM * START + START**0.5
 
 
 def test_kinds_are_not_compared_with_each_other() -> None:
