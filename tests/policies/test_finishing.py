@@ -54,7 +54,8 @@ def test_who_has_waited_longer_is_not_given_up_earlier(
 def test_made_up_models_fill_no_memory() -> None:
     finishing = Finishing[int](0.5)
     for kind in range(2 * MOST_KINDS):
-        finishing.note(kind, 1.0)
         finishing.note(0, 1.0)
+        finishing.note(kind, 1.0)
+        assert finishing.patience(0, 1.0) == 1.0
     assert len(finishing._usual) == MOST_KINDS
     assert finishing.patience(0, 1.0) == finishing.patience(kind, 1.0) == 1.0

@@ -552,6 +552,18 @@ async def test_feedback_is_about_the_last_hit(world: World, plane: Plane) -> Non
     assert evidence(world, "default", 0.99) == 1
 
 
+async def test_feedback_on_what_would_have_been_a_hit(
+    world: World, plane: Plane, categories: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auditing, "AT_ONCE", 0)
+    write(categories, more=", mode: shadow")
+    await world.app.categories.reload()
+    answer = await hit(world)
+    assert answer.cache == "SHADOW semantic"
+    await plane.post("/feedback", {"entry_id": answer.headers["X-Cache-Entry-Id"], "verdict": "right"})
+    assert [evidence(world, "audited", threshold) for threshold in (0.8, 0.99)] == [1, 0]
+
+
 async def test_feedback_on_a_stale_answer_is_about_the_hit_that_it_was(world: World, plane: Plane) -> None:
     id = (await world.ask("brief me about it all today please")).headers["X-Cache-Entry-Id"]
     await settled(world)
@@ -570,6 +582,7 @@ async def test_feedback_on_an_answer_that_nobody_hit_counts_at_every_threshold(
     near = await world.ask("how are you today my little one")
     await settled(world)
     assert near.cache == "MISS"
+    assert (await world.ask("how are you today my dear friend")).cache == "HIT semantic"
     await plane.post("/feedback", {"entry_id": near.headers["X-Cache-Entry-Id"], "verdict": "wrong"})
     assert evidence(world, "default", 0.99) == 1
 

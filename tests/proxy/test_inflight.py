@@ -67,6 +67,14 @@ async def test_an_alike_question_goes_up_once(make_world: MakeWorld) -> None:
     assert answers[0].json == answers[1].json
 
 
+async def test_what_has_no_text_goes_up_once_for_all_who_share(make_world: MakeWorld) -> None:
+    world = await make_world(SLOW)
+    begun = [{"role": "user", "content": "common words"}, {"role": "assistant", "content": "They"}]
+    common = {"X-Nearhit-Category": "common"}
+    calls = [world.ask(key=key, messages=begun, headers=dict(common)) for key in ("one", "two")]
+    assert reports(list(await asyncio.gather(*calls))) == ["HIT inflight", "MISS"]
+
+
 async def test_guards_and_tenants_hold_in_the_air_too(make_world: MakeWorld) -> None:
     world = await make_world(SLOW)
     answers = await asyncio.gather(
