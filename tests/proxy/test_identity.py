@@ -98,6 +98,7 @@ def test_a_deployment_of_azures_is_the_model_whatever_the_body_says() -> None:
 
     assert deployed("a%20b", "m").model == "a b"
     assert deployed("a", "m").identity == deployed("a", "m").identity != deployed("a", "n").identity
+    assert dialects.of("POST", "/v1/chat/c%6Fmpletions") is dialects.of("POST", "/v1/chat/completions")
     assert dialects.of("POST", "/openai/deployments/%FF/chat/completions") is None
 
 

@@ -216,6 +216,23 @@ def test_what_a_server_repeats_does_not_grow_and_is_not_lost() -> None:
     assert message["provider"] == "azure"
 
 
+def test_a_null_says_nothing_new_and_padding_is_no_part_of_an_answer() -> None:
+    null = b'data: {"id":null,"choices":[{"index":0,"delta":{"content":null},"finish_reason":null}]}\n\n'
+    padded = PIECE.replace(b'"id":"1",', b'"id":"1","obfuscation":"xx",')
+    answer = gathered(OPENING + padded + FINISH + null + USAGE + DONE)
+    assert answer is not None
+    assert (answer["id"], "obfuscation" in answer) == ("1", False)
+    (choice,) = answer["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("hi", "stop")
+
+
+def test_replayed_calls_have_their_index() -> None:
+    calling = answer({"content": None, "tool_calls": [{"id": "a"}, {"id": "b"}]}, "tool_calls")
+    told = data(b"".join(openai_chat.scatter(calling, {"stream": True})))
+    calls = [call for chunk in told for call in chunk["choices"][0]["delta"].get("tool_calls", ())]
+    assert calls == [{"index": 0, "id": "a"}, {"index": 1, "id": "b"}]
+
+
 def test_calls_are_in_the_order_of_their_index() -> None:
     deltas = ({"tool_calls": [{"index": n, "id": str(n), "function": {"arguments": "{}"}}]} for n in (1, 0))
     answer = gathered(streamed(*deltas))
