@@ -653,8 +653,10 @@ async def test_who_takes_no_more_of_an_answer_that_comes_is_gone(
     async def endless(request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
-        while True:
-            await response.write(b"data: " + b"x" * 100_000 + b"\n\n")
+        with suppress(ConnectionError):
+            while True:
+                await response.write(b"data: " + b"x" * 100_000 + b"\n\n")
+        return response
 
     async with upstream(endless) as url:
         world = await make_world(upstream_url=url)
@@ -674,7 +676,7 @@ async def test_who_takes_no_more_of_an_answer_that_comes_is_gone(
                     while part := await reader.read(2**20):
                         had = part
                 assert not had.endswith(b"0\r\n\r\n")  # it does not look whole
-    assert not [told for told in caplog.records if told.name.startswith("nearhit") and told.exc_info]
+    assert not [told for told in caplog.records if told.levelname == "ERROR"]
 
 
 async def test_who_does_not_read_its_hit_is_gone(long_answer: World, monkeypatch: pytest.MonkeyPatch) -> None:
