@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from streams import gathered
+from streams import events, gathered
 from world import World
 
 from policies import storable
@@ -163,6 +163,29 @@ def test_only_what_ended_whole_and_well_is_storable(whole: dict[str, Any], why: 
 def test_tokens_that_were_read_from_the_upstreams_cache_are_read_too() -> None:
     told = {"input_tokens": 1, "cache_read_input_tokens": 10, "cache_creation_input_tokens": 100}
     assert dialect.usage({"usage": {**told, "output_tokens": 5}}) == Usage(111, 5)
+
+
+def test_what_an_answer_says_is_its_text_and_its_calls() -> None:
+    use = {"type": "tool_use", "name": "f", "input": {"b": 1, "a": 2}}
+    assert (
+        dialect.said(message({"type": "thinking", "thinking": "hm"}, SAID, use)) == 'hi\nf {"a": 2, "b": 1}'
+    )
+
+
+def test_what_is_known_only_at_the_end_is_told_at_the_end() -> None:
+    answer = message(SAID) | {"stop_sequence": None, "stop_details": {"x": 1}, "usage": {"output_tokens": 9}}
+    first, *_, last, _ = events(b"".join(dialect.scatter(answer, {})))
+    assert first["message"]["usage"] == {"output_tokens": 1}
+    assert {first["message"][name] for name in ("stop_reason", "stop_sequence", "stop_details")} == {None}
+    assert (last["delta"]["stop_details"], last["usage"]) == ({"x": 1}, {"output_tokens": 9})
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(413, "request_too_large"), (429, "rate_limit_error"), (502, "api_error"), (529, "overloaded_error")],
+)
+def test_our_errors_are_of_anthropics_kinds(status: int, kind: str) -> None:
+    assert json.loads(dialect.error(status, "code", "x"))["error"]["type"] == kind
 
 
 # Identity

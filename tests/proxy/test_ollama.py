@@ -103,6 +103,12 @@ def test_only_what_ended_whole_and_well_is_storable(whole: dict[str, Any], why: 
     assert storable.objection(200, ollama.chat.ending({"done": True, **whole})) == why
 
 
+def test_what_an_answer_says_is_its_text_and_its_calls() -> None:
+    calling = {"message": {"content": "hi", "tool_calls": [{"function": {"name": "f"}}]}}
+    assert ollama.chat.said(calling) == 'hi\n{"function": {"name": "f"}}'
+    assert ollama.generate.said({"response": "hi"}) == "hi"
+
+
 def test_tokens_are_counted() -> None:
     assert ollama.chat.usage({"prompt_eval_count": 3, "eval_count": 4}) == Usage(3, 4)
 
@@ -126,6 +132,7 @@ def test_what_is_fuzzy(dialect: Any, body: dict[str, Any], opaque: str) -> None:
     reading = dialect.read({"model": "m", **body})
     assert (reading.opaque, reading.text is None) == (opaque, bool(opaque))
     assert reading.stream
+    assert reading.tied == (opaque == "media")
 
 
 def asking(path: str, text: str) -> dict[str, Any]:
