@@ -59,8 +59,8 @@ class Finding:
 
 def compared(fresh: str, stored: str, cosine: float | None, judged: bool | None) -> Finding:
     """`cosine` of the two answers and `judged` (they do for the same question) where they are known."""
-    if fresh.split() == stored.split():
-        return Finding("right", "equal")
+    if (words := fresh.split()) == stored.split():
+        return Finding("right", "equal") if words else Finding("unsure")  # a picture, or sound
     if judged is not None:
         return Finding("right" if judged else "wrong", "judge")
     if _other_numbers(fresh, stored):
@@ -149,16 +149,16 @@ class Record:
         return Estimate(Share.of(counts["wrong"], decided, CONFIDENCE), counts["unsure"])
 
     def step(self, threshold: float, target: float, low: float, high: float) -> float:
-        """The next threshold, within [low, high]. Stricter when the share is surely above the target, looser
-        when it is surely below, there too; else the same."""
+        """The threshold after this one, both within [low, high]. Stricter when the share is surely above the
+        target, looser when it is surely below, there too; else the same."""
         stricter, looser = min(high, threshold + STEP), max(low, threshold - STEP)
         if self.since < EVIDENCE:
             return threshold
         if self.estimate(threshold).wrong.low > target:
-            return round(max(threshold, stricter), 6)
+            return round(stricter, 6)
         there = self.estimate(looser)
         if there.wrong.high < target and there.unsure <= there.wrong.whole:
-            return round(min(threshold, looser), 6)
+            return round(looser, 6)
         return threshold
 
 

@@ -151,8 +151,8 @@ class Cache:
             if entry is None or not self.serves(entry):
                 continue
             named = call.controls.category or entry.category
-            if self._open_to(call, scope, named) and (
-                named == entry.category or self._open_to(call, scope, entry.category)
+            if self.open_to(call, scope, named) and (
+                named == entry.category or self.open_to(call, scope, entry.category)
             ):
                 self._consider(found, entry, 1.0, call, self.policy(named, pressure), now, exact=True)
                 if found.fresh is not None:
@@ -164,7 +164,7 @@ class Cache:
         one, nor the other way round."""
         return entry.provenance in (self.provenance, IMPORTED)
 
-    def _open_to(self, call: Call, scope: str, category: str) -> bool:
+    def open_to(self, call: Call, scope: str, category: str) -> bool:
         """Whether the category still lets its answers be served, and still to those in `scope`, for whom they
         were stored: its file may have changed since."""
         return not self.rules.book.get(category).barred and self._scope(category, call) == scope
@@ -267,7 +267,7 @@ class Cache:
         if nearest and nearest[0][0] >= required:
             await in_step()  # not before a miss: a call that it could join may end meanwhile
         for similarity, entry in nearest:
-            if not self.serves(entry) or not self._open_to(question.call, question.scope, entry.category):
+            if not self.serves(entry) or not self.open_to(question.call, question.scope, entry.category):
                 continue  # simulated, since closed, or withdrawn from other tenants
             if found.nearest is None:
                 found.nearest = similarity
@@ -309,6 +309,10 @@ class Cache:
     def alike(self, question: Question, other: Question) -> float | None:
         """The similarity of two questions that are both on their way, if the answer to `other` will do for
         `question`; else None."""
+        if not self.open_to(question.call, question.scope, other.policy.category.name):
+            return None
+        if question.exact == other.exact:
+            return 1.0
         if (
             question.vector is None
             or other.vector is None
@@ -317,8 +321,6 @@ class Cache:
             return None
         similarity = float(question.vector @ other.vector)
         if similarity < question.policy.threshold:
-            return None
-        if not self._open_to(question.call, question.scope, other.policy.category.name):
             return None
         offer = Offer(other.call.text or "", similarity, 0.0, None, self._sharing(other))
         verdict = judge(offer, question.call.text or "", self._sharing(question), question.call.controls)

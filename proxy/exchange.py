@@ -88,9 +88,15 @@ class Exchange:
         if reply := await self._stale_at_once(trip):
             return reply
         flight = self._forwarder.flights.same(trip.call.exact(trip.call.tenant), trip.call.generation)
-        if flight is None or trip.call.controls.only_if_cached or _names_another_category(trip.call, flight):
+        if flight is None or trip.call.controls.only_if_cached or not self._may_board(trip.call, flight):
             return None
         return await self._join(trip, flight, 1.0)
+
+    def _may_board(self, call: Call, flight: Flight) -> bool:
+        """Not where the caller named another category, which may not be open to others, nor where that of the
+        flight was closed since it set out."""
+        category = flight.question.policy.category.name
+        return call.controls.category in (None, category) and self._cache.open_to(call, call.tenant, category)
 
     async def _from_semantic(self, trip: Trip, question: Question, started: float) -> Reply | None:
         search = await self._cache.semantic(question, trip.now)
@@ -380,11 +386,6 @@ def _unfit(search: Search) -> Literal["", "stale", "request"]:
     if search.refused == "max-age":
         return "request"
     return "stale" if search.refused == "expired" or search.stale is not None else ""
-
-
-def _names_another_category(call: Call, flight: Flight) -> bool:
-    """Whether the caller named another category than the flight has: that one may not be open to others."""
-    return call.controls.category not in (None, flight.question.policy.category.name)
 
 
 def _refuse_if_only_cached(controls: Controls) -> None:

@@ -244,9 +244,9 @@ class Flights:
 
         `alike(question, other)` is that similarity, or None where the other's answer will not do.
         """
-        if flight := self.same(question.exact, question.call.generation):
-            return flight, 1.0
-        compared = ((flight, alike(question, flight.question)) for flight in self._newest(question))
+        same = self.same(question.exact, question.call.generation)
+        flights = [same] if same else self._newest(question)
+        compared = ((flight, alike(question, flight.question)) for flight in flights)
         fit = [(flight, similarity) for flight, similarity in compared if similarity is not None]
         return max(fit, key=lambda pair: pair[1], default=None)
 

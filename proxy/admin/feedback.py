@@ -26,4 +26,5 @@ async def feedback(app: App, given: Feedback) -> Json:
 
 def _last_hit(app: App, id: str) -> Report | None:
     calls = reversed(app.ledger.recent)
-    return next((call for call in calls if call.entry_id == id and call.outcome in ("HIT", "SHADOW")), None)
+    hits = (call for call in calls if call.entry_id == id and call.outcome in ("HIT", "STALE", "SHADOW"))
+    return next(hits, None)

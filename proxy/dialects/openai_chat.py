@@ -154,6 +154,8 @@ def said(answer: JsonObject) -> str:
 def _said(message: JsonObject) -> Iterator[str]:
     if isinstance(message.get("content"), str):
         yield message["content"]
-    for call in message.get("tool_calls") or ():
-        function = call.get("function") or {}
+    functions = [call.get("function") or {} for call in message.get("tool_calls") or ()]
+    if isinstance(older := message.get("function_call"), dict):
+        functions.append(older)
+    for function in functions:
         yield f"{function.get('name')} {function.get('arguments')}"

@@ -155,7 +155,6 @@ class Track:
         if self._model is None and _serves(head.status) and len(self._name) <= NAME_LENGTH:
             self._model = self._upstream.known(self._name)
             self._model.began(now)
-        self._upstream.own.pressure.answered(None, head.status, now)
         if self._model is not None:
             first_byte = now - self._started if self._stream else None
             self._model.answered(first_byte, head.status, now)

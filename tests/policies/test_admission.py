@@ -12,7 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.limit import OFFERED, TIMEOUT, TOKENS, World
-from policies.admission import MOST, SPARED, START, TURN_OF_THE_OLDEST, Limit, Line, retry_after
+from policies.admission import (
+    CUT_FOR_FAILURES,
+    MOST,
+    MOST_KINDS,
+    ROOM,
+    SPARED,
+    START,
+    TURN_OF_THE_OLDEST,
+    Limit,
+    Line,
+    retry_after,
+)
 from proxy.simulation.queueing import Service
 
 KIND = ("model", False)
@@ -133,6 +144,31 @@ def test_failures_leave_some_places() -> None:
     assert limit.places == SPARED
 
 
+def test_a_burst_of_failures_is_one_sign_of_overload() -> None:
+    limit = Limit(start=100)
+    observe_all(limit, 2000, None, step=0.0)
+    assert limit.places == 100
+    observe_all(limit, 1, None, start=1.0)
+    assert limit.places == int(100 * CUT_FOR_FAILURES)
+
+
+def test_the_least_places_are_left_while_it_learns_what_is_usual() -> None:
+    limit, seen = Limit(5, 10, start=10), set[int]()
+    for call in range(100):
+        limit.observe(2 * call, KIND, 0.1 if call < 20 else 1.5, limit.places)
+        seen.add(limit.places)
+    assert seen == {5, 10}
+
+
+def test_made_up_models_fill_no_memory() -> None:
+    limit = Limit()
+    for call in range(20 * MOST_KINDS):
+        limit.observe(call, KIND, 0.1, 1)
+        limit.observe(call, (f"model {call}", False), 0.1, 1)
+    assert len(limit._usual) == MOST_KINDS
+    assert KIND in limit._usual
+
+
 def test_what_got_slower_for_good_is_got_used_to() -> None:
     limit = Limit()
     observe_all(limit, 100, 0.1)
@@ -150,10 +186,11 @@ def test_growth_is_careful_near_where_calls_failed() -> None:
     assert 40 < worst <= 40 + 7
 
 
-def test_an_idle_upstream_teaches_nothing() -> None:
+@pytest.mark.parametrize("in_use", [3, 6])
+def test_an_idle_upstream_teaches_nothing(in_use: int) -> None:
     limit = Limit()
     for call in range(1000):
-        limit.observe(call / 10, KIND, 0.1, 3)
+        limit.observe(call / 10, KIND, 0.1, in_use)
     assert limit.places == START
 
 
@@ -169,6 +206,46 @@ def test_a_new_kind_is_as_much_slower_as_the_known_ones_are() -> None:
     for call in range(600, 650):
         limit.observe(call / 10, other, 0.3, limit.places)
     assert limit.places > before
+
+
+def test_a_kind_that_is_new_under_load_is_known_to_wait_as_well() -> None:
+    limit, other = Limit(start=40), ("other", False)
+    for call in range(400):
+        limit.observe(call, KIND, 0.1, 1)
+    for call in range(400, 460):
+        kind, seconds = (other, 0.9) if call > 430 and call % 2 else (KIND, 0.3)
+        limit.observe(call, kind, seconds, limit.places)
+    before = limit.places
+    for call in range(460, 480):
+        limit.observe(call, other, 0.9, limit.places)
+    assert limit.places < before
+
+
+def test_a_server_that_got_faster_is_known_to_be_fast_though_it_is_never_idle() -> None:
+    limit = Limit(start=40)
+    for call in range(400):
+        limit.observe(call, KIND, 1.0, 1)
+    for call in range(400, 800):
+        limit.observe(call, KIND, 0.1, 40)
+    before = limit.places
+    for call in range(800, 900):
+        limit.observe(call, KIND, 1.0, limit.places)
+    assert limit.places < before / 2
+
+
+def test_what_gets_slower_by_and_by_is_got_used_to() -> None:
+    limit = Limit()
+    for call in range(4000):
+        limit.observe(call, KIND, 0.1 * 1.0005**call, 1)
+    assert limit.places == START
+
+
+def test_quick_answers_make_no_more_calls_served_than_there_are() -> None:
+    limit = Limit()
+    for call in range(400):
+        limit.observe(call, KIND, 1.0, 1)
+    observe_all(limit, 8, 0.1, step=1.0, start=400.0)
+    assert START < limit.places <= ROOM * START + START**0.5
 
 
 def test_kinds_are_not_compared_with_each_other() -> None:
@@ -261,6 +338,11 @@ def test_everybody_is_served_once_or_has_left(actions: list[tuple[str, int, str]
         assert len(line) == len(waiting)
     assert sorted(taken(line)) == sorted(waiting)
     assert all(count == 1 for count in ended.values())
+
+
+def test_retry_after_is_when_a_place_is_free_for_one_more() -> None:
+    assert retry_after(0, 1, 5.0) == 5
+    assert retry_after(9, 5, 4.0) == 8
 
 
 @given(st.integers(0, 10_000), st.integers(1, 1000), st.floats(0, 1e5))

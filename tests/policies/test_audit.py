@@ -46,6 +46,7 @@ verdicts: st.SearchStrategy[Verdict] = st.sampled_from(["right", "wrong", "unsur
         ("Use git revert for it.", "The tides follow the moon.", 0.2, None, "wrong", "distance"),
         ("Use git revert for it.", "Go back with reset.", 0.8, None, "unsure", ""),
         ("Use git revert for it.", "Go back with reset.", None, None, "unsure", ""),
+        ("", " ", None, None, "unsure", ""),
     ],
 )
 def test_a_verdict(
@@ -73,6 +74,10 @@ def test_parts_are_the_beginning_and_short(text: str) -> None:
     joined = "".join("".join(cut).split())
     assert "".join(text.split()).startswith(joined)
     assert len(cut) == PARTS or joined == "".join(text.split())
+
+
+def test_parts_are_as_long_as_whole_words_let_them_be() -> None:
+    assert {len(part) for part in parts("word " * 500)[:-1]} == {PART - 1}
 
 
 def test_order_does_not_matter_but_what_is_missing_does() -> None:
@@ -138,8 +143,10 @@ def test_with_a_floor_it_goes_below_the_base_and_not_below_the_floor() -> None:
 
 def test_it_stays_strict_while_what_it_knows_of_looser_hits_is_bad() -> None:
     audits = Audits()
-    strict = after(CODE, audits, *[(0.852, "wrong")] * EVIDENCE)
-    assert strict == pytest.approx(0.855)
+    (step,) = [step for _ in range(EVIDENCE) if (step := audits.note(CODE, 0.852, "wrong"))]
+    strict = audits.threshold(CODE)
+    assert step.after == strict == pytest.approx(0.855)
+    assert step.evidence.wrong.part == EVIDENCE
     assert after(CODE, audits, *[(0.99, "right")] * 500) == strict
 
 
@@ -147,6 +154,13 @@ def test_it_does_not_get_looser_while_most_verdicts_are_unsure() -> None:
     low = replace(CODE, audit=Audit(threshold_floor=0.80))
     mixed: list[tuple[float, Verdict]] = [(0.99, "right"), (0.99, "unsure"), (0.99, "unsure")]
     assert after(low, Audits(), *mixed * 300) == 0.85
+
+
+def test_a_changed_threshold_begins_with_evidence_of_its_own() -> None:
+    audits, changed = Audits(), replace(CODE, threshold=0.8)
+    after(CODE, audits, *[(0.95, "wrong")] * (3 * EVIDENCE - 1))
+    assert after(changed, audits, *[(0.95, "wrong")] * (EVIDENCE - 1)) == 0.8
+    assert after(changed, audits, (0.95, "wrong")) > 0.8
 
 
 def test_a_changed_category_holds_at_once() -> None:
@@ -221,6 +235,11 @@ def test_it_settles_where_the_target_is_met(target: float) -> None:
 
 
 # The budget
+
+
+def test_an_hour_later_there_is_as_much_again() -> None:
+    budget = Budget()
+    assert [budget.take(now, 1) for now in (0.0, 3599.0, 3600.0)] == [True, False, True]
 
 
 @given(st.lists(st.floats(0, 20_000), max_size=200).map(sorted), st.integers(0, 20))

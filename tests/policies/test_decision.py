@@ -162,6 +162,8 @@ def test_a_callers_ttl_holds_in_its_own_category_only() -> None:
     code = in_force(Category("code", 0.9, 100.0, load=load), 0)
     news = in_force(Category("news", 0.9, 5.0), 0)
     assert lifetime(code, code, 900.0) == 900.0
+    assert lifetime(code, code, 0.0) == 0.0
+    assert lifetime(news, news, 900.0) == 5.0
     assert lifetime(news, code, 900.0) == 5.0
 
 

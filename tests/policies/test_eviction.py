@@ -32,6 +32,7 @@ def test_each_factor_counts(better: tuple[float, ...], worse: tuple[float, ...])
 @pytest.mark.parametrize("ttl", [0.0, 10.0])
 def test_what_is_past_its_time_is_worth_nothing(ttl: float) -> None:
     assert worth(5, 100, 1e6, age=10.0, ttl=ttl) == 0.0
+    assert worth(5, 100, 1e6, age=ttl, ttl=ttl) == 0.0
 
 
 def test_endless_and_future_entries_keep_their_whole_worth() -> None:

@@ -17,6 +17,14 @@ def test_what_is_nearly_there_is_finished() -> None:
     assert finishing.patience("chat", 7.0) == 10.0
 
 
+def test_one_long_answer_does_not_make_long_ones_usual() -> None:
+    finishing = Finishing[str](0.7)
+    for _ in range(10):
+        finishing.note("chat", 10.0)
+    finishing.note("chat", 110.0)
+    assert 10.0 < finishing.patience("chat", 25.0) < 35.0
+
+
 def test_of_an_unknown_kind_nothing_is_nearly_there() -> None:
     finishing = Finishing[str](0.0)
     finishing.note("chat", 10.0)
@@ -46,7 +54,8 @@ def test_who_has_waited_longer_is_not_given_up_earlier(
 def test_made_up_models_fill_no_memory() -> None:
     finishing = Finishing[int](0.5)
     for kind in range(2 * MOST_KINDS):
-        finishing.note(kind, 1.0)
         finishing.note(0, 1.0)
+        finishing.note(kind, 1.0)
+        assert finishing.patience(0, 1.0) == 1.0
     assert len(finishing._usual) == MOST_KINDS
-    assert finishing.patience(0, 1.0) == 1.0
+    assert finishing.patience(0, 1.0) == finishing.patience(kind, 1.0) == 1.0

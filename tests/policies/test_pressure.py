@@ -156,6 +156,14 @@ def test_a_sudden_rise_is_believed_sooner_than_relief() -> None:
     assert level.step(0.0, 4 * UP_S) > 0.5
 
 
+def test_policies_move_in_steps_and_not_with_every_call() -> None:
+    level, drawn = Level(), random.Random(2)
+    for number in range(600):
+        level.step(0.5, number / 10)
+    held = {level.step(drawn.uniform(0.47, 0.53), 60 + number / 10) for number in range(5000)}
+    assert len(held) <= 2
+
+
 def test_a_clock_that_steps_back_stands_still() -> None:
     level = Level()
     level.step(1.0, 100.0)
@@ -223,6 +231,21 @@ def test_quicker_service_of_more_calls_raises_a_learned_capacity() -> None:
     assert pressure.level(now + 60) == 0.0
 
 
+def test_fewer_calls_do_not_lower_a_learned_capacity() -> None:
+    pressure = Pressure()
+    now = steady(pressure, steady(pressure, 0.0, 60.0), 60.0, each_s=0.05, takes_s=6.0)
+    assert (learned := pressure.capacity or 0.0) > 15
+    steady(pressure, now + 60, 120.0)
+    assert pressure.capacity == learned
+
+
+def test_a_given_capacity_is_not_unlearned() -> None:
+    pressure = Pressure(capacity=100)
+    now = steady(pressure, 0.0, 60.0)
+    steady(pressure, now, 60.0, takes_s=6.0)
+    assert pressure.capacity == 100
+
+
 def test_a_slow_upstream_is_not_learned_as_the_usual_under_pressure() -> None:
     pressure = Pressure()
     now = steady(pressure, 0.0, 60.0)
@@ -276,12 +299,28 @@ def test_an_upstream_that_falls_silent_is_noticed_before_any_call_times_out() ->
     assert pressure.signals(now + 6)["silence"] == 1.0
 
 
+def test_nobody_asking_is_no_silence() -> None:
+    pressure = Pressure()
+    now = steady(pressure, 0.0, 60.0) + 3600
+    for _ in range(20):
+        pressure.began(now)
+    assert pressure.signals(now)["silence"] == 0.0
+
+
 def test_failures_press_by_their_share() -> None:
     one, half = Pressure(), Pressure()
     now = steady(one, 0.0, 30.0, ok=lambda number: number % 20 != 0)
     assert one.level(now) == 0.0
     now = steady(half, 0.0, 30.0, ok=lambda number: number % 2 == 0)
     assert half.level(now) > 0.7
+
+
+def test_a_burst_of_failures_is_forgotten_by_the_good_answers_after_it() -> None:
+    pressure = Pressure()
+    for number in range(600):
+        pressure.began(0.0)
+        pressure.ended(None, number >= 400, number / 1000)
+    assert pressure.signals(0.6)["failures"] == 0.0
 
 
 def test_one_failure_of_one_call_presses_nothing() -> None:
@@ -305,6 +344,23 @@ def test_a_retry_after_amid_good_answers_was_for_one_caller() -> None:
     for number in range(8):
         pressure.answered(None, 200, 1.0 + number)
     assert pressure.signals(20.0)["retry_after"] == 0.0
+    pressure.told(50.0, None, 21.0)
+    assert pressure.signals(22.0)["retry_after"] == 1.0
+
+
+def test_refusals_after_a_retry_after_do_not_outweigh_it() -> None:
+    pressure = Pressure()
+    pressure.told(50.0, None, 0.0)
+    for number in range(20):
+        pressure.answered(None, 429, 1.0 + number)
+    assert pressure.signals(30.0)["retry_after"] == 1.0
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -5.0, 0.0])
+def test_a_retry_after_that_is_no_time_counts_for_nothing(seconds: float) -> None:
+    pressure = Pressure()
+    pressure.told(seconds, None, 0.0)
+    assert pressure.signals(1.0)["retry_after"] == 0.0
 
 
 def test_no_retry_after_holds_for_ever() -> None:
@@ -369,6 +425,13 @@ def test_a_call_costs_a_few_microseconds() -> None:
     each_us = (time.perf_counter() - started) / calls * 1e6
     print(f"{each_us:.1f} us a call")
     assert each_us < 200
+
+
+def test_nothing_is_taken_for_usual_before_it_was_calm() -> None:
+    latency = Latency()
+    for number in range(SAMPLES):
+        latency.note(9.0, number / 10, calm=False)
+    assert latency.inflation(4.0) is None
 
 
 def test_a_burst_of_answers_counts_though_medians_are_taken_seldom(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from streams import gathered
+from streams import events, gathered
 from world import World
 
 from policies import storable
@@ -101,6 +101,7 @@ STOP = event(type="message_stop")
         START + TEXT + CLOSE + event(type="something_new") + END + STOP,
         START + TOOL + CLOSE + END + STOP,  # half a tool's input
         START + TOOL + END + STOP,
+        START + TEXT + CLOSE + END + STOP + event(type="ping"),
         TEXT + CLOSE + STOP,
         START + event(type="content_block_start", index="x", content_block={}) + END + STOP,
         START + b"data: [1]\n\n" + STOP,
@@ -117,9 +118,14 @@ def test_a_stream_that_did_not_end_as_it_should_is_no_answer(stream: bytes) -> N
 
 
 def test_usage_at_the_end_counts_and_what_it_leaves_out_stays() -> None:
-    answer = gathered(dialect, START + TEXT + event(type="ping") + CLOSE + END + STOP)
+    end = event(
+        type="message_delta",
+        delta={"stop_reason": "end_turn"},
+        usage={"output_tokens": 2, "input_tokens": None, "server_tool_use": None},
+    )
+    answer = gathered(dialect, START + TEXT + event(type="ping") + CLOSE + end + STOP)
     assert answer is not None
-    assert answer["usage"] == {"input_tokens": 3, "output_tokens": 2}
+    assert answer["usage"] == {"input_tokens": 3, "output_tokens": 2, "server_tool_use": None}
     assert answer["stop_reason"] == "end_turn"
     assert answer["content"] == [{"type": "text", "text": "hi"}]
 
@@ -159,6 +165,29 @@ def test_tokens_that_were_read_from_the_upstreams_cache_are_read_too() -> None:
     assert dialect.usage({"usage": {**told, "output_tokens": 5}}) == Usage(111, 5)
 
 
+def test_what_an_answer_says_is_its_text_and_its_calls() -> None:
+    use = {"type": "tool_use", "name": "f", "input": {"b": 1, "a": 2}}
+    assert (
+        dialect.said(message({"type": "thinking", "thinking": "hm"}, SAID, use)) == 'hi\nf {"a": 2, "b": 1}'
+    )
+
+
+def test_what_is_known_only_at_the_end_is_told_at_the_end() -> None:
+    answer = message(SAID) | {"stop_sequence": None, "stop_details": {"x": 1}, "usage": {"output_tokens": 9}}
+    first, *_, last, _ = events(b"".join(dialect.scatter(answer, {})))
+    assert first["message"]["usage"] == {"output_tokens": 1}
+    assert {first["message"][name] for name in ("stop_reason", "stop_sequence", "stop_details")} == {None}
+    assert (last["delta"]["stop_details"], last["usage"]) == ({"x": 1}, {"output_tokens": 9})
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [(413, "request_too_large"), (429, "rate_limit_error"), (502, "api_error"), (529, "overloaded_error")],
+)
+def test_our_errors_are_of_anthropics_kinds(status: int, kind: str) -> None:
+    assert json.loads(dialect.error(status, "code", "x"))["error"]["type"] == kind
+
+
 # Identity
 
 
@@ -189,6 +218,7 @@ def test_markers_for_the_upstreams_cache_are_no_identity() -> None:
         tools=[tool], messages=[{"role": "assistant", "content": [{**used, "input": {}}]}, turns[1]]
     )
     assert other.identity != plain.identity
+    assert reading(cache_control="no marker").identity != reading().identity
 
 
 def test_the_last_text_is_fuzzy_and_earlier_blocks_are_not() -> None:

@@ -7,7 +7,7 @@ import json
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,10 +18,11 @@ from doubles import Clock
 from test_admin import Plane, plane_of
 from world import MakeWorld, World, upstream
 
+from embeddings.base import EmbedderFailed
 from policies.audit import EVIDENCE
 from proxy import auditing
 from proxy.demo.upstream import Behaviour
-from proxy.judge import MOST_ANSWER, Judge
+from proxy.judge import MOST_ANSWER, MOST_TEXT, Judge
 from proxy.settings import Judge as Chosen
 
 ASKED = "audited how are you today my dear friend"
@@ -184,6 +185,50 @@ async def test_the_budget_holds_per_hour(make_world: MakeWorld, categories: Path
     assert await world.upstream_calls() == 5
 
 
+async def test_each_category_has_a_budget_of_its_own(world: World, categories: Path) -> None:
+    write(categories, "{share: 1, per_hour: 1}")
+    other = "{name: other, threshold: 0.8, ttl: 1h, match: {patterns: ['^other']}, guards: []"
+    (categories / "other.yaml").write_text(other + ", audit: {share: 1, per_hour: 1}}")
+    await world.app.categories.reload()
+    for text in (ASKED, REWORDED, "other words for a long walk home", "other words for a walk home"):
+        await world.ask(text)
+        await settled(world)
+    assert world.app.cache.audits.verdicts.total() == 2
+
+
+async def test_an_audit_takes_no_place_for_which_others_would_wait(make_world: MakeWorld) -> None:
+    world = await make_world(upstream={"limit": 1})
+    await world.ask(ASKED)
+    await settled(world)
+    busy = asyncio.ensure_future(world.ask("something else entirely", headers={"X-Demo-Latency": "0.5"}))
+    admission = world.app.fleet.first.admission
+    assert admission is not None
+    while not admission.in_use:
+        await asyncio.sleep(0.01)
+    assert (await world.ask(REWORDED)).cache == "HIT semantic"
+    await busy
+    await settled(world)
+    assert (admission.refused, verdicts(world)) == ({"background": 1}, {})
+
+
+async def test_an_audit_without_vectors_is_unsure(
+    make_world: MakeWorld, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def embed_many(texts: Any) -> Any:
+        raise EmbedderFailed("broken on purpose")
+
+    upstream = await run(WORDS, OTHER_WORDS)
+    world = await make_world(upstream_url=upstream.url)
+    monkeypatch.setattr(world.embedder, "embed_many", embed_many)
+    await hit(world)
+    assert verdicts(world) == {"unsure": 1}
+
+
+def test_a_verdict_on_a_category_that_is_gone_counts_for_nothing(world: World) -> None:
+    world.app.auditor.told("gone", 0.9, "wrong")
+    assert verdicts(world) == {}
+
+
 async def test_only_the_share_is_audited(world: World, categories: Path) -> None:
     write(categories, "{share: 0.25, per_hour: 100}")
     await world.app.categories.reload()
@@ -294,12 +339,67 @@ async def test_a_judge_decides_when_it_says_one_of_two_words(
     assert len(world.app.cache.entries) == (0 if "wrong" in found else 1)
 
 
+async def test_the_judge_is_not_asked_about_the_same_words(make_world: MakeWorld, run: Run) -> None:
+    upstream, judge = await run(WORDS, WORDS.replace(" ", "\n")), await run("DIFFERENT")
+    world = await make_world(upstream_url=upstream.url, judge={"url": judge.url})
+    await hit(world)
+    assert (verdicts(world), judge.bodies) == ({"right": 1}, [])
+
+
 async def test_the_judge_is_asked_for_little_and_directly(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     model = await run("SAME")
     assert await asked(model.url) is True
     assert 0 < model.bodies[0]["max_tokens"] <= 32
+    assert (model.bodies[0]["temperature"], model.keys) == (0, [""])
+
+
+@pytest.mark.parametrize(
+    ("said", "verdict"),
+    [("same", True), (" Different.\n", False), ("SAME or DIFFERENT", None), ("", None)],
+)
+async def test_a_verdict_is_one_word_however_it_is_written(run: Run, said: str, verdict: bool | None) -> None:
+    assert await asked((await run(said)).url) is verdict
+
+
+SAME = b'{"choices": [{"message": {"content": "SAME"}}]}'
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (500, SAME),
+        (200, b"{broken"),
+        (200, b"[]"),
+        (200, b"{}"),
+        (200, b'{"choices": []}'),
+        (200, SAME.replace(b'"SAME"', b"null")),
+        (200, b"[" * 10_000),
+    ],
+)
+async def test_a_judge_that_fails_or_says_something_odd_gives_no_verdict(status: int, body: bytes) -> None:
+    async def handle(request: web.BaseRequest) -> web.Response:
+        return web.Response(status=status, body=body)
+
+    async with upstream(handle) as url:
+        assert await asked(url) is None
+
+
+async def test_a_judge_that_says_nothing_is_not_waited_for() -> None:
+    async def handle(request: web.BaseRequest) -> web.Response:
+        await asyncio.sleep(10)
+        raise AssertionError
+
+    async with upstream(handle) as url:
+        assert await asyncio.wait_for(asked(url, timeout=0.1), 5) is None
+
+
+async def test_the_judge_is_shown_the_beginning_of_long_texts(run: Run) -> None:
+    model = await run("SAME")
+    await asked(model.url, "q" * 50_000, "a" * 50_000, "b" * 50_000)
+    shown = json.loads(model.bodies[0]["messages"][1]["content"])
+    assert shown == {"question": "q" * MOST_TEXT, "a": "a" * MOST_TEXT, "b": "b" * MOST_TEXT}
 
 
 @pytest.mark.parametrize(("excess", "verdict"), [(0, True), (1, None)])
@@ -310,10 +410,12 @@ async def test_no_more_is_read_of_the_judges_answer_than_a_verdict_takes(
     assert await asked(model.url) is verdict
 
 
-async def asked(url: str) -> bool | None:
-    judge = await asyncio.to_thread(Judge, Chosen.model_validate({"url": url}))
+async def asked(
+    url: str, question: str = "question", a: str = "one", b: str = "other", **chosen: float
+) -> bool | None:
+    judge = await asyncio.to_thread(Judge, Chosen.model_validate({"url": url, **chosen}))
     try:
-        return await judge.same("question", "one", "other")
+        return await judge.same(question, a, b)
     finally:
         await judge.close()
 
@@ -344,6 +446,39 @@ async def test_shadow_compares_streams_too(world: World, categories: Path) -> No
     await world.app.categories.reload()
     assert (await hit(world, stream=True)).cache == "SHADOW semantic"
     assert sum(verdicts(world).values()) == 1
+
+
+async def test_another_models_answer_says_nothing_about_a_hit(
+    make_world: MakeWorld, run: Run, categories: Path
+) -> None:
+    write(categories, "{share: 1}", ", mode: shadow")
+    first, second = await run(WORDS, 503), await run("the moon is what makes tides rise")
+    asked, standing = (
+        {"name": name, "url": model.url, "aliases": {"demo-chat": name}}
+        for name, model in (("asked", first), ("standing", second))
+    )
+    world = await make_world(upstreams=[{**asked, "fallback": ["standing"]}, standing])
+    assert (await hit(world)).cache == "SHADOW semantic"
+    assert (len(second.bodies), verdicts(world)) == (1, {})
+
+
+async def test_in_shadow_repeats_to_the_letter_are_not_compared(world: World, categories: Path) -> None:
+    write(categories, "{share: 1}", ", mode: shadow")
+    await world.app.categories.reload()
+    for expected in ("MISS", "SHADOW exact"):
+        assert (await world.ask(ASKED)).cache == expected
+        await settled(world)
+    assert verdicts(world) == {}
+
+
+async def test_comparisons_at_once_are_bounded_in_shadow_too(
+    world: World, categories: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auditing, "AT_ONCE", 0)
+    write(categories, "{share: 1}", ", mode: shadow")
+    await world.app.categories.reload()
+    assert (await hit(world)).cache == "SHADOW semantic"
+    assert verdicts(world) == {}
 
 
 # The target
@@ -396,6 +531,62 @@ async def test_feedback_counts_and_a_wrong_one_removes_the_entry(world: World, p
     assert status == 404
 
 
+def evidence(world: World, category: str, threshold: float) -> int:
+    """Verdicts on hits that such a threshold would let through."""
+    cache = world.app.cache
+    return cache.audits.estimate(replace(cache.rules.book.get(category), threshold=threshold)).wrong.whole
+
+
+async def test_feedback_is_about_the_last_hit(world: World, plane: Plane) -> None:
+    asked, reworded = "how are you today my dear friend", "how are you today my friend"
+    id = (await world.ask(asked)).headers["X-Cache-Entry-Id"]
+    await settled(world)
+    feedback = {"entry_id": id, "verdict": "right"}
+    for category, expected in (("brief", "brief"), ("", "default")):
+        named = {"X-Nearhit-Category": category} if category else {}
+        assert (await world.ask(reworded, headers=named)).cache == "HIT semantic"
+        assert (await plane.post("/feedback", feedback))["category"] == expected
+        assert [evidence(world, expected, threshold) for threshold in (0.8, 0.99)] == [1, 0]
+    await world.ask(asked)
+    await plane.post("/feedback", feedback)
+    assert evidence(world, "default", 0.99) == 1
+
+
+async def test_feedback_on_what_would_have_been_a_hit(
+    world: World, plane: Plane, categories: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auditing, "AT_ONCE", 0)
+    write(categories, more=", mode: shadow")
+    await world.app.categories.reload()
+    answer = await hit(world)
+    assert answer.cache == "SHADOW semantic"
+    await plane.post("/feedback", {"entry_id": answer.headers["X-Cache-Entry-Id"], "verdict": "right"})
+    assert [evidence(world, "audited", threshold) for threshold in (0.8, 0.99)] == [1, 0]
+
+
+async def test_feedback_on_a_stale_answer_is_about_the_hit_that_it_was(world: World, plane: Plane) -> None:
+    id = (await world.ask("brief me about it all today please")).headers["X-Cache-Entry-Id"]
+    await settled(world)
+    world.clock.now += 12
+    answer = await world.ask("brief me about it all today", headers={"Cache-Control": "no-store"})
+    assert answer.cache == "STALE semantic"
+    await plane.post("/feedback", {"entry_id": id, "verdict": "wrong"})
+    assert [evidence(world, "brief", threshold) for threshold in (0.8, 0.99)] == [1, 0]
+
+
+async def test_feedback_on_an_answer_that_nobody_hit_counts_at_every_threshold(
+    world: World, plane: Plane
+) -> None:
+    await world.ask("how are you today my friend")
+    await settled(world)
+    near = await world.ask("how are you today my little one")
+    await settled(world)
+    assert near.cache == "MISS"
+    assert (await world.ask("how are you today my dear friend")).cache == "HIT semantic"
+    await plane.post("/feedback", {"entry_id": near.headers["X-Cache-Entry-Id"], "verdict": "wrong"})
+    assert evidence(world, "default", 0.99) == 1
+
+
 @pytest.mark.parametrize("body", [{}, {"entry_id": "x"}, {"entry_id": "x", "verdict": "maybe"}])
 async def test_feedback_that_is_not_understood(plane: Plane, body: Any) -> None:
     assert (await plane.refused("POST", "/api/v1/feedback", json=body))[0] == 400
@@ -413,3 +604,12 @@ async def test_checked_pairs_are_written_where_settings_say_so(
     await hit(world)
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     assert rows == [{"a": REWORDED, "b": ASKED, "equivalent": False, "category": "audited"}]
+
+
+async def test_pairs_of_which_nobody_is_sure_are_not_written(
+    make_world: MakeWorld, run: Run, tmp_path: Path
+) -> None:
+    upstream, file = await run(WORDS, OTHER_WORDS), tmp_path / "pairs.jsonl"
+    world = await make_world(upstream_url=upstream.url, audit={"pairs": file})
+    await hit(world)
+    assert (verdicts(world), file.exists()) == ({"unsure": 1}, False)

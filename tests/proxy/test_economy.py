@@ -189,6 +189,17 @@ async def test_auto_in_shadow_counts_and_serves_exact_answers_only(world: World)
     assert automatic.hits == 1
 
 
+async def test_where_looking_does_not_pay_nobody_joins_a_call_that_is_only_alike(
+    make_world: MakeWorld, categories: Path
+) -> None:
+    (categories / "default.yaml").write_text("{name: default, threshold: 0.8, ttl: 1h, mode: auto}")
+    world = await make_world(Behaviour(latency_s=0.3))
+    world.app.cache.automatics.get("default", world.clock.now).state = "off"
+    texts = ("how are you today my friend", "how are you my friend", "how are you today my friend")
+    answers = await asyncio.gather(*[world.ask(text) for text in texts])
+    assert sorted(answer.cache for answer in answers) == ["HIT inflight", "MISS", "MISS"]
+
+
 async def test_a_category_that_is_auto_no_more_is_forgotten(world: World, categories: Path) -> None:
     await world.ask(question(1))
     world.app.ledger.settle()

@@ -145,7 +145,7 @@ async def test_a_shared_category_shares_vectors(world: World) -> None:
 
 
 async def test_what_is_no_call_for_embeddings_goes_up_as_it_is(world: World) -> None:
-    for odd in ([], {}, None, [1, "a"], [{"image": "x"}], [[1], ["a"]], [[]], [1.5]):
+    for odd in ([], {}, None, [1, "a"], [{"image": "x"}], [[1], ["a"]], [[]], [1.5], [True], ["a", [1]]):
         answer = await embed(world, odd)
         assert answer.headers["X-Cache-Bypass-Reason"] == "not-understood"
 

@@ -160,6 +160,7 @@ def test_pieces_grow_and_what_is_signed_stays_by_itself(target: str) -> None:
         ([chunk({"text": "hi"})], "ended-early"),
         ([chunk({"text": "hm", "thought": True}, **END)], "empty"),
         ([chunk(**END)], "empty"),
+        ([chunk({"text": "hi"}, **END), chunk(**END)], "empty"),
         ([{"candidates": [{"content": "hi", **END}]}], "incomplete"),
         ([{"candidates": [{"content": {"parts": ["hi"]}, **END}]}], "incomplete"),
         ([], "incomplete"),
@@ -183,8 +184,21 @@ def test_an_answer_that_was_blocked_is_not_storable() -> None:
 def test_tokens_are_counted_with_thoughts() -> None:
     told = {"promptTokenCount": 3, "candidatesTokenCount": 4, "thoughtsTokenCount": 5, "totalTokenCount": 12}
     assert speaking(WHOLE).usage({"usageMetadata": told}) == Usage(3, 9)
+    assert speaking(WHOLE).usage({"usageMetadata": {**told, "toolUsePromptTokenCount": 2}}) == Usage(5, 9)
     assert speaking(WHOLE).usage({"usageMetadata": {"promptTokenCount": "many"}}) == Usage()
     assert speaking(WHOLE).usage({}) == Usage()
+
+
+@pytest.mark.parametrize(("status", "name"), [(429, "RESOURCE_EXHAUSTED"), (504, "DEADLINE_EXCEEDED")])
+def test_our_errors_have_googles_names(status: int, name: str) -> None:
+    assert json.loads(speaking(WHOLE).error(status, "code", "x"))["error"]["status"] == name
+
+
+def test_every_chunk_says_of_which_answer_it_is() -> None:
+    answer = chunk({"text": "word " * 100}, **END) | {"responseId": "r", "modelVersion": "m"}
+    told = json.loads(b"".join(speaking(ARRAY).scatter(answer, {})))
+    assert len(told) > 2
+    assert {(each["responseId"], each["modelVersion"]) for each in told} == {("r", "m")}
 
 
 def test_what_an_answer_says_is_without_its_thoughts() -> None:

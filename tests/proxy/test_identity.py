@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from proxy import dialects
 from proxy.dialects import openai_chat, openai_completions
+from proxy.dialects.base import Reading
 from proxy.errors import BadRequest
 from proxy.messages import Ambiguous, Call, read_call, tenant_digest
 
@@ -70,6 +72,34 @@ def test_streaming_is_not_identity() -> None:
     assert same(call(), call(streamed))
     assert same(call(), call(changed(stream=False)))
     assert call(streamed).reading.stream
+
+
+def test_who_says_the_last_text_is_identity() -> None:
+    def named(name: str) -> Call:
+        return call(changed(messages=[{"role": "user", "content": "How are you?", "name": name}]))
+
+    assert alike(named("ada"), named("ada"))
+    assert not alike(named("ada"), named("bob"))
+
+
+def test_an_answer_that_the_upstream_keeps_as_sound_ties_what_follows_to_its_caller() -> None:
+    spoken = {"role": "assistant", "content": None, "audio": {"id": "audio_1"}}
+    made = call(changed(messages=[spoken, {"role": "user", "content": "Go on."}]))
+    assert (made.text, made.reading.opaque, made.reading.tied) == (None, "media", True)
+
+
+def test_a_deployment_of_azures_is_the_model_whatever_the_body_says() -> None:
+    def deployed(name: str, model: str) -> Reading:
+        dialect = dialects.of("POST", f"/openai/deployments/{name}/chat/completions")
+        assert dialect is not None
+        reading = dialect.read(changed(model=model))
+        assert reading is not None
+        return reading
+
+    assert deployed("a%20b", "m").model == "a b"
+    assert deployed("a", "m").identity == deployed("a", "m").identity != deployed("a", "n").identity
+    assert dialects.of("POST", "/v1/chat/c%6Fmpletions") is dialects.of("POST", "/v1/chat/completions")
+    assert dialects.of("POST", "/openai/deployments/%FF/chat/completions") is None
 
 
 def test_order_and_spacing_are_not_identity() -> None:
@@ -213,7 +243,7 @@ def test_doubled_members_are_ambiguous() -> None:
 
 @pytest.mark.parametrize(
     "body", [[], "x", {}, {"model": "m"}, changed(messages=[]), changed(messages="x"), changed(model=1),
-             changed(messages=["x"]), changed(stream="yes")],
+             changed(messages=["x"]), changed(stream="yes"), changed(stream_options="x")],
 )  # fmt: skip
 def test_what_the_api_would_refuse_is_left_to_the_api(body: Any) -> None:
     assert (

@@ -67,6 +67,14 @@ async def test_an_alike_question_goes_up_once(make_world: MakeWorld) -> None:
     assert answers[0].json == answers[1].json
 
 
+async def test_what_has_no_text_goes_up_once_for_all_who_share(make_world: MakeWorld) -> None:
+    world = await make_world(SLOW)
+    begun = [{"role": "user", "content": "common words"}, {"role": "assistant", "content": "They"}]
+    common = {"X-Nearhit-Category": "common"}
+    calls = [world.ask(key=key, messages=begun, headers=dict(common)) for key in ("one", "two")]
+    assert reports(list(await asyncio.gather(*calls))) == ["HIT inflight", "MISS"]
+
+
 async def test_guards_and_tenants_hold_in_the_air_too(make_world: MakeWorld) -> None:
     world = await make_world(SLOW)
     answers = await asyncio.gather(
@@ -256,6 +264,36 @@ async def test_a_category_that_is_not_cached_boards_nothing(make_world: MakeWorl
     other = await world.ask(ASKED, headers={"X-Nearhit-Category": "live"})
     assert (other.cache, other.headers["X-Cache-Category"]) == ("BYPASS", "live")
     assert other.text != (await leader).text
+
+
+@pytest.mark.parametrize("change", [("shared", "tenant"), ("shared", "shared, cacheable: false")])
+@pytest.mark.parametrize("asked", ["open knowledge of the seven seas", "common knowledge of the seven seas"])
+async def test_what_a_category_no_longer_allows_is_not_joined_through_another(
+    make_world: MakeWorld, categories: Path, change: tuple[str, str], asked: str
+) -> None:
+    world = await make_world(SLOW)
+    leader = asyncio.ensure_future(world.ask("common knowledge of the seven seas", key="one"))
+    while not world.app.forwarder.flights:
+        await asyncio.sleep(0.01)
+    (categories / "common.yaml").write_text((categories / "common.yaml").read_text().replace(*change))
+    await world.app.categories.reload()
+    other = await world.ask(asked, key="two", headers={"X-Nearhit-Category": "open"})
+    assert (other.headers["X-Cache-Category"], other.cache) == ("open", "MISS")
+    assert (await leader).cache == "MISS"
+
+
+async def test_a_category_that_was_closed_meanwhile_shares_no_flight(
+    make_world: MakeWorld, categories: Path
+) -> None:
+    world = await make_world(SLOW)
+    leader = asyncio.ensure_future(world.ask("strict words about it"))
+    while not world.app.forwarder.flights:
+        await asyncio.sleep(0.01)
+    strict = categories / "strict.yaml"
+    strict.write_text(strict.read_text().replace("ttl: 1h", "ttl: 1h, cacheable: false"))
+    await world.app.categories.reload()
+    assert (await world.ask("strict words about it")).cache == "BYPASS"
+    assert (await leader).cache == "MISS"
 
 
 async def test_a_made_up_category_makes_no_new_one(make_world: MakeWorld) -> None:

@@ -14,11 +14,11 @@ import openai
 import pytest
 from world import MakeWorld, World
 
-from policies.admission import START, Limit
+from policies.admission import SPARED, START, Limit
 from proxy.admin import views
 from proxy.admin.gauges import Gauges
 from proxy.demo.upstream import Behaviour
-from proxy.errors import Crowded
+from proxy.errors import CallError, Crowded, Unreachable, UpstreamSlow
 from proxy.upstreams.limits import Admission
 
 SLOW = Behaviour(latency_s=0.3)
@@ -48,7 +48,7 @@ async def test_a_place_goes_to_the_next_in_line() -> None:
         for who, priority in (("first", 1), ("low", 0), ("high", 5)):
             group.create_task(call(who, priority))
         await asyncio.sleep(0)
-        assert (here.in_use, here.waiting) == (1, 2)
+        assert here.shown() == {"limit": 1, "adapts": False, "in_use": 1, "waiting": 2, "refused": {}}
         done.set()
     assert order == ["first", "high", "low"]
     assert (here.in_use, here.waiting) == (0, 0)
@@ -134,26 +134,97 @@ async def test_who_is_granted_a_place_while_leaving_gives_it_on(steps: int) -> N
     assert (here.in_use, here.waiting) == (0, 0)
 
 
-async def test_refusals_teach_nothing() -> None:
-    """One caller with a wrong key must not make everybody else's answers look slow."""
-    now = 0.0
-    here = Admission(Limit(), 8, 5.0, clock=lambda: now)
+async def test_who_leaves_in_the_moment_in_which_it_is_outranked_disturbs_nobody() -> None:
+    here, done = admission(queue=1), asyncio.Event()
+    holding, leaving = (asyncio.ensure_future(hold(here, done)) for _ in range(2))
+    await asyncio.sleep(0)
+    urgent = asyncio.ensure_future(hold(here, done, "c", priority=2))
+    leaving.cancel()
+    done.set()
+    assert await asyncio.gather(holding, urgent) == ["a", "c"]
+    assert (here.in_use, here.waiting) == (0, 0)
 
-    async def together(calls: int, seconds: float, status: int) -> None:
-        nonlocal now
+
+async def test_who_waits_gets_its_place_as_soon_as_there_are_more() -> None:
+    here, done = admission(), asyncio.Event()
+    async with here.place(KIND, 1, "a") as place:
+        waiting = asyncio.ensure_future(hold(here, done))
+        await asyncio.sleep(0)
+        here.limit = Limit(1, 8)
+        here.answered(place, 200)
+        assert (here.in_use, here.waiting) == (2, 0)
+    done.set()
+    await waiting
+
+
+class Rounds:
+    """Calls that go up together, round by round, in a time of the test's own."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.here = Admission(Limit(), 0, 5.0, clock=lambda: self.now)
+
+    async def go(
+        self, calls: int, first_byte_s: float, end: int | CallError = 200, rest_s: float = 0.0
+    ) -> None:
+        """`end`: status of the answers, or the error instead of them. `rest_s`: from their first bytes on."""
         async with AsyncExitStack() as stack:
-            places = [await stack.enter_async_context(here.place(KIND, 1, "a")) for _ in range(calls)]
-            now += seconds
+            places = [await stack.enter_async_context(self.here.place(KIND, 1, "a")) for _ in range(calls)]
+            self.now += first_byte_s
             for place in places:
-                here.answered(place, status)
+                if isinstance(end, CallError):
+                    self.here.failed(place, end)
+                else:
+                    self.here.answered(place, end)
+            self.now += rest_s
 
+
+@pytest.fixture
+def rounds() -> Rounds:
+    return Rounds()
+
+
+async def test_refusals_teach_nothing(rounds: Rounds) -> None:
+    """One caller with a wrong key must not make everybody else's answers look slow."""
     for _ in range(40):
-        await together(1, 2.0, 200)
+        await rounds.go(1, 2.0)
     for status in (400, 401, 403, 404, 422) * 40:
-        await together(1, 1 / 64, status)
+        await rounds.go(1, 1 / 64, status)
     for _ in range(20):
-        await together(here.limit.places, 2.0, 200)
-    assert here.limit.places == START
+        await rounds.go(rounds.here.limit.places, 2.0)
+    assert rounds.here.limit.places == START
+
+
+@pytest.mark.parametrize(
+    ("end", "places"),
+    [
+        *[(status, SPARED) for status in (429, 500, 502, 503, 504, 529)],
+        (UpstreamSlow("slow"), SPARED),
+        (Unreachable("gone"), START),
+    ],
+)
+async def test_an_upstream_with_too_much_to_do_has_fewer_places(
+    rounds: Rounds, end: int | CallError, places: int
+) -> None:
+    for _ in range(40):
+        await rounds.go(rounds.here.limit.places, 1.0, end)
+    assert rounds.here.limit.places == places
+
+
+async def test_long_answers_are_no_waiting_ones(rounds: Rounds) -> None:
+    for _ in range(40):
+        await rounds.go(1, 0.1, rest_s=10.0)
+    for _ in range(20):
+        await rounds.go(rounds.here.limit.places, 0.3, rest_s=10.0)
+    assert rounds.here.limit.places >= START
+
+
+async def test_who_is_refused_is_told_how_long_places_are_held(rounds: Rounds) -> None:
+    for _ in range(100):
+        await rounds.go(1, 10.0, rest_s=30.0)
+    with pytest.raises(Crowded) as refused:
+        await rounds.go(START + 1, 1.0)
+    assert refused.value.headers["Retry-After"] == "5"
 
 
 # As callers see it

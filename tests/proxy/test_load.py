@@ -21,8 +21,9 @@ from proxy.admin import explaining, views
 from proxy.admin.gauges import Gauges
 from proxy.admin.inputs import Explained
 from proxy.demo.upstream import Behaviour
-from proxy.errors import Crowded, Unreachable, UpstreamSlow
-from proxy.upstreams.load import MODELS, Load, UpstreamLoad, remaining, retry_after
+from proxy.errors import CallError, Crowded, Unreachable, UpstreamSlow
+from proxy.upstreams import scraper
+from proxy.upstreams.load import MODELS, NAME_LENGTH, Load, UpstreamLoad, remaining, retry_after
 from proxy.upstreams.scraper import Names, read_metrics
 from proxy.upstreams.upstream import Head
 
@@ -59,6 +60,15 @@ def calls(load: Load, ticks: Ticks, model: str, count: int, status: int = 200, *
         track.landed(400)
 
 
+def timed(load: Load, ticks: Ticks, stream: bool, first_byte_s: float, rest_s: float, size: int) -> None:
+    for _ in range(40):
+        track = load.of("m").began("m", stream)
+        ticks.now += first_byte_s
+        track.answered(head())
+        ticks.now += rest_s
+        track.landed(size)
+
+
 # Which pressure is whose
 
 
@@ -69,14 +79,83 @@ def test_a_model_in_trouble_does_not_press_the_others(load: Load, ticks: Ticks) 
     assert load.level("large") > 0.8
     assert load.level("small") == 0.0
     assert load.level("") == load.highest == load.level("large")
+    upstream = load.of("large")
+    assert upstream.signals()["failures"] == 1.0
+    assert upstream.shown()["pressure"] == load.highest
+    assert upstream.shown()["models"]["small"]["pressure"] == 0.0
 
 
-def test_an_upstream_that_nobody_reaches_presses_all_its_models(load: Load, ticks: Ticks) -> None:
+def test_what_has_come_under_pressure_is_logged_with_its_cause(
+    load: Load, ticks: Ticks, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls(load, ticks, "large", 60, 429)
+    with caplog.at_level(logging.INFO, "nearhit.load"):
+        load.of("large").note_transitions()
+        load.of("large").note_transitions()
+    (told,) = caplog.messages
+    assert told.startswith("upstream upstream, model 'large' under pressure: ")
+    assert told.endswith(" by failures")
+
+
+@pytest.mark.parametrize("error", [Unreachable("gone"), UpstreamSlow("slow")])
+def test_an_upstream_that_nobody_reaches_presses_all_its_models(
+    load: Load, ticks: Ticks, error: CallError
+) -> None:
+    """However many callers leave meanwhile."""
     calls(load, ticks, "small", 1)
     for _ in range(60):
         ticks.now += 0.1
-        load.of("large").began("large", stream=False).failed(Unreachable("gone"))
+        load.of("large").began("large", stream=False).failed(error)
+        for _ in range(3):
+            load.of("large").began("large", stream=False).given_up()
     assert load.level("small") == load.level("never seen") > 0.8
+
+
+def test_a_model_whose_answers_break_off_does_not_press_the_others(load: Load, ticks: Ticks) -> None:
+    for _ in range(60):
+        ticks.now += 0.1
+        track = load.of("large").began("large", stream=True)
+        track.answered(head())
+        track.failed(Unreachable("broke off"))
+    assert load.level("large") > 0.8
+    assert load.level("never seen") == 0.0
+
+
+def test_calls_in_flight_are_counted_for_their_model_too(load: Load, ticks: Ticks) -> None:
+    first = load.of("m").began("m", stream=True)
+    first.answered(head())
+    second = load.of("m").began("m", stream=True)
+    shown = load.of("m").shown()
+    assert (shown["in_flight"], shown["models"]["m"]["in_flight"]) == (2, 2)
+    first.landed(1)
+    second.given_up()
+    shown = load.of("m").shown()
+    assert (shown["in_flight"], shown["models"]["m"]["in_flight"]) == (0, 0)
+
+
+@pytest.mark.parametrize(("stream", "signal"), [(True, 1.0), (False, 0.0)])
+def test_the_first_byte_is_a_sign_where_answers_are_streamed(
+    load: Load, ticks: Ticks, stream: bool, signal: float
+) -> None:
+    timed(load, ticks, stream, 0.1, 1.0, 1000)
+    timed(load, ticks, stream, 1.0, 0.1, 1000)
+    assert load.of("m").signals()["first_byte"] == signal
+
+
+def test_durations_are_compared_by_tokens_streamed_or_not(load: Load, ticks: Ticks) -> None:
+    timed(load, ticks, False, 0.0, 0.1, 100 * 4)
+    timed(load, ticks, False, 0.0, 1.0, 1000 * 4)
+    timed(load, ticks, True, 0.0, 1.0, 1000 * 200)
+    timed(load, ticks, False, 0.0, 1.0, 1000 * 4)
+    assert load.of("m").signals()["duration"] == 0.0
+
+
+def test_what_headers_say_of_a_models_limits_presses_it(load: Load, ticks: Ticks) -> None:
+    calls(load, ticks, "large", 1, 429, Retry_After="30")
+    assert load.of("large").signals()["retry_after"] == 1.0
+    limits = {"X_RateLimit_Limit_Requests": "100", "X_RateLimit_Remaining_Requests": "0"}
+    calls(load, ticks, "small", 40, **limits)
+    assert load.of("small").signals()["rate_limit"] > 0.8
 
 
 def test_a_call_for_which_there_was_no_place_is_a_sign_of_load(load: Load, ticks: Ticks) -> None:
@@ -85,6 +164,7 @@ def test_a_call_for_which_there_was_no_place_is_a_sign_of_load(load: Load, ticks
         ticks.now += 0.1
         load.of("small").began("small", stream=False).failed(Crowded(1))
     assert load.level("small") > 0.8
+    assert load.level("never seen") == 0.0
 
 
 def test_callers_who_leave_and_requests_that_make_no_sense_are_no_sign_of_load(
@@ -101,15 +181,18 @@ def test_callers_who_leave_and_requests_that_make_no_sense_are_no_sign_of_load(
 def test_models_that_nobody_serves_are_not_remembered(load: Load, ticks: Ticks) -> None:
     for number in range(500):
         calls(load, ticks, f"made-up-{number}", 1, 404)
+    calls(load, ticks, "m" * (NAME_LENGTH + 1), 1)
     assert load.upstreams["upstream"].models == {}
 
 
 def test_the_number_of_models_is_bounded(load: Load, ticks: Ticks) -> None:
+    calls(load, ticks, "in use", 1)
+    known = load.of("in use").models["in use"]
     for number in range(500):
-        calls(load, ticks, "in use", 1)
         calls(load, ticks, f"model-{number}", 1)
+        calls(load, ticks, "in use", 1)
     assert len(load.upstreams["upstream"].models) == MODELS
-    assert "in use" in load.upstreams["upstream"].models
+    assert load.upstreams["upstream"].models["in use"] is known
 
 
 @given(st.lists(st.sampled_from(("answered", "refused", "landed", "slow", "given up")), max_size=8))
@@ -145,6 +228,7 @@ def test_a_call_is_over_exactly_once(ways: list[str]) -> None:
         ({"Retry_After": "soon"}, None),
         ({"Retry_After": "Wed, 21 Oct 2015 07:28:30 GMT", "Date": "Wed, 21 Oct 2015 07:28:00 GMT"}, 30.0),
         ({"Retry_After": "Wed, 21 Oct 2015 07:28:30 GMT"}, None),
+        ({"Retry_After": "Wed, 21 Oct 2015 07:28:30 -0000", "Date": "Wed, 21 Oct 2015 07:28:00 GMT"}, None),
         ({}, None),
     ],
 )
@@ -164,6 +248,21 @@ def test_the_least_that_remains_of_any_limit_counts() -> None:
     }
     assert remaining(CIMultiDict(told)) == 0.05
     assert remaining(CIMultiDict({"X-RateLimit-Limit-Requests": "0"})) is None
+
+
+@pytest.mark.parametrize(
+    ("limit", "left"),
+    [
+        ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests"),
+        ("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens"),
+        ("anthropic-ratelimit-requests-limit", "anthropic-ratelimit-requests-remaining"),
+        ("anthropic-ratelimit-tokens-limit", "anthropic-ratelimit-tokens-remaining"),
+        ("anthropic-ratelimit-input-tokens-limit", "anthropic-ratelimit-input-tokens-remaining"),
+        ("anthropic-ratelimit-output-tokens-limit", "anthropic-ratelimit-output-tokens-remaining"),
+    ],
+)
+def test_the_limits_that_apis_tell_of_are_read(limit: str, left: str) -> None:
+    assert remaining(CIMultiDict({limit: "50", left: "10"})) == 0.2
 
 
 @given(st.text(max_size=20), st.text(max_size=20))
@@ -215,6 +314,30 @@ async def test_waiting_calls_at_the_upstream_press(make_world: MakeWorld) -> Non
         assert world.app.cache.pressure("any") == 0.0
         waiting = 8.0
         await until(lambda: world.app.cache.pressure("any") > 0.2)
+
+
+@pytest.mark.parametrize(("status", "more"), [(500, ""), (200, "#" * 2000)])
+async def test_metrics_that_cannot_be_had_are_not_believed_and_asked_for_less_and_less(
+    load: Load, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, status: int, more: str
+) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 7:
+            raise asyncio.CancelledError
+
+    async def metrics(request: web.BaseRequest) -> web.Response:
+        return web.Response(status=status, text=f"vllm:num_requests_waiting 8\n{more}")
+
+    monkeypatch.setattr(scraper, "asyncio", SimpleNamespace(sleep=sleep, to_thread=asyncio.to_thread))
+    monkeypatch.setattr(scraper, "LONGEST", 1000)
+    async with upstream(metrics) as url:
+        with pytest.raises(asyncio.CancelledError):
+            await scraper.Scraper(url, VLLM, load.of("m")).run()
+    assert pauses == [4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
+    assert load.of("m").signals()["queue"] == 0.0
+    assert len([told for told in caplog.messages if "cannot be had" in told]) == 1
 
 
 # The whole

@@ -65,7 +65,16 @@ END = b'{"model":"m","message":{"role":"assistant","content":""},"done":true,"do
 
 @pytest.mark.parametrize(
     "stream",
-    [b"", PIECE, PIECE + b'{"error":"no"}\n', PIECE + b"{broken\n" + END, END + PIECE, b"[1]\n" + END],
+    [
+        b"",
+        PIECE,
+        PIECE + b'{"error":"no"}\n',
+        PIECE + b'{"error":"no"}\n' + END,
+        PIECE + b"{broken\n" + END,
+        END + PIECE,
+        END + END,
+        b"[1]\n" + END,
+    ],
 )
 def test_a_stream_that_did_not_end_as_it_should_is_no_answer(stream: bytes) -> None:
     assert gathered(ollama.chat, stream) is None
@@ -94,6 +103,12 @@ def test_only_what_ended_whole_and_well_is_storable(whole: dict[str, Any], why: 
     assert storable.objection(200, ollama.chat.ending({"done": True, **whole})) == why
 
 
+def test_what_an_answer_says_is_its_text_and_its_calls() -> None:
+    calling = {"message": {"content": "hi", "tool_calls": [{"function": {"name": "f"}}]}}
+    assert ollama.chat.said(calling) == 'hi\n{"function": {"name": "f"}}'
+    assert ollama.generate.said({"response": "hi"}) == "hi"
+
+
 def test_tokens_are_counted() -> None:
     assert ollama.chat.usage({"prompt_eval_count": 3, "eval_count": 4}) == Usage(3, 4)
 
@@ -109,6 +124,7 @@ def test_tokens_are_counted() -> None:
         (ollama.generate, {"prompt": "x", "raw": True}, "verbatim"),
         (ollama.generate, {"prompt": "x", "context": [1]}, "verbatim"),
         (ollama.generate, {"prompt": "x", "suffix": "y"}, "verbatim"),
+        (ollama.generate, {"prompt": "x", "template": "{{ .Prompt }}"}, "verbatim"),
         (ollama.generate, {"prompt": "x\ny"}, "lines"),
     ],
 )
@@ -116,6 +132,7 @@ def test_what_is_fuzzy(dialect: Any, body: dict[str, Any], opaque: str) -> None:
     reading = dialect.read({"model": "m", **body})
     assert (reading.opaque, reading.text is None) == (opaque, bool(opaque))
     assert reading.stream
+    assert reading.tied == (opaque == "media")
 
 
 def asking(path: str, text: str) -> dict[str, Any]:

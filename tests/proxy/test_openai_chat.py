@@ -94,8 +94,19 @@ def test_text_that_speaks_of_usage_is_left_alone() -> None:
 def test_enriching_asks_for_usage_once() -> None:
     assert openai_chat.enrichment.enrich({"model": "m"}) is None
     assert openai_chat.enrichment.enrich({"stream": True, "stream_options": {"include_usage": True}}) is None
+    refused = {"stream": True, "stream_options": {"include_usage": False}}
+    assert openai_chat.enrichment.enrich(refused) == {
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
     richer = openai_chat.enrichment.enrich({"stream": True, "stream_options": {"x": 1}})
     assert richer == {"stream": True, "stream_options": {"x": 1, "include_usage": True}}
+
+
+def test_an_error_that_names_what_was_added_is_told_from_others() -> None:
+    for named in (b'{"error": "unknown member stream_options"}', b'{"error": "include_usage?"}'):
+        assert openai_chat.enrichment.is_rejection(named)
+    assert not openai_chat.enrichment.is_rejection(b'{"error": "unknown model"}')
 
 
 OPENING = b'data: {"id":"1","choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
@@ -112,6 +123,7 @@ DONE = b"data: [DONE]\n\n"
         OPENING + PIECE + FINISH + USAGE,  # no [DONE]
         OPENING + PIECE + FINISH + DONE,  # no usage
         OPENING + b'data: {"error": {"message": "overloaded"}}\n\n' + DONE,
+        OPENING + PIECE + FINISH + b'data: {"error": "no", "choices": []}\n\n' + USAGE + DONE,
         OPENING + b"data: {broken\n\n" + DONE,
         OPENING + b'data: {"choices": [{"delta": {}}]}\n\n' + DONE,  # a choice without its index
         OPENING + b'data: ["no object"]\n\n' + DONE,
@@ -172,6 +184,9 @@ def answer(message: dict[str, Any], finish: str = "stop") -> dict[str, Any]:
         ({"choices": [{**answer({"content": "half"})["choices"][0], "error": {"code": 502}}]}, "incomplete"),
         ({"choices": [*answer({"content": "a"})["choices"], *answer({"content": "b"}, "length")["choices"]]},
          "ended-early"),
+        ({"choices": [*answer({"content": "a"})["choices"], *answer({"content": ""})["choices"]]}, "empty"),
+        ({"choices": [*answer({"content": "a"})["choices"],
+                      *answer({"content": "b", "refusal": "No."})["choices"]]}, "refusal"),
     ],
 )  # fmt: skip
 def test_only_what_ended_whole_and_well_is_storable(whole: dict[str, Any], why: str | None) -> None:
@@ -201,6 +216,30 @@ def test_what_a_server_repeats_does_not_grow_and_is_not_lost() -> None:
     assert message["provider"] == "azure"
 
 
+def test_a_null_says_nothing_new_and_padding_is_no_part_of_an_answer() -> None:
+    null = b'data: {"id":null,"choices":[{"index":0,"delta":{"content":null},"finish_reason":null}]}\n\n'
+    padded = PIECE.replace(b'"id":"1",', b'"id":"1","obfuscation":"xx",')
+    answer = gathered(OPENING + padded + FINISH + null + USAGE + DONE)
+    assert answer is not None
+    assert (answer["id"], "obfuscation" in answer) == ("1", False)
+    (choice,) = answer["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("hi", "stop")
+
+
+def test_replayed_calls_have_their_index() -> None:
+    calling = answer({"content": None, "tool_calls": [{"id": "a"}, {"id": "b"}]}, "tool_calls")
+    told = data(b"".join(openai_chat.scatter(calling, {"stream": True})))
+    calls = [call for chunk in told for call in chunk["choices"][0]["delta"].get("tool_calls", ())]
+    assert calls == [{"index": 0, "id": "a"}, {"index": 1, "id": "b"}]
+
+
+def test_calls_are_in_the_order_of_their_index() -> None:
+    deltas = ({"tool_calls": [{"index": n, "id": str(n), "function": {"arguments": "{}"}}]} for n in (1, 0))
+    answer = gathered(streamed(*deltas))
+    assert answer is not None
+    assert [call["id"] for call in answer["choices"][0]["message"]["tool_calls"]] == ["0", "1"]
+
+
 def test_two_calls_under_one_index_are_not_stored_as_one() -> None:
     calls = ({"tool_calls": [{"index": 0, "id": id, "function": {"arguments": "{}"}}]} for id in ("a", "b"))
     assert gathered(streamed(*calls)) is None
@@ -219,6 +258,12 @@ def test_members_of_the_whole_answer_are_streamed_once() -> None:
     assert sum("search_results" in event for event in events) == 1
     assert all(event["id"] == "1" for event in events)
     assert len(events) < 250
+
+
+def test_what_an_answer_says_is_its_text_and_its_calls() -> None:
+    call = {"name": "f", "arguments": '{"a": 1}'}
+    calling = answer({"content": "hi", "tool_calls": [{"function": call}], "function_call": call})
+    assert openai_chat.said(calling) == 'hi\nf {"a": 1}\nf {"a": 1}'
 
 
 def test_an_answer_that_could_not_be_streamed_is_not_stored() -> None:

@@ -92,6 +92,11 @@ def test_only_what_ended_whole_and_well_is_storable(choice: Any, why: str | None
     assert storable.objection(200, dialect.ending({"choices": [choice]})) == why
 
 
+def test_one_empty_choice_of_several_is_enough() -> None:
+    choices = [{"text": text, "finish_reason": "stop"} for text in ("a", "")]
+    assert storable.objection(200, dialect.ending({"choices": choices})) == "empty"
+
+
 def test_what_reports_an_error_is_not_storable() -> None:
     whole = {"choices": [{"text": "a", "finish_reason": "stop"}], "error": {"code": 502}}
     assert storable.objection(200, dialect.ending(whole)) == "incomplete"

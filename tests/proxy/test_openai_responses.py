@@ -140,12 +140,25 @@ SAID = {"type": "output_text", "text": "hi"}
         (response({"type": "reasoning", "summary": []}), "empty"),
         (response(message(SAID), error={"code": "server_error"}), "incomplete"),
         (response(message("hi")), "incomplete"),
+        (response({"type": "reasoning", "summary": ["hm"]}, message(SAID)), "incomplete"),
         ({"status": "completed"}, "incomplete"),
         ({"output": [message(SAID)]}, "incomplete"),
     ],
 )  # fmt: skip
 def test_only_what_ended_whole_and_well_is_storable(whole: dict[str, Any], why: str | None) -> None:
     assert storable.objection(200, dialect.ending(whole)) == why
+
+
+def test_what_an_answer_says_is_its_text_and_its_calls() -> None:
+    custom = {"type": "custom_tool_call", "name": "g", "input": "x"}
+    assert dialect.said(response({"type": "reasoning"}, message(SAID), ITEM, custom)) == "hi\nf {}\ng x"
+
+
+def test_a_text_with_the_probabilities_of_its_tokens_is_replayed_in_one_piece() -> None:
+    told = {**SAID, "text": "word " * 100, "annotations": [], "logprobs": [{"token": "word"}]}
+    events_ = events(b"".join(dialect.scatter(response(message(told)), {})))
+    (delta,) = [each for each in events_ if each["type"] == "response.output_text.delta"]
+    assert (delta["delta"], delta["logprobs"]) == (told["text"], told["logprobs"])
 
 
 def test_tokens_are_counted() -> None:

@@ -14,7 +14,8 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
-from world import MakeWorld, World
+from aiohttp import web
+from world import MakeWorld, World, upstream
 
 from proxy import listening
 
@@ -641,6 +642,41 @@ async def test_a_long_hit_comes_as_fast_as_its_caller_reads(long_answer: World) 
         status, headers, body = await answer(reader)
     assert (status, headers["x-cache"]) == (200, "HIT")
     assert json.loads(body)["choices"][0]["message"]["content"] == "long " * 1_500_000
+
+
+@pytest.mark.parametrize("leaves", [True, False], ids=["leaves", "does not read"])
+async def test_who_takes_no_more_of_an_answer_that_comes_is_gone(
+    make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, leaves: bool
+) -> None:
+    monkeypatch.setattr("proxy.relay.WRITE_S", 10.0 if leaves else 0.2)
+
+    async def endless(request: web.BaseRequest) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        with suppress(ConnectionError):
+            while True:
+                await response.write(b"data: " + b"x" * 100_000 + b"\n\n")
+        return response
+
+    async with upstream(endless) as url:
+        world = await make_world(upstream_url=url)
+        reader, writer = await asyncio.open_connection(sock=sleeper(world))
+        with closing(writer):
+            writer.write(asking("how are you", stream=True))
+            await reader.readline()
+            assert world.app.forwarder.under_way == 1
+            if leaves:
+                writer.transport.abort()
+            async with asyncio.timeout(5):
+                while world.app.forwarder.under_way or world.app.data_plane.in_flight:
+                    await asyncio.sleep(0.05)
+            if not leaves:
+                had = b""
+                with suppress(ConnectionResetError):
+                    while part := await reader.read(2**20):
+                        had = part
+                assert not had.endswith(b"0\r\n\r\n")  # it does not look whole
+    assert not [told for told in caplog.records if told.levelname == "ERROR"]
 
 
 async def test_who_does_not_read_its_hit_is_gone(long_answer: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -475,6 +475,23 @@ async def test_an_answer_that_is_nearly_there_is_finished_and_kept(
     assert (await world.ask(ASKED, stream=stream)).cache == "HIT exact"
 
 
+async def test_under_pressure_nothing_is_finished_for_which_nobody_waits(make_world: MakeWorld) -> None:
+    world = await learned(make_world, upstream={"finish_share": 0.5})
+    world.app.cache.pressure = lambda model: 0.1
+    await asked_and_left(world, 0.45)
+    await world.settled()
+    assert (await world.ask(ASKED)).cache == "MISS"
+
+
+async def test_errors_teach_nothing_of_how_long_answers_take(make_world: MakeWorld) -> None:
+    world = await learned(make_world, upstream={"finish_share": 0.5})
+    failing = {"X-Demo-Status": "400", "X-Demo-Latency": "1.5"}
+    await asyncio.gather(*[world.ask(f"wrong in {way}", headers=dict(failing)) for way in "abcdefgh"])
+    await asked_and_left(world, 0.45)
+    await world.settled()
+    assert (await world.ask(ASKED)).cache == "HIT exact"
+
+
 @pytest.mark.parametrize(("share", "after_s"), [(0.9, 0.2), ("off", 0.55)])
 async def test_one_that_has_just_begun_is_given_up(
     make_world: MakeWorld, share: float | str, after_s: float

@@ -18,6 +18,7 @@ from world import Answer, MakeWorld, World, upstream
 from yarl import URL
 
 from policies.outage import STRIKES
+from proxy import renewals
 from proxy.demo.upstream import Behaviour
 from storage.base import StorageError
 
@@ -219,6 +220,72 @@ async def test_one_renewal_of_an_entry_at_a_time(make_world: MakeWorld) -> None:
     assert {answer.headers["X-Cache"] for answer in answers} == {"STALE"}
     await world.settled()
     assert await world.upstream_calls() == 2
+
+
+async def just_stale(world: World, *texts: str) -> None:
+    """Answers that are served past their lifetime, and renewed."""
+    for text in texts:
+        await world.ask(text)
+    await world.settled()
+    world.clock.now += 12
+
+
+async def test_an_entry_whose_renewal_failed_is_renewed_by_the_next_who_asks(make_world: MakeWorld) -> None:
+    world = await make_world()
+    await just_stale(world, TEXTS[0])
+    for status in ("400", "200"):
+        answer = await world.ask(TEXTS[0], headers={"X-Demo-Status": status} if status != "200" else {})
+        assert answer.cache == "STALE exact"
+        await world.settled()
+    assert await world.upstream_calls() == 3
+    assert (await world.ask(TEXTS[0])).cache == "HIT exact"
+
+
+async def test_renewals_at_once_are_bounded(make_world: MakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(renewals, "AT_ONCE", 2)
+    world = await make_world()
+    await just_stale(world, *TEXTS[:4])
+    for text in TEXTS[:4]:
+        assert (await world.ask(text, headers={"X-Demo-Latency": "0.3"})).cache == "STALE exact"
+    await world.settled()
+    assert await world.upstream_calls() == 4 + 2
+
+
+async def test_nothing_is_renewed_while_others_wait_for_a_place(make_world: MakeWorld) -> None:
+    world = await make_world(upstream={"limit": 1})
+    await just_stale(world, TEXTS[0])
+    other = asyncio.ensure_future(world.ask("first of all", headers={"X-Demo-Latency": "0.3"}))
+    while not world.app.forwarder.under_way:
+        await asyncio.sleep(0.01)
+    assert (await world.ask(TEXTS[0])).cache == "STALE exact"
+    await other
+    await world.settled()
+    assert (world.app.renewals.held_back, await world.upstream_calls()) == (1, 2)
+
+
+async def test_what_is_on_its_way_up_anyhow_is_not_renewed(make_world: MakeWorld) -> None:
+    world = await make_world()
+    await just_stale(world, TEXTS[0])
+    anew = {"Cache-Control": "no-cache", "X-Demo-Latency": "0.3"}
+    other = asyncio.ensure_future(world.ask(TEXTS[0], headers=anew))
+    while not world.app.forwarder.under_way:
+        await asyncio.sleep(0.01)
+    assert (await world.ask(TEXTS[0])).cache == "STALE exact"
+    await other
+    await world.settled()
+    assert await world.upstream_calls() == 2
+
+
+async def test_without_an_embedder_what_has_a_vector_is_not_renewed(
+    make_world: MakeWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = await make_world()
+    await just_stale(world, TEXTS[0])
+    world.embedder.broken = True
+    assert (await world.ask(TEXTS[0])).cache == "STALE exact"
+    await world.settled()
+    assert await world.upstream_calls() == 1
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_renewals_do_not_storm_an_upstream_that_is_gone(make_world: MakeWorld) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -386,6 +386,47 @@ async def test_what_was_stored_out_of_contact_is_given_up_when_a_purge_came_mean
     assert other.replication.stats()["given_up"] == 1
     other.put("after")
     await until(lambda: bool(one.ids == {"after"}))
+
+
+async def test_what_was_stored_before_a_purge_of_which_nothing_was_heard_is_not_told(
+    make_node: MakeNode, store: Troubled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replication, "HEARD_MS", 200)
+    one, other = await make_node(), await make_node()
+    await other.cut_off()
+    other.put("late")
+    await other.documents.flush()
+    await one.replication.begin_purge()
+    await other.replication.close()
+    assert other.ids == set()
+    assert other.replication.stats()["given_up"] == 1
+    await other.documents.flush()
+    assert await store.load("late") is None
+
+
+async def test_memory_is_not_believed_before_all_was_heard(
+    make_node: MakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = await make_node(), await make_node()
+    for id in "abcd":
+        one.put(id)
+    await until(lambda: len(other.ids) == 4)
+    await other.cut_off()
+    other.replication.doubt()
+    monkeypatch.setattr(replication, "AT_ONCE", 1)
+    one.purge(list("abcd"))
+    await one.documents.flush()
+    await until(lambda: not one.replication.stats()["waiting"])
+    drop, believed = other.replication.drop, list[bool]()
+
+    def dropped(ids: Sequence[str]) -> None:
+        believed.append(other.replication.current)
+        drop(ids)
+
+    other.replication.drop = dropped
+    other.listen()
+    await until(lambda: other.replication.current)
+    assert (other.ids, believed) == (set(), [False] * 4)
 
 
 async def test_a_purge_that_cannot_be_told_says_so(make_node: MakeNode, redis: RedisServer) -> None:
