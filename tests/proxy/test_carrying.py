@@ -248,7 +248,7 @@ def test_an_interrupted_export_goes_on_where_it_ended(folder: Path) -> None:
     [
         ({"query": "a", "answer": "b"}, "model"),
         (pair("a", tenent="x"), "tenent"),
-        (pair("a", category="cod"), "there is no 'cod'"),
+        (pair("a", category="cod"), "'cod' does not exist"),
         ({"partition": "00" * 16, "exact": "00" * 16, "body": 1}, "body"),
         (entry(exact="00"), "exact, partition"),
         (entry(id=""), "id"),
