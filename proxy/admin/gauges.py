@@ -39,8 +39,22 @@ class Gauges(Collector):
         self._build.add_metric([VERSION], 1)
 
     def collect(self) -> Iterator[Family]:
-        app = self._app
-        usage, documents = app.cache.entries.usage(), app.cache.documents.stats()
+        yield from self._entries()
+        yield from self._index()
+        yield from self._process()
+        yield from self._documents()
+        yield from self._saved()
+        yield from self._replication()
+        yield from self._upstreams()
+        yield from self._load()
+        yield from self._audited()
+        yield from self._economics()
+        yield from self._loading()
+        yield self._build
+        yield _gauge("nearhit_start_time_seconds", "Unix time of the start", self._app.started)
+
+    def _entries(self) -> Iterator[Family]:
+        usage = self._app.cache.entries.usage()
         entries = GaugeMetricFamily("nearhit_entries", "Entries in memory", labels=["category"])
         sizes = GaugeMetricFamily("nearhit_entry_bytes", "Bytes of the entries", labels=["category"])
         for name, used in usage["categories"].items():
@@ -48,7 +62,9 @@ class Gauges(Collector):
             sizes.add_metric([name], used["bytes"])
         yield from (entries, sizes)
         yield _gauge("nearhit_capacity_entries", "Most entries in memory", usage["capacity"])
-        yield from self._index()
+
+    def _process(self) -> Iterator[Family]:
+        app = self._app
         yield _gauge("nearhit_in_flight", "Calls being answered", app.data_plane.in_flight)
         yield _gauge("nearhit_in_flight_limit", "Most calls at once", app.settings.limits.in_flight)
         yield CounterMetricFamily(
@@ -61,31 +77,27 @@ class Gauges(Collector):
             yield CounterMetricFamily(
                 "nearhit_trace_lines_dropped", "Calls that log.trace lacks", app.recorder.dropped
             )
-        yield _gauge("nearhit_documents_pending", "Answers not yet written", documents["pending"])
-        yield _gauge("nearhit_documents_breaker_open", "1: the store failed", documents["breaker"] == "open")
+
+    def _documents(self) -> Iterator[Family]:
+        stats = self._app.cache.documents.stats()
+        yield _gauge("nearhit_documents_pending", "Answers not yet written", stats["pending"])
+        yield _gauge("nearhit_documents_breaker_open", "1: the store failed", stats["breaker"] == "open")
         for name in ("dropped", "lost", "failures"):
             yield CounterMetricFamily(
-                f"nearhit_documents_{name}", f"Of the document store: {name}", documents[name]
+                f"nearhit_documents_{name}", f"Of the document store: {name}", stats[name]
             )
-        yield from self._saved()
-        yield from self._replication()
-        yield from self._upstreams()
-        yield from self._load()
-        yield from self._audited()
-        yield from self._economics()
-        yield _gauge("nearhit_index_loaded", "Stored answers that were loaded at start", app.warm_up.loaded)
-        yield _gauge("nearhit_index_to_embed", "Entries of another embedding model", app.warm_up.to_embed)
-        yield _gauge("nearhit_index_ready", "1: everything stored is loaded", app.warm_up.done)
+
+    def _loading(self) -> Iterator[Family]:
+        warm_up, categories = self._app.warm_up, self._app.categories
+        yield _gauge("nearhit_index_loaded", "Stored answers that were loaded at start", warm_up.loaded)
+        yield _gauge("nearhit_index_to_embed", "Entries of another embedding model", warm_up.to_embed)
+        yield _gauge("nearhit_index_ready", "1: everything stored is loaded", warm_up.done)
         yield _gauge(
-            "nearhit_categories_current", "1: the categories on disk are in force", not app.categories.error
+            "nearhit_categories_current", "1: the categories on disk are in force", not categories.error
         )
         yield _gauge(
-            "nearhit_categories_reloading",
-            "1: changed category files are being loaded",
-            app.categories.reloading,
+            "nearhit_categories_reloading", "1: changed category files are being loaded", categories.reloading
         )
-        yield self._build
-        yield _gauge("nearhit_start_time_seconds", "Unix time of the start", app.started)
 
     def _index(self) -> Iterator[Family]:
         stats = self._app.cache.entries.vectors.stats()
