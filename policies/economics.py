@@ -31,9 +31,10 @@ class Mean:
     weight: float = 0.0
     at: float = 0.0
 
-    def add(self, value: float, now: float) -> None:
+    def add(self, value: float, now: float, capped: bool = True) -> None:
+        """`capped`: whether `OUTLIER` applies."""
         self._fade(now)
-        if self.weight >= LEAST:
+        if capped and self.weight >= LEAST:
             value = min(value, OUTLIER * max(self.total / self.weight, 1e-3))
         self.total += value
         self.weight += 1.0
@@ -144,10 +145,7 @@ class Meter:
 
     def looked(self, lookup_ms: float, found: bool, now: float) -> None:
         self.lookup.add(lookup_ms, now)
-        # Not `add`, which would cap a rare 1 among zeros as an outlier.
-        self.found._fade(now)
-        self.found.total += found
-        self.found.weight += 1.0
+        self.found.add(found, now, capped=False)  # a rare 1 among zeros is not an outlier
         self.spent.add(lookup_ms, 0, None, now)
 
     def figures(
