@@ -2,6 +2,6 @@
 
 import os
 
-# Else ONNX Runtime's builds report each process and session to Microsoft, and keep a file of it at home. Read
-# when it is imported.
+# Without this, builds of ONNX Runtime report each process and session to Microsoft and keep a file in the
+# home directory. It must be set before onnxruntime is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -1,10 +1,10 @@
-"""Makes an `Embedder` out of an `Encoder`: dynamic micro-batches, a bounded queue, a deadline.
+"""Turns an `Encoder` into an `Embedder`: dynamic micro-batches, a bounded queue, a deadline.
 
-Nobody sleeps to gather more: a worker thread that is free takes what is waiting, up to the encoder's token
-budget; meanwhile the next batch gathers by itself. Texts that somebody waits for go before texts in bulk,
-which have every ninth batch where somebody always waits: a reload of the categories comes to an end.
-Tokenising a text that may still fit takes 0.03 to 0.5 ms and is done where it arrives, so the queue knows
-lengths in tokens; a longer one is refused by its length in characters, before it is read.
+Nothing sleeps to fill a batch: a free worker thread takes what is waiting, up to the encoder's token budget,
+and the next batch gathers in the meantime. Texts that a caller waits for go before bulk texts. Under constant
+load, bulk texts still get every ninth batch, so that a reload of the categories comes to an end. Tokenising
+takes 0.03 to 0.5 ms and happens on arrival, so the queue knows lengths in tokens; a text that is far too long
+is refused by its number of characters, before it is tokenised.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ from embeddings.base import (
 )
 
 _CHARACTERS_PER_TOKEN = 8
-"""A text with more characters than this for each token the model reads is too long (English has 4 to 5)."""
+"""A text is too long if it has more than this many characters per token that the model reads (English has 4
+to 5)."""
 _PADDING = 1.25
-"""A batch is at most this many times as large as the tokens in it."""
+"""Largest ratio of a batch's size with padding to its real tokens."""
 _BULK = 512
+"""Bulk texts that are queued at once."""
 _BULK_WAITS = 8
-"""Batches of texts that somebody waits for, before one in bulk has its turn."""
+"""Urgent batches that may go before a waiting bulk batch."""
 _JOIN_S = 5.0
 
 
@@ -45,7 +47,7 @@ class Waiting:
 
 
 class Batcher:
-    """Belongs to the one event loop that awaits it; may be made before that loop runs."""
+    """Must be awaited from one event loop only, but can be created before that loop runs."""
 
     def __init__(self, encoder: Encoder, *, queue: int = 256, deadline_s: float = 2.0) -> None:
         self.fingerprint = encoder.fingerprint
@@ -56,7 +58,7 @@ class Batcher:
         self._urgent: list[Waiting] = []
         self._bulk: list[Waiting] = []
         self._bulk_waited = 0
-        """Batches that went before the next one in bulk."""
+        """Urgent batches since bulk texts began to wait."""
         self._counts: Counter[str] = Counter()
         self._closed = ""
         self._changed = threading.Condition()
@@ -73,7 +75,7 @@ class Batcher:
         if len(tokens) > self._encoder.max_tokens:
             raise TextTooLong(f"{len(tokens)} tokens, the model reads {self._encoder.max_tokens}")
         (future,) = self._put(self._urgent, [tokens], self._room)
-        # `wait_for` makes a second future and another turn of the loop of this.
+        # Not `asyncio.wait_for`, which would cost a second future and another turn of the loop.
         deadline = future.get_loop().call_later(self._deadline_s, self._give_up, future)
         try:
             return await future
@@ -81,7 +83,7 @@ class Batcher:
             deadline.cancel()
 
     async def embed_many(self, texts: Sequence[str]) -> Matrix:
-        # In order of length, so that every batch is of one length.
+        # Sorted, so that the texts of a batch have similar lengths.
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         rows = np.empty((len(texts), self.dimensions), np.float32)
         for start in range(0, len(order), _BULK):
@@ -129,20 +131,20 @@ class Batcher:
         with self._changed:
             if self._closed:
                 raise EmbedderFailed(self._closed)
-            if room is not None and len(queue) >= room and not self._forget_left(queue):
+            if room is not None and len(queue) >= room and not self._drop_abandoned(queue):
                 self._counts["overloaded"] += 1
                 raise EmbedderOverloaded(f"{room} texts are waiting")
             queue += entries
             self._changed.notify(len(entries))
         return [entry.future for entry in entries]
 
-    def _forget_left(self, queue: list[Waiting]) -> int:
-        """Drops entries whose callers have left, and says how many."""
+    def _drop_abandoned(self, queue: list[Waiting]) -> int:
+        """Drops entries whose callers have left, and returns how many."""
         staying = [entry for entry in queue if not entry.future.done()]
-        left = len(queue) - len(staying)
-        self._counts["abandoned"] += left
+        abandoned = len(queue) - len(staying)
+        self._counts["abandoned"] += abandoned
         queue[:] = staying
-        return left
+        return abandoned
 
     def _work(self) -> None:
         try:
@@ -152,12 +154,12 @@ class Batcher:
             self._leave()
 
     def _take(self) -> list[Waiting]:
-        """Blocks until something waits. Empty: the embedder was closed."""
+        """Blocks until there is a batch. Returns an empty one when the embedder is closed."""
         with self._changed:
             while not self._closed:
                 bulk_first = self._bulk_waited >= _BULK_WAITS
                 for queue in (self._bulk, self._urgent) if bulk_first else (self._urgent, self._bulk):
-                    self._forget_left(queue)
+                    self._drop_abandoned(queue)
                     if queue:
                         passed_over = queue is self._urgent and bool(self._bulk)
                         self._bulk_waited = self._bulk_waited + 1 if passed_over else 0
@@ -201,7 +203,7 @@ class Batcher:
 
 
 def _take_batch(queue: list[Waiting], budget: int) -> list[Waiting]:
-    """Removes from the queue its head and the texts nearest to it in length."""
+    """Removes from the queue its head and the texts closest to it in length, within the budget of tokens."""
     head = queue[0]
     batch, longest, real = [head], len(head.tokens), len(head.tokens)
     for entry in sorted(queue[1:], key=lambda entry: abs(len(entry.tokens) - len(head.tokens))):
@@ -221,13 +223,13 @@ def _failed(error: BaseException) -> EmbedderFailed:
 
 
 def _settle(batch: Sequence[Waiting], outcomes: Sequence[Vector | EmbedderFailed]) -> None:
-    """From any thread: gives each waiter its vector or its error."""
+    """Gives each waiter its vector or its error. May be called from any thread."""
     if not batch:
         return
     try:
         batch[0].future.get_loop().call_soon_threadsafe(_give, batch, outcomes)
     except RuntimeError:
-        pass  # The loop has closed and nobody waits any more.
+        pass  # the loop is closed, so nobody is waiting
 
 
 def _give(batch: Sequence[Waiting], outcomes: Sequence[Vector | EmbedderFailed]) -> None:

@@ -1,8 +1,8 @@
-"""A BERT encoder as an ONNX model, written without the `onnx` package.
+"""Builds a BERT encoder as an ONNX model, without the `onnx` package.
 
-The model holds the structure only, some 10 kB. Weights are named in it as external data and handed to the
-session as they lie in memory, so nothing is exported, converted or stored twice on disk, and any number of
-layers, heads and dimensions works.
+The model holds only the structure, some 10 kB. It refers to the weights as external data, which the session
+gets as arrays in memory. So nothing is exported, converted or stored twice on disk, and any number of layers,
+heads and dimensions works.
 
 Field numbers are those of onnx.proto (ONNX IR version 8, opset 17); operators of the domain `com.microsoft`
 are ONNX Runtime's fused ones.
@@ -25,10 +25,10 @@ _EXTERNAL = 1
 
 
 def bert(weights: Mapping[str, NDArray[np.float32]], *, layers: int, heads: int, epsilon: float) -> Graph:
-    """Inputs `ids` (texts, longest) int64, padded on the right with anything, and `lengths` (texts,) int32.
-    Output `hidden` (texts, longest, dimensions) float32, rows beyond a text's length undefined.
+    """Inputs: `ids` (texts, longest) int64, padded on the right with any value, and `lengths` (texts,) int32.
+    Output: `hidden` (texts, longest, dimensions) float32; rows beyond a text's length are undefined.
 
-    `weights` under the names of Hugging Face's BertModel. Raises KeyError for a missing one.
+    `weights` has the names of Hugging Face's BertModel. Raises KeyError for a missing one.
     """
     graph = Graph()
     x = _embeddings(graph, weights, epsilon)
@@ -39,7 +39,7 @@ def bert(weights: Mapping[str, NDArray[np.float32]], *, layers: int, heads: int,
 
 
 def _embeddings(graph: Graph, weights: Mapping[str, Array], epsilon: float) -> str:
-    # Every token is of type 0, so its row goes into the position table once and for all.
+    # Every token has type 0, so that row of the type table can be added to the position table here.
     table = (
         weights["embeddings.position_embeddings.weight"]
         + weights["embeddings.token_type_embeddings.weight"][0]
@@ -91,7 +91,7 @@ def _vectors(graph: Graph, weights: Mapping[str, Array], name: str) -> tuple[str
 
 
 class Graph:
-    """Collects nodes and weights; `model` is the file."""
+    """Collects nodes and weights; `model` serialises them."""
 
     def __init__(self) -> None:
         self.weights: dict[str, Array] = {}
@@ -102,7 +102,7 @@ class Graph:
         return name
 
     def add(self, operator: str, *inputs: str, **attributes: float) -> str:
-        """Adds a node with one output and returns the output's name."""
+        """Adds a node with one output, and returns the name of that output."""
         return self._node(operator, inputs, f"{operator}_{len(self._nodes)}", "", attributes)
 
     def fused(self, operator: str, *inputs: str, **attributes: float) -> str:

@@ -1,7 +1,7 @@
-"""The lean back end: a BERT-shaped model on the CPU by ONNX Runtime, in float32.
+"""The lean back end: runs a BERT model on the CPU with ONNX Runtime, in float32.
 
-Texts of one batch are padded to the longest; padded positions get no attention and are left out of the mean,
-so a text's vector is the same in every batch to within float32 rounding (1e-6).
+The texts of a batch are padded to the longest. Padding is masked in the attention and left out of the mean,
+so a text's vector is the same in every batch, to within float32 rounding (1e-6).
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _BATCH_TOKENS = 256
 
 
 class LeanEncoder:
-    """`Encoder` over a BERT model folder, mean or cls pooling. Raises FileNotFoundError or ValueError."""
+    """`Encoder` for a folder with a BERT model and mean or cls pooling. Raises FileNotFoundError or
+    ValueError."""
 
     def __init__(self, folder: Path, *, threads: int) -> None:
         model = weights.read(folder)
@@ -33,7 +34,7 @@ class LeanEncoder:
         self.batch_tokens = _BATCH_TOKENS
         self.tokenize = weights.tokenizer(model)
         self._pool = _mean if model.pooling == "mean" else _first
-        # ONNX Runtime reads the weights where they lie: they must live as long as the session.
+        # ONNX Runtime does not copy the weights, so they must live as long as the session.
         self._session, self._weights = _session(model)
 
     def encode(self, batch: Sequence[Sequence[int]]) -> Matrix:
@@ -47,7 +48,7 @@ class LeanEncoder:
         return unit
 
     def close(self) -> None:
-        """Nothing to end: the session goes with the last reference."""
+        """Nothing to do: the session is freed with its last reference."""
 
 
 def _mean(rows: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""From settings to an `Embedder`."""
+"""Chooses and opens the `Embedder` that the settings ask for."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def open_embedder(
     deadline_s: float = 2.0,
     threads: int | None = None,
 ) -> Embedder:
-    """Reads the weights, half a second and more: call it in a thread.
+    """Reads the weights, which takes half a second or more: call it in a thread.
 
     `kind`: `local` (sentence-transformers when a GPU can be used, otherwise ONNX Runtime), `onnx` or
     `sentence-transformers`. `model`: a folder in sentence-transformers layout; "" is the packaged MiniLM.
-    `device`: `auto`, `cpu`, or torch's name of a GPU. `threads`: encoder threads on the CPU; None: one per
-    core, 8 at most. Raises ValueError or FileNotFoundError with one line that says what to do.
+    `device`: `auto`, `cpu`, or torch's name for a GPU. `threads`: encoder threads on the CPU; None: one per
+    core, at most 8. Raises ValueError or FileNotFoundError with one line that says what to do.
     """
     encoder = open_encoder(kind, model, device, threads=threads)
     return Remembered(Batcher(encoder, queue=queue, deadline_s=deadline_s), _REMEMBERED)
@@ -39,7 +39,7 @@ def open_embedder(
 def open_encoder(
     kind: str = "local", model: str = "", device: str = "auto", *, threads: int | None = None
 ) -> Encoder:
-    """The back end alone, as `open_embedder` chooses it."""
+    """Only the back end, chosen as in `open_embedder`."""
     if kind not in _KINDS:
         raise ValueError(f"embedding.kind is {kind!r}: use one of {', '.join(_KINDS)}")
     folder = Path(model).expanduser() if model else weights.packaged()
@@ -68,7 +68,5 @@ def _torch_device(device: str) -> str:
 
 
 def _cores() -> int:
-    return min(
-        _MOST_THREADS,
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-    )
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(_MOST_THREADS, usable)

@@ -1,8 +1,8 @@
-"""Keeps the vectors of the texts met last: the same words come again in another conversation, or get a hit
-that is stored under other words.
+"""Caches the vectors of recent texts: the same text often comes again, in another conversation or as a
+question that was a semantic hit the first time.
 
-By tenant: a text takes milliseconds where it is new and microseconds where it is not, which would tell who
-asks for cached answers only what another tenant asked.
+The cache is per tenant. A new text takes milliseconds and a cached one microseconds, so a shared cache would
+reveal what other tenants have asked.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from embeddings.base import Embedder, Matrix, Vector
 
 
 class Remembered:
-    """An `Embedder` before another one; at most `room` texts, 1.5 kB and the text each for 384 dimensions."""
+    """An `Embedder` that wraps another one. Holds at most `room` texts; with 384 dimensions, each takes 1.5
+    kB plus the text itself."""
 
     def __init__(self, embedder: Embedder, room: int) -> None:
         self.fingerprint = embedder.fingerprint
@@ -47,8 +48,7 @@ class Remembered:
         await self._embedder.close()
 
     def _keep(self, key: tuple[str, str], vector: Vector) -> None:
-        # Shared from now on.
-        vector.flags.writeable = False
+        vector.flags.writeable = False  # from now on it is shared
         self._vectors[key] = vector
         if len(self._vectors) > self._room:
             self._vectors.popitem(last=False)

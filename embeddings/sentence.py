@@ -1,4 +1,4 @@
-"""The sentence-transformers back end: it uses a GPU (float16 there); on the CPU it is the reference."""
+"""The sentence-transformers back end: float16 on a GPU; on the CPU, the reference for the lean back end."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def has_gpu() -> bool:
 
 
 class SentenceEncoder:
-    """`Encoder` over a model folder; `device` is one of torch's names, such as cuda, cuda:1 or cpu.
+    """`Encoder` for a model folder. `device` is a name that torch knows, such as cuda, cuda:1 or cpu.
 
-    Two workers on a GPU, so that one prepares a batch while the other's runs; on the CPU one, and torch uses
-    its own threads. Raises FileNotFoundError or ValueError.
+    On a GPU there are two workers, so that one prepares a batch while the other's is running. On the CPU
+    there is one, as torch has its own threads. Raises FileNotFoundError or ValueError.
     """
 
     def __init__(self, folder: Path, *, device: str) -> None:
@@ -64,4 +64,4 @@ class SentenceEncoder:
         return unit
 
     def close(self) -> None:
-        """Nothing to end: the model goes with the last reference."""
+        """Nothing to do: the model is freed with its last reference."""

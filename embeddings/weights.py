@@ -1,4 +1,4 @@
-"""A model folder in sentence-transformers layout: where it is, what it says of itself, how it reads text."""
+"""Reads a model folder in sentence-transformers layout: configuration, fingerprint and tokenizer."""
 
 from __future__ import annotations
 
@@ -20,17 +20,18 @@ _BYTES_THAT_MATTER = ("*.json", "*.safetensors", "*.bin")
 class Model:
     folder: Path
     config: dict[str, Any]
-    """`config.json` as it stands."""
+    """The content of `config.json`."""
     modules: tuple[str, ...]
-    """What the text goes through, such as ("Transformer", "Pooling", "Normalize")."""
+    """The pipeline, such as ("Transformer", "Pooling", "Normalize")."""
     pooling: str
-    """"mean", "cls" or another of sentence-transformers' modes."""
+    """"mean", "cls" or another mode of sentence-transformers; "none" without a pooling module."""
     max_tokens: int
     fingerprint: str
 
 
 def packaged() -> Path:
-    """Folder of the installed MiniLM. The package is not imported: that may load what we do not need."""
+    """Folder of the installed MiniLM. The package is located but not imported, as that could pull in
+    torch."""
     spec = find_spec(_PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise FileNotFoundError(
@@ -41,7 +42,7 @@ def packaged() -> Path:
 
 
 def read(folder: Path) -> Model:
-    """Everything but the weights. Raises FileNotFoundError or ValueError with what is missing."""
+    """Everything but the weights. Raises FileNotFoundError or ValueError that says what is missing."""
     config = _json(folder / "config.json")
     modules = {
         module["type"].rpartition(".")[2]: folder / module["path"]
@@ -58,7 +59,7 @@ def read(folder: Path) -> Model:
 
 
 def tokenizer(model: Model) -> Callable[[str], list[int]]:
-    """Text to token ids with special tokens, neither cut nor padded."""
+    """A function from text to token ids, including special tokens, neither truncated nor padded."""
     path = model.folder / "tokenizer.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: embedding.model needs a folder with a fast tokenizer")
@@ -84,19 +85,19 @@ def _pooling(config: dict[str, Any]) -> str:
     chosen = [
         modes.get(key, key) for key, on in config.items() if key.startswith("pooling_mode_") and on is True
     ]
-    # sentence-transformers 5 and later write the mode's name.
+    # sentence-transformers 5 and later writes the name of the mode instead of flags.
     return str(config.get("pooling_mode") or "+".join(chosen))
 
 
 def _max_tokens(folder: Path, config: dict[str, Any]) -> int:
     places = {"sentence_bert_config.json": "max_seq_length", "tokenizer_config.json": "model_max_length"}
     said = [_json(folder / name).get(key) for name, key in places.items() if (folder / name).is_file()]
-    # What comes first counts; "no limit" is written as 10³⁰.
+    # The first file that states a limit decides; "no limit" is written as 10³⁰.
     return int(min(next(filter(None, said), 512), config.get("max_position_embeddings", 512)))
 
 
 def _digest(folder: Path) -> str:
-    """16 hex digits over weights, tokenizer and settings."""
+    """16 hex digits over weights, tokenizer and configuration."""
     digest = hashlib.blake2b(digest_size=8)
     for path in sorted(path for pattern in _BYTES_THAT_MATTER for path in folder.rglob(pattern)):
         digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())

@@ -1,9 +1,10 @@
-"""How many calls an upstream may have at once, and who goes next where more want to. No clock, no I/O.
+"""How many calls an upstream may have at once, and whose turn is next when more are waiting. No clock, no
+I/O.
 
-What a call takes longer to its first byte than one alone, it waits. By Little's law, of n calls that wait for
-a share w of their time n·(1 - w) are being served. So one look at full use says how many the upstream serves,
-and the limit goes there at once, up or down. What an upstream does with less than its limit says nothing
-about more; it says how long an answer takes alone.
+If a call takes longer to its first byte than a call alone would, the difference is time spent waiting. By
+Little's law, of n calls that wait for a share w of their time, n·(1 - w) are being served. So one window at
+full use tells how many calls the upstream serves, and the limit moves there at once, up or down. A window
+below the limit says nothing about a higher limit, but it teaches how long a call takes alone.
 """
 
 from __future__ import annotations
@@ -14,41 +15,43 @@ from math import ceil, exp, log, sqrt
 from typing import Generic, TypeVar
 
 LEAST, START, MOST = 1, 8, 1024
-"""Places that are always left, that are there at first, and that are never exceeded. Few at first, so that
-what is usual is learned before the upstream is full."""
+"""Lowest, initial and highest limit. The initial one is small, so that the usual times are learned before the
+upstream is full."""
 WINDOW_S = 0.5
 WINDOW_CALLS = 4
-"""A window lasts so long at least, and for so many answers and half of the places more, all to calls that
-went up in it: others tell of an earlier limit."""
+"""A window lasts at least `WINDOW_S`, and at least `WINDOW_CALLS` answers plus half the number of places.
+Only calls sent within the window count, as older ones reflect an earlier limit."""
 ROOM = 1.5
-"""So many times the calls that are being served, and their square root more, get a place: a model that works
-on calls in batches is slower with many without any of them waiting, and arrivals are not even."""
+"""For s calls being served, the limit is `ROOM`·s + √s: a model that batches calls gets slower with many even
+if none of them waits, and arrivals are uneven."""
 CLEARLY_FASTER = log(0.8)
 TOO_MANY_FAILURES = 0.1
-"""Share of 429, 5xx and timeouts in a window."""
+"""Share of 429, 5xx and timeouts in a window from which the limit is cut."""
 CUT_FOR_FAILURES = 0.7
 SPARED = 4
-"""Places that failures leave: what fails holds them for a moment only, and with fewer a few long answers
-would keep everybody from seeing that it is over."""
+"""Failures do not cut the limit below this. Failing calls hold their places only briefly, and with fewer
+places a few long answers would hide that the failures are over."""
 NEARLY_ALL = 0.8
 """Share of the limit that must be in use for it to grow."""
 ALONE = 4
-"""Calls that take up a fourth of the places at most do not wait for each other."""
+"""A call counts as alone, that is as not waiting for others, while at most 1/`ALONE` of the places is
+used."""
 LEARNED, MOST_LEARNED = 8, 32
-"""Answers to such calls after which the usual time is known, and of how many it is the mean."""
+"""Answers to calls alone after which the usual time is known, and over how many of them it is averaged."""
 DOUBT = 200
-"""Unless it was learned in so many windows, it is asked for before slow answers are believed to be slow."""
+"""If the usual time has not been learned for this many windows, it is measured again before the limit is cut
+for slow answers."""
 REST_CALLS = 32
-"""Memory of the time from an answer's first byte to its end."""
+"""Over how many answers the time from first byte to end is averaged."""
 MOST_KINDS = 64
 
 Kind = tuple[str, bool]
-"""Model, and whether the answer is streamed: their times are not to be compared."""
+"""Model, and whether the answer is streamed. Times of different kinds are not comparable."""
 
 
 @dataclass(slots=True)
 class _Times:
-    """Sums of log(time) of a kind's answers in a window."""
+    """Sums of log(time to first byte) over one kind's answers in a window."""
 
     all: float = 0.0
     count: int = 0
@@ -62,15 +65,15 @@ class _Window:
     calls: int = 0
     failures: int = 0
     in_use: int = 0
-    """Sum over the calls."""
+    """Places in use, summed over the calls."""
     seconds: float = 0.0
-    """Sum over the answers."""
+    """Time to first byte, summed over the answers."""
     times: dict[Kind, _Times] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class _Usual:
-    """A mean of log(time), and of how many answers."""
+    """A mean of log(time to first byte), and the number of answers behind it."""
 
     time: float
     count: int
@@ -81,22 +84,24 @@ class _Usual:
 
 
 class Limit:
-    """As many places as calls are being served, and some. With `least` = `most` it is a constant."""
+    """As many places as the upstream serves calls, plus some headroom. Constant if `least` = `most`."""
 
     def __init__(self, least: int = LEAST, most: int = MOST, start: int = START) -> None:
         self._least, self._most = least, most
         self._limit = float(min(max(start, least), most))
         self._usual: OrderedDict[Kind, _Usual] = OrderedDict()
-        """Time to the first byte of the kinds seen last, each alone."""
+        """Time to first byte of a call alone, for the most recent kinds."""
         self._learned = 0
+        """Answers learned from since there were last `LEARNED` of them."""
         self._windows_since = DOUBT
-        """Answers that were learned from, and windows since there were enough of them."""
+        """Windows since then."""
         self._asks = False
-        """Few places are left for a window, to learn what is usual."""
+        """Whether this window has few places, so that calls run alone and the usual time can be measured."""
         self._rest = 0.0
+        """Mean seconds from an answer's first byte to its end."""
         self._window: _Window | None = None
         self._brink = 0.0
-        """The limit under which calls last failed: growth is careful near it."""
+        """The limit at which calls last failed; near it, growth is careful."""
 
     @property
     def places(self) -> int:
@@ -107,8 +112,8 @@ class Limit:
         return self._least < self._most
 
     def observe(self, now: float, kind: Kind, seconds: float | None, in_use: int) -> None:
-        """An answer's first byte came after `seconds`; when its call went up it was the `in_use`th at once.
-        None: the upstream was too busy for it, or did not answer in time."""
+        """Records that a call had its first byte after `seconds`. None: the upstream was too busy for it, or
+        did not answer in time. `in_use`: places in use when the call was sent, its own included."""
         window = self._window
         if window is None:
             window = self._window = _Window(now - (seconds or 0.0))
@@ -136,7 +141,7 @@ class Limit:
             times.alone_count += 1
 
     def ended(self, seconds: float) -> None:
-        """So long after its first byte an answer was over."""
+        """Records that an answer ended so many seconds after its first byte."""
         self._rest += (seconds - self._rest) / REST_CALLS
 
     def _step(self, window: _Window) -> None:
@@ -151,7 +156,7 @@ class Limit:
             self._limit = min(max(self._stepped(window, served), self._least), self._most)
 
     def _served(self, window: _Window, slower: float) -> float:
-        """Calls, of those on their way."""
+        """How many of the calls in flight are being served rather than waiting."""
         answers = max(1, window.calls - window.failures)
         first_byte = window.seconds / answers
         waited = first_byte * (1.0 - exp(-max(0.0, slower)))
@@ -178,8 +183,9 @@ class Limit:
         return wanted if in_use >= NEARLY_ALL * self.places else limit
 
     def _learn(self, window: _Window, slower: float) -> None:
-        """From calls alone, sooner at the least limit, which must not last if it is wrong, and from all
-        where they are faster. A new kind is as much slower than usual as the known ones are."""
+        """Updates the usual times, normally from calls alone. If calls are clearly faster than usual, all of
+        them count; at the lowest limit new times count for more, so that a wrong one does not keep the limit
+        there. A new kind is assumed to be as much slower than usual as the known ones are."""
         for kind, times in window.times.items():
             usual = self._usual.pop(kind, None) or _Usual(times.all / times.count - max(0.0, slower), 2)
             if slower < CLEARLY_FASTER:
@@ -200,14 +206,11 @@ class Limit:
 T = TypeVar("T")
 
 TURN_OF_THE_OLDEST = 8
-"""Every so many turns the one who waits longest is next, whatever its priority."""
+"""One turn in so many goes to whoever has waited longest, so that no priority starves."""
 
 
 class Line(Generic[T]):
-    """Who waits: by priority, and of one priority by tenants in turn.
-
-    One turn in `TURN_OF_THE_OLDEST` goes to whoever waits longest, so no priority waits for ever.
-    """
+    """The queue for places: by priority, and within a priority round-robin over tenants."""
 
     def __init__(self) -> None:
         self._everybody: OrderedDict[T, tuple[int, str]] = OrderedDict()
@@ -223,7 +226,7 @@ class Line(Generic[T]):
         tenants.setdefault(tenant, OrderedDict())[item] = None
 
     def remove(self, item: T) -> bool:
-        """Whether it was still there."""
+        """Returns whether it was still there."""
         if (place := self._everybody.pop(item, None)) is None:
             return False
         priority, tenant = place
@@ -236,7 +239,7 @@ class Line(Generic[T]):
         return True
 
     def next(self) -> T:
-        """Takes out whose turn it is. Somebody must be waiting."""
+        """Removes and returns whoever's turn it is. The line must not be empty."""
         self._turns += 1
         if self._turns % TURN_OF_THE_OLDEST == 0:
             item = next(iter(self._everybody))
@@ -249,8 +252,9 @@ class Line(Generic[T]):
         return item
 
     def outranked(self, priority: int, tenant: str) -> T | None:
-        """Who should leave a full line for a newcomer: the newest of the tenant with most waiting in the
-        lowest priority, if that is below the newcomer's, or the same and the tenant has two more waiting."""
+        """Who should leave a full line for a newcomer: the newest item of the tenant with the most waiting in
+        the lowest priority, if that priority is below the newcomer's, or if it is the same and that tenant
+        has at least two more waiting than the newcomer's."""
         lowest = min(self._by_priority, default=priority)
         tenants = self._by_priority.get(lowest, OrderedDict())
         waiting = max(tenants.values(), key=len, default=OrderedDict())
@@ -261,5 +265,5 @@ class Line(Generic[T]):
 
 
 def retry_after(waiting: int, places: int, seconds_held: float) -> int:
-    """Whole seconds after which as many places have come free as were wanted; 1 to 60."""
+    """Whole seconds until places should have come free for all who wait and one more; 1 to 60."""
     return min(60, max(1, ceil((waiting + 1) * seconds_held / places)))

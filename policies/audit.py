@@ -1,7 +1,9 @@
-"""Are the hits right? What two answers say of one, the share of wrong ones, a threshold that follows it.
+"""Are the hits right? The verdict on one hit, a category's share of wrong hits, and the threshold that
+follows it.
 
-A verdict has three values, as two good answers of one model differ in words and sometimes in their examples.
-`unsure` counts neither as right nor as wrong; it is reported, and keeps a threshold from getting looser.
+A verdict has three values, because two good answers of the same model may differ in wording and in their
+examples. `unsure` counts neither as right nor as wrong; it is reported, and it keeps a threshold from
+loosening.
 """
 
 from __future__ import annotations
@@ -21,24 +23,25 @@ from policies.tuning import Share
 Verdict = Literal["right", "wrong", "unsure"]
 
 SAME = 0.92
-"""Cosine of two answers from which they say the same, if nothing in them speaks against it."""
+"""Cosine of two answers from which they count as the same, if no guard objects."""
 OTHER = 0.45
-"""Cosine below which they are about different things."""
+"""Cosine below which two answers are about different things."""
 SHORT = 60
-"""Words up to which a number in an answer is the answer; longer ones have numbers that only illustrate."""
+"""Words up to which a number in an answer is taken to be the answer. In longer ones it may only
+illustrate."""
 _OBJECTIONS = ("numbers", "dates", "negation", "identifiers", "entities")
 
 PART = 500
-"""Characters that are embedded at once: well within the 256 tokens that the model reads."""
+"""Characters embedded at once: well within the 256 tokens that the model reads."""
 PARTS = 12
-"""Parts of an answer that are compared; what comes after them is not."""
+"""Parts of an answer that are compared; the rest is ignored."""
 
 WINDOW = 1000
-"""Verdicts that a category's estimate is made of."""
+"""Most recent verdicts that a category's estimate is based on."""
 CONFIDENCE = 0.975
-"""Of each bound, so 95 % between the two."""
+"""Of each bound, so 95 % for the interval."""
 EVIDENCE = 30
-"""Verdicts since the last step of a threshold before there is another."""
+"""Verdicts needed between two steps of a threshold."""
 STEP = 0.005
 
 
@@ -49,16 +52,17 @@ STEP = 0.005
 class Finding:
     verdict: Verdict
     by: Literal["equal", "judge", "numbers", "distance", ""] = ""
-    """"": nothing was decisive."""
+    """What decided; "" if nothing did."""
 
     @property
     def condemns(self) -> bool:
-        """The stored answer should go: wrong by more than the distance alone."""
+        """Whether the stored answer should be deleted. Distance alone is not enough evidence for that."""
         return self.verdict == "wrong" and self.by != "distance"
 
 
 def compared(fresh: str, stored: str, cosine: float | None, judged: bool | None) -> Finding:
-    """`cosine` of the two answers and `judged` (they do for the same question) where they are known."""
+    """Compares two answers to one question. `cosine`: of the two, if known. `judged`: whether a judge says
+    that both answer the same question, if one was asked."""
     if (words := fresh.split()) == stored.split():
         return Finding("right", "equal") if words else Finding("unsure")  # a picture, or sound
     if judged is not None:
@@ -73,7 +77,7 @@ def compared(fresh: str, stored: str, cosine: float | None, judged: bool | None)
 
 
 def _other_numbers(fresh: str, stored: str) -> bool:
-    """Short answers that both say numbers, and none in common."""
+    """Whether both are short answers with numbers, and have no number in common."""
     if max(len(fresh), len(stored)) > LONGEST or max(len(fresh.split()), len(stored.split())) > SHORT:
         return False
     mine, theirs = facts(fresh).numbers.keys(), facts(stored).numbers.keys()
@@ -81,7 +85,7 @@ def _other_numbers(fresh: str, stored: str) -> bool:
 
 
 def parts(text: str) -> list[str]:
-    """The first `PARTS` pieces of up to `PART` characters, cut between words where there are any."""
+    """The first `PARTS` pieces of up to `PART` characters each, cut between words where possible."""
     rest = text.strip()
     found: list[str] = []
     while rest and len(found) < PARTS:
@@ -92,9 +96,10 @@ def parts(text: str) -> list[str]:
 
 
 def likeness(mine: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
-    """Each part's cosine to the likest part of the other answer, on average; the mean of both directions.
+    """The mean cosine of each part to the most similar part of the other answer, averaged over both
+    directions.
 
-    Rows are unit vectors. So order does not matter, and what only one answer says does.
+    Rows are unit vectors. The order of parts does not matter, but a part that only one answer has does.
     """
     cosines = mine @ theirs.T
     return float((cosines.max(axis=1).mean() + cosines.max(axis=0).mean()) / 2)
@@ -106,7 +111,7 @@ def likeness(mine: NDArray[np.float32], theirs: NDArray[np.float32]) -> float:
 @dataclass(frozen=True, slots=True)
 class Estimate:
     wrong: Share
-    """Of the hits on which there was a verdict, with the bounds of Clopper and Pearson."""
+    """Of the hits with a right or wrong verdict, with Clopper-Pearson bounds."""
     unsure: int
 
     def __str__(self) -> str:
@@ -117,7 +122,7 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A threshold that moved, and why."""
+    """A change of a threshold, with its reason."""
 
     category: str
     before: float
@@ -132,25 +137,25 @@ class Step:
 
 @dataclass(slots=True)
 class Record:
-    """What is known about one category's hits."""
+    """The verdicts on one category's hits, and its adjusted threshold."""
 
     base: float
     """The category's own threshold when `adjusted` began."""
     adjusted: float
     seen: deque[tuple[float, Verdict]] = field(default_factory=lambda: deque(maxlen=WINDOW))
-    """Cosine of the questions, verdict."""
+    """(cosine of the two questions, verdict), oldest first."""
     since: int = 0
-    """Verdicts other than unsure since the last step."""
+    """Right or wrong verdicts since the last step."""
 
     def estimate(self, threshold: float) -> Estimate:
-        """For the hits that this threshold lets through: a stricter one begins with evidence of its own."""
+        """The estimate for the hits that this threshold would let through."""
         counts = Counter(verdict for cosine, verdict in self.seen if cosine >= threshold)
         decided = counts["right"] + counts["wrong"]
         return Estimate(Share.of(counts["wrong"], decided, CONFIDENCE), counts["unsure"])
 
     def step(self, threshold: float, target: float, low: float, high: float) -> float:
-        """The threshold after this one, both within [low, high]. Stricter when the share is surely above the
-        target, looser when it is surely below, there too; else the same."""
+        """The next threshold, within [low, high]: stricter if the wrong share is surely above the target,
+        looser if it would surely be below the target at the looser threshold too, else the same."""
         stricter, looser = min(high, threshold + STEP), max(low, threshold - STEP)
         if self.since < EVIDENCE:
             return threshold
@@ -163,7 +168,7 @@ class Record:
 
 
 class Audits:
-    """The records of all categories, by name, and the thresholds that follow from them."""
+    """The records of all categories, and the thresholds that follow from them."""
 
     def __init__(self) -> None:
         self._of: dict[str, Record] = {}
@@ -171,8 +176,8 @@ class Audits:
         """Since the start, by category and verdict."""
 
     def threshold(self, category: Category) -> float:
-        """The one to start from: the category's, or what became of it. A change of the category's own
-        threshold, or of its bounds, holds at once."""
+        """The category's own threshold, or the adjusted one if it follows a target. A change of the
+        category's threshold or bounds applies at once."""
         record = self._of.get(category.name)
         if record is None or category.target_wrong_rate is None or record.base != category.threshold:
             return category.threshold
@@ -183,7 +188,7 @@ class Audits:
         return self._record(category).estimate(self.threshold(category))
 
     def note(self, category: Category, cosine: float, verdict: Verdict) -> Step | None:
-        """Takes down a verdict on a hit at that cosine of the questions; the step, if it led to one."""
+        """Records a verdict on a hit whose questions had that cosine. Returns the step, if it led to one."""
         record = self._record(category)
         record.seen.append((cosine, verdict))
         record.since += verdict != "unsure"
@@ -206,14 +211,14 @@ class Audits:
 
 
 def bounds(category: Category) -> tuple[float, float]:
-    """Between which thresholds a category's may move; its own is always among them."""
+    """The range in which a category's threshold may move. It always includes the category's own threshold."""
     audit, base = category.audit, category.threshold
     low = base if audit.threshold_floor is None else audit.threshold_floor
     return min(low, base), max(audit.threshold_ceiling, base)
 
 
 class Budget:
-    """So many an hour, whenever they come."""
+    """A sliding-window limit of so many an hour."""
 
     def __init__(self) -> None:
         self._spent: deque[float] = deque()

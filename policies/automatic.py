@@ -1,12 +1,13 @@
-"""`mode: auto`: a category's semantic tier is on, in shadow or off by what it was measured to gain.
+"""`mode: auto`: a category's semantic tier is on, in shadow or off, depending on its measured gain.
 
-    on        looks and serves. Too many wrong hits: shadow. Surely fewer hits than break even: off.
-    shadow    looks, counts and does not serve. Surely few enough wrong hits: on. Too few hits: off.
-    off       does not look, but for an exploration after every rest, which ends in on, in shadow, or in a
-              longer rest.
+    on        looks up and serves. Too many wrong hits: to shadow. Hit rate below break-even: to off.
+    shadow    looks up and counts, but does not serve. Few enough wrong hits: to on. Too few hits: to off.
+    off       does not look up. After a rest it explores for a while, which leads to on, to shadow, or to
+              a longer rest.
 
-"Surely" is at two and a half standard deviations either way, so that a category at break even stays where it
-is; no state is left before `DWELL_S`, and rests double, up to an hour, for as long as explorations fail.
+A rate counts as above or below a bound at two and a half standard deviations, so a category near break-even
+stays where it is. A state lasts `DWELL_S` at least. The rest doubles after every failed exploration, up to an
+hour.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ State = Literal["on", "shadow", "off"]
 
 DWELL_S = 120.0
 LEAST_LOOKS = 100.0
-"""Looks without which nothing is decided."""
+"""Look-ups needed for any decision."""
 LONGEST_LOOKS = 400.0
-"""Looks after which an exploration ends without being sure. An average over more of them forgets."""
+"""Look-ups after which an exploration ends even if undecided. At twice as many, old ones begin to fade."""
 DEVIATIONS = 2.5
 FIRST_REST_S, LONGEST_REST_S = 300.0, 3600.0
 LEAST_VERDICTS = 20
@@ -30,15 +31,15 @@ LEAST_VERDICTS = 20
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Of now; None: not known, and then nothing is decided by it."""
+    """What is known now. None: not known, so nothing is decided by it."""
 
     break_even: float | None
     wrong_low: float = 0.0
     wrong_high: float = 1.0
-    """Bounds of the share of wrong hits."""
+    """Bounds on the share of wrong hits."""
     verdicts: int = 0
     bearable: float | None = None
-    """Share of wrong hits above which hits are not worth it."""
+    """Share of wrong hits above which hits do more harm than good."""
 
     @property
     def too_wrong(self) -> bool:
@@ -59,13 +60,13 @@ class Switch:
 
 @dataclass(slots=True)
 class Automatic:
-    """Of one category. It begins on: what has not been tried has no figures."""
+    """The state of one category. It starts as on, as there is nothing to measure until it has been tried."""
 
     since: float
     state: State = "on"
     exploring: bool = False
     served: bool = True
-    """Whether an exploration serves what it finds; not when too much of it was wrong."""
+    """Whether an exploration serves what it finds. It does not if too many hits were wrong."""
     reason: str = "not measured yet"
     rest_s: float = FIRST_REST_S
     looks: float = 0.0
@@ -73,20 +74,20 @@ class Automatic:
 
     @property
     def mode(self) -> State:
-        """What calls go by now."""
+        """The mode that applies to calls at present."""
         if self.exploring:
             return "on" if self.served else "shadow"
         return self.state
 
     def note(self, hit: bool) -> None:
-        """A call looked."""
+        """Records a look-up."""
         if self.looks >= 2 * LONGEST_LOOKS:
             self.looks, self.hits = self.looks / 2, self.hits / 2
         self.looks += 1.0
         self.hits += hit
 
     def step(self, evidence: Evidence, now: float) -> Switch | None:
-        """The switch, if there is one now. A clock that went back begins the present state anew."""
+        """Switches the state if it is time to. If the clock went back, the present state starts over."""
         self.since = min(self.since, now)
         if self.state == "off":
             if self.exploring:
@@ -122,7 +123,7 @@ class Automatic:
         return None
 
     def _pays(self, evidence: Evidence) -> bool | None:
-        """None: not sure."""
+        """Whether the hit rate is above break-even. None: too close to say."""
         if self.looks < LEAST_LOOKS or evidence.break_even is None:
             return None
         low, high = interval(self.hits, self.looks, DEVIATIONS)

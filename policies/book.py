@@ -1,4 +1,4 @@
-"""All categories in force, as one value that is replaced as a whole."""
+"""The categories in force, as one immutable value: a change replaces the whole book."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ PACKAGED = Path(__file__).with_name("categories")
 @dataclass(frozen=True, slots=True)
 class Book:
     categories: Mapping[str, Category]
-    """By name, `default` among them, in the order of names."""
+    """By name and in order of name; always includes `default`."""
     version: str
-    """Digest of everything in it: two books with one version decide alike."""
+    """Digest of the content: two books of the same version make the same decisions."""
 
     @classmethod
     def from_folder(cls, folder: Path | None = None, drafts: Mapping[Path, str] = {}) -> Book:
-        """The packaged categories, or those of `folder` alone (and the packaged `default` if it has none).
+        """The categories of `folder`, with the packaged `default` if it has none; without a folder, the
+        packaged categories. `drafts`: as for `load_folder`.
 
-        Raises `ConfigError` with a line for each problem; then nothing has changed.
+        Raises `ConfigError` with one line per problem.
         """
         found = load_folder(folder or PACKAGED, drafts)
-        if not found:  # emptied, or not mounted: no reason to forget every category
+        if not found:  # probably emptied by mistake or not mounted, so keep the categories in force
             raise ConfigError([Problem(str(folder), "holds no category; put a YAML file per category there")])
         if "default" not in found:
             found["default"] = load_category(PACKAGED / "default.yaml")
@@ -37,7 +38,7 @@ class Book:
 
     @classmethod
     def of(cls, categories: Iterable[Category]) -> Book:
-        """`default` is among them, and no name twice."""
+        """`categories` must include `default`, and no name twice."""
         ordered = {each.name: each for each in sorted(categories, key=lambda each: each.name)}
         version = hashlib.sha256(repr(ordered).encode()).hexdigest()[:12]
         return cls(MappingProxyType(ordered), version)
@@ -47,5 +48,5 @@ class Book:
         return self.categories["default"]
 
     def get(self, name: str) -> Category:
-        """The category of that name, else `default`."""
+        """The category of that name, or `default` if there is none."""
         return self.categories.get(name) or self.default

@@ -1,4 +1,4 @@
-"""Which category a query belongs to: what the caller says, then rules, then what examples taught."""
+"""Which category a query belongs to: the caller's header decides, then rules, then the trained model."""
 
 from __future__ import annotations
 
@@ -20,24 +20,25 @@ from policies.prototypes import Prototypes
 PACKAGED = Path(__file__).with_name("classifier.npz")
 
 CONFIDENT = 0.5
-"""Below it the query goes to `default`, whose threshold is strict."""
+"""Confidence below which a query goes to `default`, whose threshold is strict."""
 
 _TEMPERATURE = 0.12
-"""Of confidences where nothing but a person's own examples is known."""
+"""Temperature when only the examples in category files are known, without the packaged ones."""
 
 _READ = 8000
-"""Rules read so many characters of a text: a regular expression over a megabyte would hold the event loop."""
+"""Characters of a text that rules look at. A regular expression over a megabyte would block the event
+loop."""
 
 _OWN_WEIGHT = 8.0
 _SURE_OF_CLASS = 10.0
-"""n examples in a category's file together weigh 8·n / (n + 10), all packaged ones of a category 1. Chosen on
-invented categories: ten examples are then heard among thousands, and take little from the others."""
+"""The n examples in a category's file together weigh 8·n / (n + 10); all packaged ones of a category weigh 1.
+Chosen on invented categories: ten examples then count among thousands, and take little from the others."""
 
 OWN_VOICE = 2.0
-"""Of a prototype of examples that were written to cover a category, here or in its file."""
+"""Voice of prototypes whose examples were written to cover a category, rather than sampled."""
 
 _MOST_PROTOTYPES = 200
-"""Of a category's file: each costs some tens of nanoseconds a decision."""
+"""Per category file; each prototype costs some tens of nanoseconds per decision."""
 
 Vector = NDArray[np.float32]
 Matrix = NDArray[np.float32]
@@ -56,17 +57,16 @@ class Embedder(Protocol):
 class Classification:
     category: str
     confidence: float
-    """0 to 1; 1 where a header or a rule decided; where `default` was taken, that of the likeliest."""
+    """0 to 1. 1 if a header or a rule decided; for `default`, the confidence of the most likely category."""
     by: By
 
 
 class Classifier:
-    """Immutable; a changed book gets a new one."""
+    """Immutable: a changed book gets a new classifier."""
 
     def __init__(self, book: Book, packaged: Lessons, own: Mapping[str, Matrix], note: str = "") -> None:
-        """`own`: vectors of the examples in the book's files, by category.
-        `note`: what keeps the packaged examples from being used, for people to read; or empty.
-        """
+        """`own`: vectors of the examples in the book's files, by category. `note`: why the packaged examples
+        cannot be used, for people to read; "" if they can."""
         self.note = note
         self._book = book
         self._rules = _rules(book)
@@ -76,14 +76,15 @@ class Classifier:
             lessons = lessons.taught(name, vectors, _share(len(vectors)), prototypes)
         replaced = _replaced(book, packaged, own)
         self._names = [name for name in lessons.sums if name not in replaced]
-        # One alone would win always: nothing can be told from nothing.
+        # A single category would always win.
         self._solved = lessons.solved(self._names) if len(self._names) > 1 else None
 
     @classmethod
     async def taught(cls, book: Book, embedder: Embedder, packaged: Path = PACKAGED) -> Classifier:
-        """Embeds the examples in the book's files, some milliseconds each; adds them to the packaged ones.
+        """Embeds the examples in the book's files, some milliseconds each, and adds them to the packaged
+        ones.
 
-        Raises what the embedder raises.
+        Raises whatever the embedder raises.
         """
         own = {
             name: await embedder.embed_many(category.examples)
@@ -100,8 +101,8 @@ class Classifier:
     def classify(
         self, *, text: str, model: str = "", vector: Vector | None = None, header: str | None = None
     ) -> Classification:
-        """`vector`: of the text, unit length; None if it could not be embedded: header and rules decide.
-        `header`: the category that the caller names; an unknown one is ignored.
+        """`vector`: of the text, unit length. None: it could not be embedded, so only header and rules
+        decide. `header`: the category that the caller names; an unknown one is ignored.
         """
         if header is not None and header in self._book.categories:
             return Classification(header, 1.0, "header")
@@ -131,14 +132,14 @@ class _Rule:
 
 
 def _rules(book: Book) -> list[_Rule]:
-    """The rules in the order in which they are asked: higher priority first, then by name."""
+    """The rules in the order in which they are tried: higher priority first, then by name."""
     ruled = [each for each in book.categories.values() if each.match.models or each.match.patterns]
     ordered = sorted(ruled, key=lambda each: (-each.priority, each.name))
     return [_Rule(c.name, c.match.models, tuple(map(re.compile, c.match.patterns))) for c in ordered]
 
 
 def _known(embedder: Embedder, packaged: Path) -> tuple[Lessons, str]:
-    """The packaged lessons where they are of the embedder's vector space."""
+    """The packaged lessons, if they were made with the same embedding model; else empty ones and a note."""
     lessons = Lessons.load(packaged)
     if lessons.fingerprint == embedder.fingerprint:
         return lessons, ""
@@ -150,16 +151,17 @@ def _known(embedder: Embedder, packaged: Path) -> tuple[Lessons, str]:
 
 
 def _replaced(book: Book, packaged: Lessons, own: Mapping[str, Matrix]) -> set[str]:
-    """Packaged categories that the book has under another name: they win most examples of one of its own.
+    """Packaged categories that the book has under another name: those that win most of the examples of one of
+    its own categories.
 
-    Other packaged ones that the book left out stay in the contest, so that what is theirs goes to `default`
-    and not to whatever comes next.
+    The other packaged categories that the book leaves out still compete, so that their queries go to
+    `default` and not to the next best category.
     """
     names = list(packaged.sums)
     if not names or not own:
         return set()
     solved = packaged.solved(names)
-    # Some of very many: all of twenty thousand against every prototype take 300 MiB.
+    # A sample is enough: twenty thousand examples against every prototype would take 300 MiB.
     some = (vectors[:: -(-len(vectors) // _MOST_PROTOTYPES)] for vectors in own.values())
     found = (solved.confidences(vectors).argmax(axis=1) for vectors in some)
     winners = {names[int(np.bincount(each).argmax())] for each in found}

@@ -1,11 +1,11 @@
-"""Whether looking pays: what a category's look-ups cost, what its hits save, and the hit rate at which both
-are even.
+"""Whether look-ups pay: what a category's look-ups cost, what its hits save, and the hit rate at which it
+breaks even.
 
-Break-even hit rate h* = T_lookup / (T_upstream − T_hit), net gain per look h·(T_upstream − T_hit) − T_lookup:
-arXiv 2510.26835. A wrong hit that costs L, where a right one saves S, is worth it while the share of
-wrong ones f < S / (S + L).
+Break-even hit rate h* = T_lookup / (T_upstream − T_hit), net gain per look-up h·(T_upstream − T_hit) −
+T_lookup: arXiv 2510.26835. If a right hit saves S and a wrong one costs L, hits pay while the share of wrong
+ones f < S / (S + L).
 
-Durations are milliseconds where the name says so, times are seconds of whatever clock the caller reads.
+Durations are in milliseconds where the name says so. `now` is in seconds of any one clock.
 """
 
 from __future__ import annotations
@@ -14,32 +14,33 @@ from dataclasses import dataclass, field
 from math import isfinite, log, sqrt
 
 HALF_LIFE_S = 1800.0
-"""After so long an observation counts half."""
+"""Age at which an observation counts half."""
 LEAST = 20.0
-"""Observations, after decay, below which no figure is stated."""
+"""Observations, after decay, below which no figure is reported."""
 LEAST_S = 60.0
-"""Time of observation below which nothing is stated per hour."""
+"""Observation time below which no hourly figure is reported."""
 OUTLIER = 10.0
-"""A measurement counts as this many times the average at most, so that one call that hung does not decide."""
+"""Measurements are capped at this many times the average, so that one call that hung does not dominate."""
 
 
 @dataclass(slots=True)
 class Mean:
-    """An average that forgets: every observation's weight halves in `HALF_LIFE_S`."""
+    """An average with exponential decay: the weight of an observation halves every `HALF_LIFE_S`."""
 
     total: float = 0.0
     weight: float = 0.0
     at: float = 0.0
 
-    def add(self, value: float, now: float) -> None:
+    def add(self, value: float, now: float, capped: bool = True) -> None:
+        """`capped`: whether `OUTLIER` applies."""
         self._fade(now)
-        if self.weight >= LEAST:
+        if capped and self.weight >= LEAST:
             value = min(value, OUTLIER * max(self.total / self.weight, 1e-3))
         self.total += value
         self.weight += 1.0
 
     def value(self, now: float) -> float | None:
-        """None of too few observations. Does not change anything."""
+        """The average, or None if there are too few observations."""
         return self.total / self.weight if self.weight * _kept(now - self.at) >= LEAST else None
 
     def _fade(self, now: float) -> None:
@@ -56,7 +57,7 @@ def _kept(seconds: float) -> float:
 
 @dataclass(slots=True)
 class Saved:
-    """What hits of all tiers saved, as sums that forget."""
+    """What the hits of all tiers saved, as sums with exponential decay."""
 
     since: float
     at: float
@@ -87,7 +88,8 @@ class Saved:
             self.unpriced *= kept
 
     def hours(self, now: float) -> float | None:
-        """By which the sums are divided to be rates: the integral of the weights since the start."""
+        """What to divide the sums by for hourly rates: the integral of the weights since the start. None: too
+        short a time."""
         if now - self.since < LEAST_S:
             return None
         return (1.0 - _kept(now - self.since)) * HALF_LIFE_S / log(2) / 3600.0
@@ -95,19 +97,19 @@ class Saved:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """None: not known. `missing` says why the first unknown one is not."""
+    """None: not known. `missing` gives the reason for the first one that is not."""
 
     looks: float
     """Calls that went through the semantic tier, after decay."""
     hit_rate: float | None
-    """Of those calls; hits in shadow count, they cost and would have saved the same."""
+    """Of those calls. Hits in shadow mode count too: they cost the same and would have saved the same."""
     lookup_ms: float | None
     hit_ms: float | None
-    """Answering from memory, without the look-up. Taken as 0 in the figures below while it is not known."""
+    """Time to serve a hit, without the look-up. Assumed to be 0 in the figures below until it is known."""
     upstream_ms: float | None
-    """A whole answer of the upstream."""
+    """Time of a complete answer from the upstream."""
     break_even: float | None
-    """Above 1: no hit rate pays."""
+    """If above 1, no hit rate pays."""
     net_ms_per_look: float | None
     bearable_wrong_rate: float | None
     wrong_rate: float | None
@@ -119,23 +121,23 @@ class Figures:
     tokens_per_hour: float | None
     cost_per_hour: float | None
     unpriced_share: float | None
-    """Of the hits: those whose model has no price, and that are not in the money."""
+    """Share of the hits whose model has no price; they are not part of the money figures."""
     missing: str = ""
 
 
 @dataclass(slots=True)
 class Meter:
-    """The measurements of one category, in constant memory."""
+    """Collects the measurements of one category, in constant memory."""
 
     started: float
     lookup: Mean = field(default_factory=Mean)
     found: Mean = field(default_factory=Mean)
-    """1 of a look that found a hit, 0 of one that did not."""
+    """1 for a look-up that found a hit, 0 for one that did not."""
     hit: Mean = field(default_factory=Mean)
     upstream: Mean = field(default_factory=Mean)
     saved: Saved = field(init=False)
     spent: Saved = field(init=False)
-    """The milliseconds that look-ups took."""
+    """Milliseconds spent on look-ups."""
 
     def __post_init__(self) -> None:
         self.saved = Saved(self.started, self.started)
@@ -143,16 +145,14 @@ class Meter:
 
     def looked(self, lookup_ms: float, found: bool, now: float) -> None:
         self.lookup.add(lookup_ms, now)
-        # Not `add`: a rare 1 among zeros is no outlier.
-        self.found._fade(now)
-        self.found.total += found
-        self.found.weight += 1.0
+        self.found.add(found, now, capped=False)  # a rare 1 among zeros is not an outlier
         self.spent.add(lookup_ms, 0, None, now)
 
     def figures(
         self, now: float, wrong_rate: float | None, loss_ms: float, lookup_cost: float = 0.0
     ) -> Figures:
-        """`wrong_rate`: as audits estimate it. `loss_ms`: what a wrong hit costs."""
+        """`wrong_rate`: the estimate from audits. `loss_ms`: what a wrong hit costs. `lookup_cost`: the price
+        of one look-up, in money."""
         rate, lookup = self.found.value(now), self.lookup.value(now)
         hit, up = self.hit.value(now), self.upstream.value(now)
         gain = None if up is None else up - (hit or 0.0)
@@ -193,7 +193,7 @@ def _per(total: float, hours: float | None) -> float | None:
 
 
 def break_even(lookup: float | None, upstream: float | None, hit: float | None) -> float | None:
-    """h* = T_lookup / (T_upstream − T_hit), any unit. None where a hit saves nothing, or unknown."""
+    """h* = T_lookup / (T_upstream − T_hit), in any unit. None if a hit saves nothing or a term is unknown."""
     if lookup is None or upstream is None or hit is None or upstream <= hit:
         return None
     rate = lookup / (upstream - hit)
@@ -201,7 +201,7 @@ def break_even(lookup: float | None, upstream: float | None, hit: float | None) 
 
 
 def bearable(saving: float | None, loss: float) -> float | None:
-    """S / (S + L): the share of wrong hits at which hits are worth nothing."""
+    """S / (S + L): the share of wrong hits at which hits stop paying."""
     return saving / (saving + loss) if saving is not None and saving > 0 else None
 
 
@@ -214,7 +214,7 @@ def _missing(rate: float | None, gain: float | None) -> str:
 
 
 def interval(hits: float, looks: float, deviations: float) -> tuple[float, float]:
-    """Bounds of a share by Wilson's score interval; `looks` > 0, and need not be whole."""
+    """Wilson's score interval for `hits` of `looks`. `looks` must be positive but need not be an integer."""
     square = deviations * deviations
     share = hits / looks
     middle = (share + square / (2 * looks)) / (1 + square / looks)

@@ -1,7 +1,4 @@
-"""What is wrong with a file that a person wrote.
-
-ConfigError     one or more `Problem`s; `str()` has one line for each
-"""
+"""Mistakes in files that people write: `ConfigError` carries one or more `Problem`s, one line each."""
 
 from __future__ import annotations
 
@@ -12,9 +9,9 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Problem:
     place: str
-    """`FILE:LINE`, or whatever else the value came from: a file, an environment variable, a flag."""
+    """`FILE:LINE`, or wherever else the value came from: a file, an environment variable, a flag."""
     message: str
-    """One line: what is wrong and what to do."""
+    """One line that says what is wrong and how to fix it."""
 
     def __str__(self) -> str:
         return f"{self.place}: {self.message}"

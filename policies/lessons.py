@@ -1,21 +1,22 @@
-"""What examples teach: a linear classifier that carries far, and prototypes that know their surroundings.
+"""What the classifier learns from examples: a linear model that generalises, and prototypes that decide
+nearby.
 
-Every category has a regression of "is it this one, 1 or 0" on the vectors of all examples (ridge regression
-on indicators; Hastie, Tibshirani and Friedman, The Elements of Statistical Learning, 4.2 and 3.4.1):
+The linear model is a ridge regression of each category's indicator, 1 or 0, on the vectors of all examples
+(Hastie, Tibshirani and Friedman, The Elements of Statistical Learning, 4.2 and 3.4.1):
 
     W = (M + λ·tr(M)/d · I)⁻¹ S        M = Σ w·x·xᵀ        S_c = Σ_{examples of c} w·x
 
-M and S are sums over examples, so a few examples of a new category are added to thousands that were learned
-elsewhere exactly as if they had been there all along, and a category that is left out keeps its part in M,
-where it still says what the others are not.
+M and S are sums over examples. So a few examples of a new category can be added to thousands learned earlier,
+exactly as if all had been learned together. A category that is left out stays in M, where it still tells the
+others what they are not.
 
-A line cannot follow what a category looks like from near. Prototypes, the centres of clusters of examples,
-can: each votes for its category, with a voice that fades with distance and ends at a radius
-(kernel smoothing; ibid. 6.6). The linear classifier is the prior of that vote:
+A linear model cannot follow the local shape of a category. Prototypes, the centres of clusters of examples,
+can: each votes for its category, with a weight that fades with distance and ends at a radius (kernel
+smoothing; ibid. 6.6). The linear model is the prior of that vote:
 
     p(c | x) ∝ κ·softmax_c(W·x / T) + Σ_{prototypes i of c} v_i·k(x·x_i)     k(s) = max(0, (s - r) / (1 - r))⁴
 
-So where examples are near they decide, and where there are none the line does.
+So prototypes decide where there are examples nearby, and the linear model decides elsewhere.
 """
 
 from __future__ import annotations
@@ -33,18 +34,18 @@ from policies.prototypes import Prototypes, nearness
 Floats = NDArray[np.float32] | NDArray[np.float64]
 
 RIDGE = 0.05
-"""λ: leaving sources out, 0.03 to 0.1 are alike; more costs accuracy on known sources."""
+"""λ. With whole sources held out, 0.03 to 0.1 do equally well; more costs accuracy on known sources."""
 
 PRIOR = 0.04
-"""κ: a prototype of one example, at the very place of the query, outweighs the line by twenty-five to one."""
+"""κ: a one-example prototype exactly at the query outweighs the linear model by twenty-five to one."""
 
 
 @dataclass(frozen=True)
 class Lessons:
     fingerprint: str
-    """The vector space of the examples."""
+    """Of the embedding model that made the examples' vectors."""
     temperature: float
-    """T; fitted on held-out examples."""
+    """T, fitted on held-out examples."""
     moment: NDArray[np.float64]
     """M, shape (d + 1, d + 1); the last coordinate of every x is 1."""
     sums: Mapping[str, NDArray[np.float64]]
@@ -58,9 +59,8 @@ class Lessons:
         return cls(fingerprint, temperature, np.zeros((size, size)), {}, {})
 
     def taught(self, category: str, vectors: Floats, weight: float, prototypes: Prototypes) -> Lessons:
-        """With more examples: `vectors` of shape (examples, d), each of which weighs `weight` in the sums;
-        `prototypes`: of the same examples.
-        """
+        """These lessons plus more examples of a category: `vectors` of shape (examples, d), each with
+        `weight` in the sums, and the `prototypes` of the same examples."""
         rows = np.column_stack([vectors, np.ones(len(vectors))]).astype(np.float64)
         total = self.sums.get(category, np.zeros(rows.shape[1])) + weight * rows.sum(axis=0)
         moment = self.moment + weight * rows.T @ rows
@@ -77,7 +77,7 @@ class Lessons:
     def solved(self, categories: Sequence[str]) -> Solved:
         size = len(self.moment)
         ridge = np.eye(size) * (RIDGE * np.trace(self.moment[:-1, :-1]) / (size - 1))
-        ridge[-1, -1] = 1e-9  # the constant is not held back
+        ridge[-1, -1] = 1e-9  # the intercept is not penalised
         targets = np.stack([self.sums[name] for name in categories], axis=1)
         line = np.linalg.solve(self.moment + ridge, targets).astype(np.float32)
         chosen = [self.prototypes[name] for name in categories]
@@ -121,28 +121,28 @@ class Lessons:
 
 @dataclass(frozen=True)
 class Solved:
-    """What is asked once everything was taught."""
+    """The fitted model for a fixed list of categories, which are its columns."""
 
     line: NDArray[np.float32]
     """W, shape (d + 1, categories): (x, 1)·W is about 1 for its own category and 0 for others."""
     centres: NDArray[np.float32]
-    """Shape (prototypes, d), those of a category side by side."""
+    """Shape (prototypes, d), grouped by category."""
     voices: NDArray[np.float32]
     """Shape (prototypes,)."""
     starts: NDArray[np.intp]
-    """Where each category's prototypes begin."""
+    """The index of each category's first prototype."""
     temperature: float
 
     def scores(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What the line alone says; shape (vectors, categories)."""
+        """The scores of the linear model alone; shape (vectors, categories)."""
         return np.asarray(vectors @ self.line[:-1] + self.line[-1])
 
     def confidences(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """p; shape (vectors, categories)."""
         scores = self.scores(vectors) / self.temperature
         prior = np.exp(scores - scores.max(axis=1, keepdims=True))
-        # Not `@`: with several threads BLAS wakes them for this, which costs milliseconds on a busy machine;
-        # with one it is no faster.
+        # Not `@`: a multi-threaded BLAS would wake its threads for this, which costs milliseconds on a busy
+        # machine, and a single-threaded one is no faster.
         near = nearness(np.vecdot(vectors[:, None], self.centres)) * self.voices
         votes = np.add.reduceat(near, self.starts, axis=1)
         odds = PRIOR * prior / prior.sum(axis=1, keepdims=True) + votes

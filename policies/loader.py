@@ -1,4 +1,4 @@
-"""Category files from a folder."""
+"""Reads a folder of category files."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def load_category(path: Path) -> Category:
 
 
 def load_folder(folder: Path, drafts: Mapping[Path, str] = {}) -> dict[str, Category]:
-    """The categories of all `*.yaml` and `*.yml` files, hidden ones aside, by name. `drafts`: texts in the
-    place of files, also of such as are not there yet.
+    """The categories in all `*.yaml` and `*.yml` files that are not hidden, by name. `drafts`: unsaved texts
+    that replace the files at these paths, or add to them.
 
-    Raises one `ConfigError` with the problems of all files.
+    Raises a single `ConfigError` with the problems of all files.
     """
     if not folder.is_dir():
         raise ConfigError([Problem(str(folder), "is not a folder; name one with a YAML file per category")])
@@ -44,7 +44,7 @@ def load_folder(folder: Path, drafts: Mapping[Path, str] = {}) -> dict[str, Cate
 
 
 def category_files(folder: Path) -> list[Path]:
-    """Those that count, in the order of names; hidden ones do not."""
+    """All category files in the folder, in order of name. Hidden files are ignored."""
     return sorted(p for p in folder.iterdir() if p.suffix in (".yaml", ".yml") and not p.name.startswith("."))
 
 
@@ -57,13 +57,13 @@ def _load(path: Path, text: str | None = None) -> tuple[Category, Lines]:
 
 
 def _examples(path: Path, name: str | None, lines: Lines) -> list[str]:
-    """One example per line, of a file named relative to the category's file."""
+    """The examples file, one example per line; `name` is relative to the folder of the category file."""
     if name is None:
         return []
     examples = path.parent / name
     try:
         if examples.exists() and not examples.is_file():
-            raise OSError("it is no file")
+            raise OSError("not a file")
         text = examples.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         problem = lines.problem(("examples_file",), f"{name} cannot be read ({error}); correct the path")
@@ -72,7 +72,7 @@ def _examples(path: Path, name: str | None, lines: Lines) -> list[str]:
 
 
 def _overbooked(shares: list[tuple[Category, Lines]]) -> Iterator[Problem]:
-    """The file whose quota takes the sum over the whole."""
+    """A problem at the first file whose quota takes the sum above 100 %."""
     total = 0.0
     for category, lines in shares:
         before, total = total, total + category.quota

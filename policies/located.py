@@ -1,7 +1,7 @@
-"""YAML that remembers its lines, and pydantic errors that name them.
+"""YAML files as pydantic models, with errors that name the file and line of every problem.
 
-`load(path, Model)` is the whole way. Settings that come from several sources use its halves: `read` a file,
-merge what else there is into the data, add where that came from to `Lines.places`, and `check` the whole.
+`load(path, Model)` does it all. Settings, which come from several sources, use its two halves: `read` the
+file, merge the other sources into its data and their places into `Lines.places`, then `check` the result.
 """
 
 from __future__ import annotations
@@ -20,24 +20,23 @@ from policies.errors import ConfigError, Problem
 
 M = TypeVar("M", bound=BaseModel)
 Keys = tuple[str | int, ...]
-"""The way to a value: mapping keys and list positions from the root, as in pydantic's `loc`."""
+"""Path to a value: mapping keys and list positions from the root, as in pydantic's `loc`."""
 
 LONGEST = 5_000_000
-"""Characters of a file, which take about a minute to read."""
+"""Characters in a file; so many take about a minute to read."""
 MOST_VALUES = 1_000_000
-"""Of a file with its aliases written out: a line or two of aliases of aliases stand for more than memory
-holds."""
+"""Values in a file with its aliases expanded: a few lines of nested aliases can exhaust the memory."""
 
 
 @dataclass
 class Lines:
-    """Where each value of a file stands."""
+    """Maps each value of a file to the place where it is written."""
 
     file: str
     places: dict[Keys, str] = field(default_factory=dict)
 
     def at(self, keys: Keys) -> str:
-        """`FILE:LINE` of the value, else of the nearest value around it, else the file."""
+        """`FILE:LINE` of the value, else of the closest enclosing value that has one, else the file."""
         known = (keys[:length] for length in range(len(keys), 0, -1))
         return next((self.places[key] for key in known if key in self.places), self.file)
 
@@ -46,7 +45,7 @@ class Lines:
 
 
 def load(path: Path, model: type[M]) -> M:
-    """The file as an instance of `model`, or `ConfigError`."""
+    """The file as an instance of `model`. Raises `ConfigError`."""
     data, lines = read(path)
     return check(model, data, lines)
 
@@ -68,7 +67,7 @@ def read(path: Path) -> tuple[Any, Lines]:
 
 
 def parse(text: str, file: str) -> tuple[Any, Lines]:
-    """As `read`, of text that came from `file`."""
+    """Like `read`, for text that came from `file`."""
     lines = Lines(file)
     try:
         loader = yaml.SafeLoader(text)
@@ -87,7 +86,7 @@ def parse(text: str, file: str) -> tuple[Any, Lines]:
 
 
 def check(model: type[M], data: Any, lines: Lines) -> M:
-    """`data` as an instance of `model`, or `ConfigError` with a line for each thing that is wrong."""
+    """`data` as an instance of `model`. Raises `ConfigError` with one line per problem."""
     try:
         return model.model_validate(data)
     except ValidationError as invalid:
@@ -102,8 +101,8 @@ def nearest(word: str, known: Sequence[str]) -> str:
 
 
 def _values(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many there are under `node`, with every alias written out but those of a node around it. `known`:
-    of nodes by their `id`."""
+    """The number of values under `node` with aliases expanded, except those that refer to an enclosing node.
+    `known`: results so far, by `id` of the node."""
     if id(node) not in known:
         known[id(node)] = 0
         items = node.value if isinstance(node, yaml.CollectionNode) else ()
@@ -113,8 +112,8 @@ def _values(node: yaml.Node, known: dict[int, int]) -> int:
 
 
 def _walk(node: yaml.Node, keys: Keys, lines: Lines, seen: set[int]) -> Iterator[Problem]:
-    """Notes the line of every value under `node`; yields what is written twice."""
-    if id(node) in seen:  # an alias, perhaps of a node around it
+    """Notes the line of every value under `node`, and yields a problem for every duplicate key."""
+    if id(node) in seen:  # an alias, perhaps of an enclosing node
         return
     seen.add(id(node))
     if isinstance(node, yaml.SequenceNode):
@@ -163,10 +162,10 @@ def _explain(model: type[BaseModel], error: ErrorDetails, lines: Lines) -> Probl
 
 
 def _known_keys(model: type[BaseModel], keys: Keys) -> list[str]:
-    """What may be written in the mapping at `keys`."""
+    """The keys that are valid in the mapping at `keys`."""
     models = {model}
     for key in keys:
-        # A key that is no field is a list position, a mapping's own key, or pydantic's label in a union.
+        # A key that is not a field is a list position, a key of a dict, or pydantic's label in a union.
         fields = [each.model_fields[str(key)] for each in models if str(key) in each.model_fields]
         models = {found for each in fields for found in _models_in(each.annotation)} if fields else models
     return sorted({name for each in models for name in each.model_fields})

@@ -7,18 +7,18 @@ from typing import Literal
 
 Scope = Literal["tenant", "shared"]
 Mode = Literal["on", "shadow", "off", "auto"]
-"""shadow: looked up, decided, counted and stored as ever, but the upstream's answer is served. auto: one of
-the others for the semantic tier, by what it is measured to gain; the exact tier stays on."""
+"""shadow: looked up, decided, counted and stored as usual, but the upstream's answer is served. auto: one of
+the others for the semantic tier, chosen by its measured gain; the exact tier stays on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Rules that name a category before the learned classifier is asked."""
+    """Rules that assign a category before the trained classifier is asked."""
 
     models: tuple[str, ...] = ()
     """Shell patterns over the model's name."""
     patterns: tuple[str, ...] = ()
-    """Regular expressions searched in the query's text."""
+    """Regular expressions, searched for in the query's text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Stale:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What pressure of the upstream may do to the category. Nothing, by default."""
+    """How far the category gives way while its upstream is under pressure. Not at all, by default."""
 
     threshold_drop: float = 0.0
     threshold_floor: float = 0.0
@@ -39,19 +39,19 @@ class Load:
     """Pressure from which an answer within `stale.if_error` is served at once. None: only when the upstream
     fails."""
     renew_below: float = 0.8
-    """Nothing that was served past its lifetime is renewed from this pressure on."""
+    """Pressure from which answers served past their lifetime are no longer renewed."""
     share_flights: bool = True
-    """Calls on their way are shared by the bent threshold too."""
+    """Whether the lowered threshold also decides who may share a call that is in flight."""
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Which hits are checked against a fresh answer. None, by default: each costs a call."""
+    """Which hits are checked against a fresh answer. None by default, as each check costs a call."""
 
     share: float = 0.0
     per_hour: int = 60
     threshold_floor: float | None = None
-    """None: a threshold that follows its target is never below the category's own."""
+    """How low a threshold that follows its target may fall. None: never below the category's own."""
     threshold_ceiling: float = 0.98
 
 
@@ -74,11 +74,11 @@ class Category:
     audit: Audit = field(default_factory=Audit)
     target_wrong_rate: float | None = None
     wrong_hit_costs: float = 60.0
-    """Seconds of an answer's time that one wrong hit outweighs."""
+    """Seconds of upstream time that hits must save to make up for one wrong hit."""
 
     @property
     def barred(self) -> str:
-        """Why its calls are neither answered from memory nor stored; "" when they are."""
+        """Why calls of this category bypass the cache; "" if they do not."""
         return "category" if not self.cacheable else "off" if self.mode == "off" else ""
 
 
@@ -93,10 +93,10 @@ class InForce:
 
 
 def in_force(category: Category, pressure: float, base: float | None = None) -> InForce:
-    """θ = max(floor, θ₀ − drop·λ) and ttl = min(ceiling, ttl₀·(1 + (factor − 1)·λ)), λ = `pressure` in [0,
-    1], θ₀ = `base` where audits moved it, else the category's threshold.
+    """θ = max(floor, θ₀ − drop·λ) and ttl = min(ceiling, ttl₀·(1 + (factor − 1)·λ)), where λ = `pressure` in
+    [0, 1] and θ₀ = `base` if audits have moved it, else the category's threshold.
 
-    Floor and ceiling bound the bending only: a base that is already beyond them stays as it is.
+    Floor and ceiling only limit the adjustment: a base that is already beyond them is left alone.
     After arXiv 2510.26835, section on adaptive policies.
     """
     load, base = category.load, category.threshold if base is None else base

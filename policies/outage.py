@@ -1,17 +1,18 @@
-"""Whether an upstream answers at all, and how often that is tried while it does not. No clock, no I/O."""
+"""Whether an upstream is down, and how often to probe it while it is. No clock, no I/O."""
 
 from __future__ import annotations
 
 STRIKES = 3
-"""Failures to connect or to answer in time, with no answer in between, after which it counts as down."""
+"""Consecutive failures to connect or to answer in time after which it counts as down."""
 PROBE_EVERY_S = 1.0
 PATIENCE_S = 15.0
-"""Between probes while `UNANSWERED` of them are still waiting for their answer."""
+"""Seconds between probes while `UNANSWERED` of them have had no answer yet."""
 UNANSWERED = 4
 
 
 class Outage:
-    """Calls that have nothing else are sent up whatever this says; so it never makes a call fail."""
+    """A circuit breaker that never makes a call fail: a call without a stale answer or a fallback is sent
+    upstream even while it is open."""
 
     def __init__(self) -> None:
         self._strikes = 0
@@ -26,11 +27,11 @@ class Outage:
         self._strikes += 1
 
     def answered(self) -> None:
-        """Whatever it said: it is there."""
+        """Any answer at all, an error too, shows that the upstream is up."""
         self._strikes = 0
 
     def probe(self, now: float) -> bool:
-        """Whether a call shall go up to see. If so, it counts as under way until `probed`."""
+        """Whether to send a probe now. If so, it counts as under way until `probed` is called."""
         pause = PROBE_EVERY_S if self._probing < UNANSWERED else PATIENCE_S
         if now - self._probed < pause:
             return False

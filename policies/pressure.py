@@ -1,7 +1,7 @@
-"""How loaded an upstream is, as one number from 0 to 1, out of everything it lets us see.
+"""How loaded an upstream is, as one number from 0 to 1, from everything we can observe of it.
 
-Each signal x is normalised to `clamp((x - low) / (high - low), 0, 1)`; pressure is their maximum, smoothed
-fast up and slowly down, with hysteresis. Pure: time is a parameter, seconds of a clock that only moves on.
+Each signal x is normalised to `clamp((x - low) / (high - low), 0, 1)`. Pressure is their maximum, smoothed to
+rise fast and fall slowly, with hysteresis. No clock here: `now` is in seconds of a monotonic clock.
 """
 
 from __future__ import annotations
@@ -15,41 +15,41 @@ DOWN_S = 8.0
 """Time constants of the smoothing: pressure is believed sooner than relief."""
 ENGAGE = 0.15
 RELEASE = 0.05
-"""Below the first it does not begin to act, below the second it is over."""
+"""Hysteresis: policies start to adapt above the first and stop below the second."""
 BAND = 0.05
-"""The smoothed level moves policies once it has moved by so much."""
+"""The held level follows the smoothed one only in steps of at least this size."""
 STEP_S = 0.05
-"""Level, medians and capacity are worked out at most so often: what calls cost must not depend on how many
-there are."""
+"""Minimum time between updates of level, medians and capacity, so that the cost per call does not grow with
+the call rate."""
 
 SAMPLES = 32
 LEAST = 8
-"""Latencies that a median is taken of, at most and at least: of fewer nothing is learned or concluded."""
+"""Most and fewest latencies for a median. From fewer, nothing is learned or concluded."""
 FRESH_S = 15.0
 """Age up to which a latency or a scrape says something about now."""
 FALL_S = 60.0
 RISE_S = 6 * 3600.0
-"""Time constants of a baseline: soon down to what the upstream is able to do, hardly ever up."""
+"""Time constants of a baseline: it falls quickly to what the upstream can do, and rises very slowly."""
 PATIENCE_S = 3600.0
-"""After so long with nothing but slow answers, slow is what this upstream is."""
+"""After this long with only slow answers, slow becomes the new baseline."""
 OVERHEAD_TOKENS = 32.0
-"""What an answer costs before its first token, in tokens: durations are compared per token and this."""
+"""The fixed cost of an answer, in tokens; durations are compared per (`OVERHEAD_TOKENS` + tokens)."""
 
 FAILURES_S = 5.0
 FAILURES_MOST = 40.0
-"""Memory of the share of failures, in seconds and in calls: both bound how long a burst is remembered."""
+"""Memory of the failure rate, in seconds and in calls: both limit how long a burst is remembered."""
 DOUBT = 4.0
-"""Good calls that are imagined beside the real ones: one failure of one call is not overload."""
+"""Imaginary good calls added to the real ones, so that one failure out of one call is not overload."""
 REMAINING_S = 3.0
 REMAINING_DOUBT = 0.5
 RECOVERED = 8
-"""Good answers that outweigh a `Retry-After`: then it was for one caller, not for all."""
+"""Good answers that cancel a `Retry-After`: it was then meant for one caller, not for all."""
 RETRY_MOST_S = 60.0
-"""Longest `Retry-After` that is believed; an upstream that is still busy then says so again."""
+"""Longest `Retry-After` that is believed; an upstream that is still busy after that will say so again."""
 CAPACITY_S = 10.0
 """Time constant of a learned capacity."""
 QUEUED = 2.0
-"""Latency over its baseline from which calls must be waiting for each other."""
+"""Ratio of latency to its baseline from which calls must be queueing."""
 
 BOUNDS: dict[str, tuple[float, float]] = {
     "in_flight": (1.0, 2.0),
@@ -62,9 +62,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "queue": (0.1, 1.0),
     "kv_cache": (0.85, 1.0),
 }
-"""(low, high) of each signal: calls in flight over capacity; latencies over their baselines; time without any
-answer to many calls, over the baseline of durations; share of calls that failed; part of a Retry-After in
-force; part of a rate limit used up; waiting calls over running ones; part of the cache in use."""
+"""(low, high) of each signal, in this order: calls in flight over capacity; two latencies over their
+baselines; time without an answer over the baseline duration; share of failed calls; share of a Retry-After
+still in force; share of a rate limit used up; waiting over running calls; share of the KV cache in use."""
 
 
 def normalised(signal: str, x: float) -> float:
@@ -74,16 +74,17 @@ def normalised(signal: str, x: float) -> float:
 
 
 class Level:
-    """Smoothing and hysteresis: one input from 0 to 1, one output that moves seldom and settles at 0."""
+    """Smoothing and hysteresis: turns a noisy input from 0 to 1 into a steady one that settles at exactly
+    0."""
 
     def __init__(self) -> None:
         self.smooth = 0.0
         self.held = 0.0
-        """What policies are bent by."""
+        """The level that policies adapt to."""
         self._at: float | None = None
 
     def step(self, raw: float, now: float) -> float:
-        """`raw` is taken to have held since the last step."""
+        """Assumes that the input has been `raw` since the last step."""
         since = 0.0 if self._at is None else max(0.0, now - self._at)
         self._at = now
         self.smooth += (raw - self.smooth) * _settled(since / (UP_S if raw > self.smooth else DOWN_S))
@@ -101,19 +102,20 @@ def _settled(x: float) -> float:
 
 
 class Latency:
-    """The median of recent latencies, and a baseline: that median while the upstream was well."""
+    """The median of recent latencies, and a baseline: the same median while the upstream was not
+    overloaded."""
 
     def __init__(self) -> None:
         self.base: float | None = None
         self._recent: deque[tuple[float, float]] = deque(maxlen=SAMPLES)
         self._median: float | None = None
         self._behind = False
-        """Whether the median is of fewer than came."""
+        """Whether latencies have come in since the median was computed."""
         self._at = 0.0
         self._slow_since: float | None = None
 
     def note(self, seconds: float, now: float, calm: bool) -> None:
-        """`calm`: the upstream is not under pressure, so that it may be learned from."""
+        """`calm`: the upstream is not under pressure, so the baseline may learn from this."""
         self._recent.append((now, seconds))
         if self._median is not None and now - self._at < STEP_S:
             self._behind = True
@@ -139,7 +141,7 @@ class Latency:
             self.base, self._slow_since = median, None
 
     def inflation(self, now: float) -> float | None:
-        """Recent median over the baseline. None: too few recent calls to say."""
+        """Ratio of the recent median to the baseline. None: too few recent calls."""
         if self._forget(now) or self._behind:
             self._median = self._of_recent()
             self._behind = False
@@ -159,8 +161,8 @@ class Latency:
 
 
 class Share:
-    """A mean that forgets: by time, and by number where `most` is given. `doubt` values of `default` are
-    imagined beside the real ones, so that few say little and none says nothing."""
+    """A mean with exponential decay over time and, if `most` is given, over the number of values. It is
+    smoothed by a prior of `doubt` values equal to `default`, so that a few values change it little."""
 
     def __init__(self, memory_s: float, doubt: float, default: float, most: float = float("inf")) -> None:
         self._memory_s, self._doubt, self._default, self._most = memory_s, doubt, default, most
@@ -185,7 +187,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Scrape:
-    """What an upstream's own metrics said. None: it has no such metric."""
+    """What an upstream's own metrics reported. None: it has no such metric."""
 
     at: float
     waiting: float | None
@@ -194,10 +196,10 @@ class Scrape:
 
 
 class Pressure:
-    """Load of one upstream, or of one model there. A call is `began` once and `ended` once; a few
-    microseconds each.
+    """The load of one upstream, or of one model there. Each call is reported once to `began` and once to
+    `ended`; each costs a few microseconds.
 
-    `capacity`: calls it serves at once; None: learned, from when answers begin to wait for each other.
+    `capacity`: calls it serves at once. None: learned when calls begin to queue.
     """
 
     def __init__(self, capacity: float | None = None) -> None:
@@ -219,21 +221,21 @@ class Pressure:
 
     @property
     def capacity(self) -> float | None:
-        """Calls at once, given or learned. None: it has not been seen at its limits."""
+        """Calls it serves at once, configured or learned. None: it has not been seen at its limit yet."""
         return self._given or self._learned
 
-    # What happens
+    # Events
 
     def began(self, now: float) -> None:
-        """A call wants to go up. Waiting for its turn on our side counts as well: it is the same queue."""
+        """A call is to be sent. Time spent in our own queue counts too: it is part of the same wait."""
         self._advance(now)
         if not self.in_flight:
             self._quiet_since = now
         self.in_flight += 1
 
     def answered(self, first_byte_s: float | None, status: int, now: float) -> None:
-        """The head of an answer came. `first_byte_s`: since `began`, for streams only: the head of a whole
-        answer comes with its end."""
+        """The head of an answer arrived. `first_byte_s`: seconds since `began`, for streams only, as the head
+        of a JSON answer arrives together with its end."""
         self._advance(now)
         self._quiet_since = now
         if 200 <= status < 300:
@@ -242,9 +244,9 @@ class Pressure:
                 self._first_byte.note(first_byte_s, now, self.calm)
 
     def ended(self, duration_s: float | None, ok: bool | None, now: float, tokens: float = 0.0) -> None:
-        """A call is over. Not `ok`: 429, 5xx, a timeout, unreachable, broken off; None: it says nothing, as
-        the caller left or asked for something impossible. `duration_s`: since `began`; None: not to be
-        learned from. `tokens`: roughly how long the answer was; durations are compared per token."""
+        """A call is over. `ok` is False for a 429, a 5xx, a timeout, an unreachable upstream or a broken-off
+        answer, and None if it says nothing about the upstream: the caller left, or sent a bad request.
+        `duration_s`: since `began`; None: do not learn from it. `tokens`: rough length of the answer."""
         self._advance(now)
         if ok is not None:
             self._quiet_since = now
@@ -256,7 +258,8 @@ class Pressure:
         self.in_flight = max(0, self.in_flight - 1)
 
     def told(self, retry_after_s: float | None, remaining_share: float | None, now: float) -> None:
-        """What an answer's headers say: Retry-After, and the least that remains of a rate limit, 0 to 1."""
+        """What an answer's headers say: Retry-After, and the lowest remaining share of a rate limit, 0 to
+        1."""
         self._advance(now)
         if retry_after_s is not None and isfinite(retry_after_s) and retry_after_s > 0:
             self._retry_until = max(self._retry_until, now + min(retry_after_s, RETRY_MOST_S))
@@ -267,11 +270,11 @@ class Pressure:
     def scraped(
         self, waiting: float | None, running: float | None, cache_usage: float | None, now: float
     ) -> None:
-        """The upstream's own metrics; they hold for `FRESH_S` seconds."""
+        """Takes the upstream's own metrics, which count for `FRESH_S` seconds."""
         self._advance(now)
         self._scrape = Scrape(now, waiting, running, cache_usage)
 
-    # What it comes to
+    # Results
 
     @property
     def calm(self) -> bool:
@@ -279,12 +282,12 @@ class Pressure:
         return self._level.held == 0.0
 
     def level(self, now: float) -> float:
-        """0 to 1, exactly 0 when there is nothing to bend for."""
+        """0 to 1; exactly 0 if there is no overload."""
         self._advance(now)
         return self._level.held
 
     def signals(self, now: float) -> dict[str, float]:
-        """By name, 0 to 1 each, neither smoothed nor held."""
+        """The normalised signals by name, 0 to 1 each, without smoothing or hysteresis."""
         return {name: normalised(name, x) for name, x in self._measured(now).items()}
 
     def _advance(self, now: float) -> None:
@@ -309,7 +312,8 @@ class Pressure:
         }
 
     def _silence(self, now: float) -> float:
-        """A stalled upstream has no slow answers, it has none."""
+        """Time without an answer over the baseline duration: a stalled upstream gives no slow answers that
+        the latencies could show."""
         base = self._pace.base
         return (now - self._quiet_since) / base if base and self.in_flight >= LEAST else 0.0
 
@@ -317,8 +321,8 @@ class Pressure:
         return max(0.0, 1.0 - self._good_since_retry / RECOVERED) if now < self._retry_until else 0.0
 
     def _learn_capacity(self, now: float) -> None:
-        """Little's law: of n calls that take r times as long as unloaded, n/r are being served. It is lowered
-        only by calls that waited for each other."""
+        """Little's law: of n calls that take r times as long as on an idle upstream, n/r are being served.
+        The estimate only falls while calls are queueing."""
         if now - self._learned_at < STEP_S or self.in_flight < LEAST:
             return
         slowness = max(self._first_byte.inflation(now) or 0.0, self._duration.inflation(now) or 0.0)

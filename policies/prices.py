@@ -34,12 +34,12 @@ class PriceFile(_Part):
     as_of: date
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] = "USD"
     lookup: Amount = 0.0
-    """Of one embedding."""
+    """Price of embedding one question."""
     prices: list[Price]
 
 
 class Prices:
-    """The first pattern that matches counts; a model without one has no price."""
+    """The first matching pattern decides; a model that matches none has no price."""
 
     def __init__(self, file: PriceFile) -> None:
         self.as_of = file.as_of
@@ -50,11 +50,11 @@ class Prices:
 
     @classmethod
     def read(cls, path: Path | None) -> Prices:
-        """None: the packaged ones. Raises `ConfigError`."""
+        """From a file, or the packaged prices for None. Raises `ConfigError`."""
         return cls(load(path or PACKAGED, PriceFile))
 
     def cost(self, model: str, tokens_in: int, tokens_out: int) -> float | None:
-        """None when it is not known."""
+        """None if the price or the number of tokens is not known."""
         price = self._of(model)
         if price is None or not tokens_in + tokens_out:
             return None

@@ -1,4 +1,4 @@
-"""Centres of clusters of examples, which vote for the category of what is near them."""
+"""Centres of clusters of examples; each votes for its category, for queries near it."""
 
 from __future__ import annotations
 
@@ -10,25 +10,27 @@ from numpy.typing import NDArray
 Matrix = NDArray[np.float32]
 
 RADIUS = 0.3
-"""Cosine below which a prototype says nothing."""
+"""Cosine below which a prototype has no vote."""
 
 _ROUNDS = 6
 _LEVELS = 31
-"""Saved coordinates are whole numbers up to this: cosines are off by about 0.002, and files pack well."""
+"""Coordinates are saved as integers of at most this size: small files, and cosines off by about 0.002."""
 
 
 @dataclass(frozen=True)
 class Prototypes:
     centres: Matrix
-    """Shape (prototypes, d), about unit length."""
+    """Shape (prototypes, d), roughly unit length."""
     voices: NDArray[np.float32]
-    """Shape (prototypes,)."""
+    """Weight of each one's vote; shape (prototypes,)."""
 
     @classmethod
     def of(cls, vectors: Matrix, count: int, voice: float = 1.0) -> Prototypes:
-        """At most `count` of them, by spherical k-means (Dhillon and Modha 2001, Machine Learning 42).
+        """At most `count` centres of `vectors`, by spherical k-means (Dhillon and Modha 2001, Machine
+        Learning 42).
 
-        Each of n examples has a voice of `voice`·√n: more than one alone, less than n that stand apart.
+        A cluster of n examples gets a voice of `voice`·√n: more than a single example, but less than n
+        examples that are far apart.
         """
         centres = vectors[np.random.default_rng(0).permutation(len(vectors))[:count]]
         nearest = np.arange(len(centres))
@@ -49,7 +51,7 @@ class Prototypes:
         )
 
     def packed(self) -> NDArray[np.int8]:
-        """The centres, each in steps of its own."""
+        """The centres as integers, each row scaled by its own largest coordinate."""
         largest = np.abs(self.centres).max(axis=1, keepdims=True)
         return np.asarray(np.round(self.centres / largest * _LEVELS).astype(np.int8))
 
@@ -59,14 +61,14 @@ class Prototypes:
 
 
 def nearness(cosines: Matrix) -> Matrix:
-    """1 at the place of a prototype, 0 from `RADIUS` on."""
+    """1 where the prototype itself is, falling to 0 at `RADIUS`."""
     inside = np.maximum(cosines - RADIUS, 0.0) / (1.0 - RADIUS)
     squared = inside * inside
     return np.asarray(squared * squared)
 
 
 def _means(vectors: Matrix, nearest: NDArray[np.intp]) -> Matrix:
-    """Of each cluster that has a member."""
+    """The unit mean of each cluster that is not empty."""
     order = np.argsort(nearest, kind="stable")
     _, starts = np.unique(nearest[order], return_index=True)
     return _unit(np.add.reduceat(vectors[order], starts, axis=0))

@@ -1,4 +1,4 @@
-"""What may stand in a category file, and how it becomes a `Category`."""
+"""The schema of a category file, and how a file becomes a `Category`."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def _compiles(pattern: str) -> str:
 
 
 def _word(value: Any) -> Any:
-    """YAML reads a bare `on` or `off` as a truth value."""
+    """Undoes YAML, which reads a bare `on` or `off` as a boolean."""
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
-"""Goes into headers and metric labels, so: lower case, digits, `_` and `-`."""
+"""Lower case, digits, `_` and `-` only, as it is used in headers and metric labels."""
 Text = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 Regex = Annotated[str, StringConstraints(min_length=1), AfterValidator(_compiles)]
 Cosine = Annotated[float, Field(ge=0, le=1)]
@@ -82,7 +82,7 @@ class AuditPart(_Part):
 
 
 class CategoryFile(_Part):
-    # `load` and `audit` are checked against threshold and ttl, which therefore stand before them.
+    # threshold and ttl must come before `load` and `audit`, whose validators look at them.
     name: Name
     threshold: Cosine
     ttl: Annotated[Duration, Field(gt=0)]

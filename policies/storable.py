@@ -1,4 +1,4 @@
-"""May this answer be stored? Only one that is whole and that ended as its model meant it to."""
+"""May this answer be stored? Only if it is complete and the model ended it normally."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ ENDED_WELL = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How an answer ended, in no dialect's words."""
+    """How an answer ended, in the same terms for every dialect."""
 
     whole: bool
-    """Every byte arrived and parsed."""
+    """Every byte arrived and was parsed."""
     reasons: tuple[str, ...] = ()
-    """Why each choice stopped, in its API's words."""
+    """The finish reason of each choice, as its API names it."""
     refused: bool = False
     empty: bool = False
 
 
 def objection(status: int, ending: Ending) -> str | None:
-    """Why not, or None."""
+    """Why the answer may not be stored, or None if it may."""
     if status != 200:
         return "status"
     if not ending.whole:

@@ -1,9 +1,9 @@
-"""Thresholds out of labelled pairs: the lowest one at which wrong hits stay within a wanted share.
+"""Thresholds from labelled pairs: the lowest one that keeps the share of wrong hits within a target.
 
-A pair is two questions and whether the answer to one will do for the other. It is a hit at a threshold when
-its cosine reaches it and nothing else refused it; a hit on a pair that is not equivalent is wrong. The share
-of wrong hits that a sample shows is not the share that is to be feared, so a threshold counts as within the
-wanted share when the upper bound of Clopper and Pearson (1934) is.
+A pair is two questions and whether the answer to one is also right for the other. It is a hit at a threshold
+if its cosine reaches it and nothing else refuses it; a hit on a pair that is not equivalent is wrong. The
+share in a sample may be lower than the true one, so a threshold must keep the upper bound of Clopper and
+Pearson (1934) within the target.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from math import ceil, exp, lgamma, log, log1p, nan
 
 STEP = 0.005
 LOWEST = 0.5
-"""Of thresholds that are considered; under it nothing is about the same."""
+"""Lowest threshold that is considered; below it two questions are about different things."""
 
 _TINY = 1e-300
 _CLOSE = 1e-10
 _MOST = 1 << 20
-"""Hits; who would need more is told that no number is enough."""
+"""Hits beyond which `hits_needed` says that no number is enough."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
     cosine: float
     refused: bool
-    """By something else than the threshold: then it is no hit at any."""
+    """By something other than the threshold, so it is not a hit at any threshold."""
     equivalent: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A share in a sample, and between which bounds that of the population lies.
+    """The share found in a sample, with bounds on the true share.
 
-    Each bound is wrong with a probability of 1 − confidence at most.
+    Each bound is wrong with a probability of at most 1 − confidence.
     """
 
     part: int
@@ -51,13 +51,13 @@ class Share:
 
     @property
     def value(self) -> float:
-        """NaN of nothing."""
+        """NaN for an empty sample."""
         return self.part / self.whole if self.whole else nan
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What a threshold does to the pairs."""
+    """How the pairs fare at one threshold."""
 
     threshold: float
     wrong: Share
@@ -71,10 +71,10 @@ class Advice:
     now: Point
     """At the threshold in force."""
     proposed: Point | None
-    """None: no threshold is known to keep within the wanted share."""
+    """None: no threshold is known to stay within the target."""
     missing: int | None
-    """Pairs that are needed before one is, if they are like those at hand; None when no number is enough,
-    because too many hits are wrong at every threshold. 0 with a proposal."""
+    """How many more pairs like these are needed for a proposal; 0 if there is one. None: no number is enough,
+    because too many hits are wrong at every threshold."""
     curve: tuple[Point, ...]
     """From the lowest threshold up."""
 
@@ -82,8 +82,9 @@ class Advice:
 def advise(
     pairs: Sequence[Pair], present: float, wanted: float, confidence: float, floor: float = 0.0
 ) -> Advice:
-    """`wanted`: share of wrong hits, in (0, 1). `floor`: no lower threshold is proposed, nor one below the
-    least like of the hits: of what would be hits there the pairs say nothing."""
+    """`wanted`: target share of wrong hits, in (0, 1). `floor`: lowest threshold to propose. No threshold
+    below the cosine of the least similar hit is proposed either, as the pairs say nothing about hits
+    there."""
     sample = _Sample(pairs, confidence)
     curve = tuple(map(sample.at, thresholds()))
     least_alike = min((pair.cosine for pair in pairs if not pair.refused), default=0.0)
@@ -127,7 +128,8 @@ def _missing(points: Sequence[Point], pairs: int, wanted: float, confidence: flo
 
 
 def hits_needed(observed: float, wanted: float, confidence: float) -> int | None:
-    """The fewest hits of which a share `observed` may be wrong while the upper bound is `wanted`."""
+    """The fewest hits for which the upper bound is within `wanted` if a share `observed` of them is wrong.
+    None: no number is enough."""
     if observed >= wanted:
         return None
     if observed == 0:
@@ -144,7 +146,7 @@ def hits_needed(observed: float, wanted: float, confidence: float) -> int | None
 
 
 def _within(observed: float, hits: int, wanted: float, confidence: float) -> bool:
-    """Whether the upper bound is `wanted` at most."""
+    """Whether the upper bound is at most `wanted`."""
     return _beta(observed * hits + 1, hits - observed * hits, wanted) >= confidence
 
 
@@ -171,7 +173,7 @@ def lower_bound(part: int, whole: int, confidence: float) -> float:
 
 def _beta(a: float, b: float, x: float) -> float:
     """Distribution function of Beta(a, b), by the continued fraction of the incomplete beta function
-    (DLMF 8.17.22), which is quick on this side of the mean."""
+    (DLMF 8.17.22), which converges quickly below the mean."""
     if x > (a + 1) / (a + b + 2):
         return 1.0 - _beta(b, a, 1.0 - x)
     if x <= 0:
@@ -181,7 +183,7 @@ def _beta(a: float, b: float, x: float) -> float:
 
 
 def _fraction(a: float, b: float, x: float) -> float:
-    """1 / (1 + d₁/(1 + d₂/(1 + …))) by the method of Lentz."""
+    """1 / (1 + d₁/(1 + d₂/(1 + …))) by Lentz's method."""
     value, front, back = 1.0, 1.0, 0.0
     for number in count(1):
         term = _term(a, b, x, number)

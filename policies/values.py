@@ -15,8 +15,8 @@ _PERCENT = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 
 def seconds(value: Any) -> float:
-    """`7d`, `1h30m`, `90s`, `500ms` or a number of seconds, which may be a text as well: queries, headers and
-    variables have no other numbers. Raises `ValueError`."""
+    """`7d`, `1h30m`, `90s`, `500ms` or a number of seconds. The number may be a string, as it always is in a
+    query, a header or an environment variable. Raises `ValueError`."""
     if _is_amount(value):
         return float(value)
     text = value.strip() if isinstance(value, str) else ""
@@ -38,7 +38,7 @@ def fraction(value: Any) -> float:
 
 
 def _is_amount(value: Any) -> bool:
-    """A number as YAML gives it. Not `true`, which Python counts among the ints, nor `.inf`."""
+    """Whether YAML gave a finite number that is not negative. `true` is an int to Python, but not here."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return math.isfinite(value) and value >= 0

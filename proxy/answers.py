@@ -1,4 +1,4 @@
-"""The form in which a caller gets its answer, be it a stored one or the upstream's as it comes."""
+"""Gives a caller its answer, stored or from the upstream, in the form it asked for."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from proxy.upstreams.upstream import Head
 
 @dataclass(frozen=True, slots=True)
 class AnswerOptions:
-    """What the settings say about how answers are given."""
+    """The settings for how answers are given."""
 
     expose_scores: bool = False
     stale_after_s: float = 10.0
-    """How long a caller for whom there is a stale answer waits for a fresh one, at least."""
+    """Least time for which a caller waits for a fresh answer if there is a stale one."""
     tokens_per_second: float | None = None
-    """At which a stored answer is replayed as a stream. None: all at once."""
+    """Pace at which a stored answer is replayed as a stream. None: all at once."""
     keep_alive_s: float | None = None
-    """Between comments to callers of event streams who wait for a place at the upstream. None: no
+    """Interval of comments to callers of event streams who wait for a place at the upstream. None: no
     comments."""
 
 
@@ -43,7 +43,7 @@ class Answers:
         self._options = options
 
     async def from_cache(self, trip: Trip, body: bytes) -> Reply:
-        """An answer that is there whole, in the form that this caller asked for. `body`: its JSON object."""
+        """A complete answer, in the form that this caller asked for. `body`: its JSON object."""
         trip.report.status = 200
         if not trip.call.reading.stream:
             return WholeResponse(body, self._headers(trip, "application/json"))
@@ -58,8 +58,8 @@ class Answers:
         return await relay(trip.request, Head(200, "OK", CIMultiDict(headers)), paced(events, seconds))
 
     async def for_leader(self, trip: Trip, head: Head, rider: Rider, chunks: AsyncIterator[bytes]) -> Reply:
-        """The upstream's answer as it comes, for the caller who had it asked. The headers can tell only
-        whether it is meant to be stored; the report is told in the end whether it was."""
+        """The upstream's answer as it arrives, for the caller whose call it is. Its headers can only say
+        whether the answer is meant to be stored; the report says in the end whether it was."""
         report, flight = trip.report, rider.flight
         report.stored = head.status == 200 and flight.keeps
         if report.outcome != "SHADOW":
@@ -67,8 +67,8 @@ class Answers:
         return await _settled(report, flight, self._relayed(trip, head, head.headers.copy(), rider, chunks))
 
     async def for_rider(self, trip: Trip, head: Head, rider: Rider, chunks: AsyncIterator[bytes]) -> Reply:
-        """The same for another caller, without the headers that are meant for the first one alone: cookies,
-        the request's id, rate limits."""
+        """The same for another caller, without the headers that are meant only for the first one: cookies,
+        request id, rate limits."""
         kept = {k: head.headers[k] for k in ("Content-Type", "Content-Encoding") if k in head.headers}
         headers = CIMultiDict({**kept, **self._for_browsers(trip)})
         return await self._relayed(trip, head, headers, rider, chunks)
@@ -86,8 +86,8 @@ class Answers:
     # Comments while a caller waits
 
     async def is_kept_waiting(self, trip: Trip, flight: Flight) -> bool:
-        """Whether the caller of an event stream still waits for a place at the upstream after `keep_alive_s`,
-        and there is no stale answer for it."""
+        """Whether the caller of an event stream is still waiting for a place at the upstream after
+        `keep_alive_s` and has no stale answer."""
         every, events = self._options.keep_alive_s, trip.call.dialect.framing is EVENTS
         if every is None or not events or not trip.call.reading.stream or trip.stale is not None:
             return False
@@ -95,8 +95,8 @@ class Answers:
         return not flight.head.done() and flight.sent_to is None
 
     async def with_comments(self, trip: Trip, flight: Flight, rider: Rider) -> Reply:
-        """A stream that begins before the upstream has answered, with comments until it does. As status 200
-        is sent by then, an error comes as an event."""
+        """A stream that begins before the upstream has answered, with comments until it does. Status 200 has
+        been sent by then, so an error is sent as an event."""
         trip.report.status = 200
         headers = CIMultiDict(self._headers(trip, EVENTS.content_type))
         answer = self._comments(trip, flight, rider)
@@ -137,7 +137,7 @@ class Answers:
 
 
 async def _settled(report: Report, flight: Flight, relaying: Awaitable[Reply]) -> Reply:
-    """Relays the answer, then notes in the report whether it was stored. Where the caller leaves and the
+    """Relays the answer, then records in the report whether it was stored. If the caller leaves and the
     flight goes on without it, the report keeps the entry's id, so that a purge of that entry finds the
     report."""
     try:
@@ -152,7 +152,7 @@ async def _settled(report: Report, flight: Flight, relaying: Awaitable[Reply]) -
 
 
 def _must_filter(call: Call, flight: Flight, head: Head) -> bool:
-    """Whether the stream carries a usage for which this caller did not ask."""
+    """Whether the stream reports a usage that this caller did not ask for."""
     return (
         call.reading.stream
         and flight.has_usage

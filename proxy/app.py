@@ -1,4 +1,4 @@
-"""The composition root: makes every part from the settings, starts it, and ends it in the opposite order."""
+"""The composition root: builds every part from the settings, starts it, and closes all in reverse order."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ SWEEP_EVERY_S = 1.0
 SWEEP_ENTRIES = 500
 """Entries looked at in each sweep: 100,000 are seen in under four minutes."""
 FREEZE_AFTER = 10_000
-"""New entries after which the garbage collector is told to leave all that exists alone (`gc.freeze`): to look
-through 100,000 of them holds up every call for 40 to 75 ms."""
+"""New entries after which the garbage collector is told to ignore all existing objects (`gc.freeze`), as
+traversing 100,000 entries holds up every call for 40 to 75 ms."""
 
 
 @dataclass(kw_only=True)
@@ -90,14 +90,14 @@ class App:
     recorder: Recorder | None
     replication: Replication | None
     data_plane: DataPlane = field(init=False)
-    """Made from the others."""
+    """Built from the other parts."""
 
 
 @asynccontextmanager
 async def open_app(
     settings: Settings, upstream_url: str, clock: Clock = time.time, embedder: Embedder | None = None
 ) -> AsyncIterator[App]:
-    """Everything but the listening sockets. `upstream_url`: of the upstream where the settings name none.
+    """Everything but the listening sockets. `upstream_url`: of the upstream, if the settings name none.
     Raises `ConfigError`, `StorageError`, and what `open_embedder` raises."""
     header_bytes.keep()
     async with AsyncExitStack() as stack:
@@ -120,7 +120,7 @@ async def _open_parts(
     if embedder is None:
         embedder = await asyncio.to_thread(_open_embedder, settings)
     stack.push_async_callback(embedder.close)
-    files = await asyncio.to_thread(stamps, settings.categories)  # before they are read
+    files = await asyncio.to_thread(stamps, settings.categories)  # before reading them, to miss no change
     rules = await Rules.read(settings.categories, embedder)
     prices = await asyncio.to_thread(Prices.read, settings.prices)
     cache = await _open_cache(settings, rules, embedder, kinds.cache, stack)
@@ -134,7 +134,7 @@ async def _open_parts(
     judge = await asyncio.to_thread(Judge, settings.judge) if settings.judge.url else None
     if judge is not None:
         stack.push_async_callback(judge.close)
-    # Entered last, so closed first: calls on their way still want to be stored.
+    # Pushed last and so closed first: the answers to calls in flight still need to be stored.
     tasks = Tasks()
     stack.push_async_callback(tasks.close)
     load = Load(*(backend.load for backend in fleet.backends.values()), of=fleet.load_of)
@@ -173,7 +173,7 @@ async def _open_parts(
 async def _open_cache(
     settings: Settings, rules: Rules, embedder: Embedder, kind: type[Cache], stack: AsyncExitStack
 ) -> Cache:
-    """The caller closes `Cache.documents`. Raises `StorageError`."""
+    """The caller must close `Cache.documents`. Raises `StorageError`."""
     stack.enter_context(await asyncio.to_thread(claim, settings.documents.url))
     documents = BufferedDocuments(await open_store(settings), hot_bytes=settings.documents.hot_bytes)
     index, room = settings.index, settings.capacity
@@ -224,7 +224,7 @@ def _data_plane(app: App, kind: type[DataPlane]) -> DataPlane:
 
 
 def _replication(settings: Settings, cache: Cache) -> Replication | None:
-    """Raises `StorageError` without the driver."""
+    """Raises `StorageError` if the driver is not installed."""
     chosen = settings.replication
     if chosen.url is None:
         return None
@@ -237,7 +237,7 @@ def _replication(settings: Settings, cache: Cache) -> Replication | None:
 
 
 def _connect(replication: Replication, app: App) -> None:
-    """Lets what other replicas store, delete and purge take effect here."""
+    """Applies here what other replicas store, delete and purge."""
 
     def drop(ids: Sequence[str]) -> None:
         app.cache.dropped(ids)
@@ -246,7 +246,7 @@ def _connect(replication: Replication, app: App) -> None:
 
     def purging() -> None:
         app.cache.begin_purge()
-        app.ledger.forget(lambda report: True)  # whom it is about is not told
+        app.ledger.forget(lambda report: True)  # the announcement does not say which entries are purged
 
     replication.take_in = lambda entry, vector: app.cache.take_in(entry, vector, app.clock())
     app.cache.certain = replication.certain
@@ -260,11 +260,11 @@ def make_fleet(
     waited: Callable[[str], Callable[[float], None]],
     kind: type[Upstream] = Upstream,
 ) -> Fleet:
-    """`waited`: for the name of an upstream, who is told for how many seconds a call waited for a place
-    there. Raises `ConfigError`."""
+    """`waited`: returns, for the name of an upstream, the observer of the seconds that calls waited for a
+    place there. Raises `ConfigError`."""
     keys = upstream_keys(chosen, environ)
     for name in keys:
-        log.warning("upstream %s is called with our own key for every caller who brings credentials", name)
+        log.warning("upstream %s gets our own key in place of the credentials of every caller", name)
     backends = {each.name: _backend(each, keys.get(each.name), waited(each.name), kind) for each in chosen}
     for each in chosen:
         backends[each.name].fallback = tuple(backends[name] for name in each.fallback)
@@ -305,7 +305,7 @@ def _history_file(settings: Settings) -> HistoryFile | None:
     )
 
 
-# What goes on beside the calls
+# Background work
 
 
 def _background(app: App, upstream_url: str) -> dict[str, Work]:

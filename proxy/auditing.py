@@ -1,5 +1,5 @@
-"""Checking hits against fresh answers, beside the calls: nothing here delays a call, fails it or stores an
-answer. What the verdicts mean is decided in policies/audit.py."""
+"""Checks hits against fresh answers in the background: nothing here delays a call, fails it or stores an
+answer. policies/audit.py decides what follows from the verdicts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from proxy.tasks import Tasks
 log = logging.getLogger("nearhit.auditing")
 
 AT_ONCE = 8
-"""Hits that are being checked; further ones are not."""
+"""Most hits being checked at a time; further ones are not checked."""
 DEADLINE_S = 300.0
 
 
@@ -64,7 +64,7 @@ class Auditor:
         self._running = 0
 
     def served(self, hit: Hit) -> None:
-        """A hit; some are checked by a call of our own, with the caller's credentials."""
+        """Told of a hit that was served. Some are checked by another call with the caller's credentials."""
         audit = hit.found.policy.category.audit
         if not audit.share or self._draw() >= audit.share or not self._may(hit):
             return
@@ -72,20 +72,20 @@ class Auditor:
             self._spawn(self._ask(hit), hit)
 
     def _may(self, hit: Hit) -> bool:
-        """Repeats to the letter say nothing about a threshold, and an upstream under pressure is not asked
-        for more."""
+        """Whether this hit may be checked. Exact hits say nothing about a threshold, and an upstream under
+        pressure must not get additional calls."""
         asked_for = hit.found.tier == "semantic" and hit.call.controls.write
         calm = self._cache.pressure(hit.call.reading.model) == 0
         return asked_for and calm and self._running < AT_ONCE
 
     def shadowed(self, hit: Hit, flight: Flight) -> None:
-        """What would have been a hit: the caller's own call brings the fresh answer."""
+        """Told of a hit in shadow mode, which the caller's own call, `flight`, checks at no extra cost."""
         if hit.found.tier == "semantic" and self._running < AT_ONCE:
             flight.compared = True
             self._spawn(self._settle(hit, flight), hit)
 
     def told(self, category: str, cosine: float, verdict: Verdict) -> None:
-        """What somebody says about a hit, or what was found."""
+        """Records a verdict on a hit, from feedback or from a check. `cosine`: of the two questions."""
         kind = self._cache.rules.book.categories.get(category)
         if kind is not None and (step := self._cache.audits.note(kind, cosine, verdict)):
             log.info("%s", step)
@@ -110,7 +110,7 @@ class Auditor:
             async with asyncio.timeout(DEADLINE_S):
                 await self._check(hit, flight)
         except TimeoutError:
-            log.warning("the hit on %s could not be checked within %g s", hit.found.entry.id, DEADLINE_S)
+            log.warning("could not check the hit on %s within %g s", hit.found.entry.id, DEADLINE_S)
 
     async def _check(self, hit: Hit, flight: Flight) -> None:
         fresh = await asyncio.shield(flight.answer)
@@ -144,14 +144,14 @@ class Auditor:
 
 
 def _read(hit: Hit, fresh: bytes) -> tuple[str, str, bool]:
-    """What the fresh answer says, what the stored one says, and whether that is the same to the word."""
+    """The texts of the fresh and the stored answer, and whether they are the same word for word."""
     said = hit.call.dialect.said
     new, old = said(json.loads(fresh)), said(json.loads(hit.body))
     return new, old, new.split() == old.split()
 
 
 def _pair(hit: Hit, finding: Finding) -> dict[str, Any]:
-    """As `nearhit tune` reads it."""
+    """A row in the format of `nearhit tune`."""
     return {
         "a": hit.call.text,
         "b": hit.found.entry.text,

@@ -1,7 +1,8 @@
-"""The path of a call for embeddings. Each of its items has an entry of its own: the vectors that are cached
-are taken from there, the others are asked for in one call, and the answer has all of them in their order.
+"""The path of a call for embeddings. Each item has its own entry: cached vectors are reused, the missing ones
+are requested in one call, and the answer has all of them in order.
 
-Only the exact tier: a vector is quickly made and small, so nobody waits for somebody else's call either.
+There is only the exact tier. Vectors are small and quick to compute, so calls in flight are not shared
+either.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Batches:
     def __init__(
         self, cache: Cache, forwarder: Forwarder, tasks: Tasks, answer_bytes: int, expose_scores: bool
     ) -> None:
-        """`answer_bytes`: the largest answer that is taken apart."""
+        """`answer_bytes`: largest answer that is split into items."""
         self._cache = cache
         self._forwarder = forwarder
         self._tasks = tasks
@@ -60,11 +61,10 @@ class Batches:
             return await self._forward(trip, items)
         return await self._forward_missing(trip, items, {place: part for place, (_, part) in known.items()})
 
-    # What is known
+    # From the cache
 
     async def _cached(self, trip: Trip, items: Sequence[Call]) -> dict[int, tuple[Found, Part]]:
-        """The cached vectors, by their place in the call. None of them where the category only counts its
-        hits."""
+        """The cached vectors, by their position in the call. Empty if the category is in shadow mode."""
         found: dict[int, Found] = {}
         pressure = self._cache.pressure(trip.call.reading.model)
         for place, item in enumerate(items):
@@ -98,10 +98,10 @@ class Batches:
         body = dialect.joined([part for _, part in known])
         return WholeResponse(body, {**told, "Content-Type": "application/json", **for_browsers})
 
-    # The way up
+    # Going upstream
 
     async def _forward(self, trip: Trip, items: Sequence[Call], bypass: str = "") -> Reply:
-        """Sends the whole call as it came and relays the answer as it comes. `bypass`: why the cache is not
+        """Sends the whole call unchanged and relays the answer as it arrives. `bypass`: why the cache is not
         read."""
         if bypass:
             trip.report.bypassed(bypass)
@@ -115,7 +115,7 @@ class Batches:
         return reply
 
     async def _forward_missing(self, trip: Trip, items: Sequence[Call], known: dict[int, Part]) -> Reply:
-        """Asks only for what is not cached, and joins the two."""
+        """Requests only the items that are not cached, and merges the two."""
         missing = [place for place in range(len(items)) if place not in known]
         given = dialect.items(trip.call.fields)
         body = dump({**trip.call.fields, "input": [given[place] for place in missing]})
@@ -127,7 +127,7 @@ class Batches:
             async for _ in self._gathering(answer, pieces):
                 pass
         if not self._same_answers(trip):
-            return await self._forward(trip, items)  # vectors of two models are not to be mixed
+            return await self._forward(trip, items)  # never mix vectors of two models
         trip.report.stored = self._may_store(trip, answer.head)
         fresh = await self._store(trip, [items[place] for place in missing], answer.head, pieces)
         if fresh is None:
@@ -144,7 +144,7 @@ class Batches:
         call, report, started = trip.call, trip.report, perf_counter()
         if call.controls.only_if_cached:
             raise NotCached(
-                "Not all of these vectors are in the cache, and the request asked for cached ones"
+                "Not all of these vectors are in the cache, and the request accepts only cached ones"
             )
         report.forwarded = True
         priority = self._cache.rules.book.get(report.category).priority
@@ -154,8 +154,8 @@ class Batches:
             yield answer
 
     async def _gathering(self, answer: Answer | ReadAnswer, pieces: list[bytes]) -> AsyncIterator[bytes]:
-        """The chunks as they come. They are gathered in `pieces`, which is empty again once they are too many
-        to take apart."""
+        """The chunks as they arrive. They are also collected in `pieces`, which is emptied once the answer is
+        too large to be split into items."""
         size = 0
         async for chunk in answer.chunks():
             size += len(chunk)
@@ -164,11 +164,11 @@ class Batches:
                 pieces.clear()
             yield chunk
 
-    # Keeping
+    # Storing
 
     def _may_store(self, trip: Trip, head: Head) -> bool:
-        """Not across a purge; not in shadow mode, where entries would look fresher than they will be; not
-        what another model answered in place of the one that was asked for."""
+        """Whether the answer may be stored: not across a purge, not from a different model than the one asked
+        for, and not in shadow mode, where entries would look fresher than they will be."""
         call, report = trip.call, trip.report
         barred = self._cache.rules.book.get(report.category).barred
         allowed = call.controls.write and not barred and report.outcome != "SHADOW"
@@ -182,8 +182,8 @@ class Batches:
     async def _store(
         self, trip: Trip, items: Sequence[Call], head: Head, pieces: list[bytes]
     ) -> list[Part] | None:
-        """Takes the answer apart, and stores the parts if they may be, even if the caller leaves meanwhile.
-        None when it cannot be taken apart."""
+        """Splits the answer into items and stores them if that is allowed, even if the caller leaves in the
+        meantime. None: it cannot be split."""
         body = decoded(pieces, head.headers, self._answer_bytes)
         weights = [len(item.text or "") for item in items]
         parts = await aside(len(body or b""), dialect.parts, body or b"", weights)
@@ -198,7 +198,7 @@ class Batches:
         for item, part in zip(items, parts, strict=True):
             await breath.take()
             if item.generation != self._cache.generation:
-                return  # a purge came while the answer did
+                return  # there was a purge while the answer arrived
             question = self._cache.question(item, trip.report.category, None)
             usage = Usage.told(part.usage.get("prompt_tokens"))
             body = dialect.joined([part])
@@ -211,8 +211,8 @@ class Batches:
 
 
 def _call_for(call: Call, item: Any) -> Call:
-    """The call for one of its items alone. The item is written as JSON, so that no text is taken for a list
-    of tokens."""
+    """The call for just one of its items. The item is written as JSON, so that a text cannot be mistaken for
+    a list of tokens."""
     return replace(call, reading=replace(call.reading, text=dump(item).decode()))
 
 

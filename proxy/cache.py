@@ -1,7 +1,7 @@
-"""What is remembered, and under which rules it may be served: category book, classifier, embedder, entries
-and documents.
+"""The cache without HTTP: category book, classifier, embedder, entries and documents, and the rules by which
+an entry may be served.
 
-No HTTP in here: the exchange asks these questions for live calls, the simulator for recorded ones.
+The exchange uses it for live calls, the simulator for recorded ones.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from storage.vectors.memory import MemoryVectors
 log = logging.getLogger("nearhit.cache")
 
 CANDIDATES = 8
-"""Nearest entries that are looked at: a guard may object to the best one while the next one is right."""
+"""Nearest entries that are considered: a guard may object to the best one while the next one is right."""
 
 AUTO_OFF = "auto-off"
-"""Reason of a miss for which nothing alike was looked for: `mode: auto` found that looking does not pay."""
+"""Reason for a miss without a semantic look-up: `mode: auto` found that look-ups do not pay."""
 
 IMPORTED, SIMULATED = "imported", "simulated"
-"""`Entry.provenance` of what no real upstream answered: brought by `nearhit import`, or the demo
-upstream's."""
+"""`Entry.provenance` of answers that no real upstream gave: from `nearhit import`, or from the demo
+upstream."""
 
 Tier = Literal["exact", "semantic", "inflight"]
 
@@ -61,7 +61,7 @@ class Found:
 
 @dataclass(slots=True)
 class Search:
-    """What was found for one question."""
+    """The result of a look-up for one question."""
 
     fresh: Found | None = None
     stale: Found | None = None
@@ -71,7 +71,7 @@ class Search:
     refused: str = ""
     """Why the nearest entry was not served."""
     failed: bool = False
-    """The index could not be asked."""
+    """The index could not be searched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +94,14 @@ class Rules:
 
     @classmethod
     async def read(cls, folder: Path | None, embedder: Embedder) -> Rules:
-        """Of the category files there; None: the packaged ones. Raises `ConfigError` and `EmbeddingError`."""
+        """From the category files in `folder`; None: the packaged ones. Raises `ConfigError` and
+        `EmbeddingError`."""
         return await cls.of(await asyncio.to_thread(Book.from_folder, folder), embedder)
 
 
 class Unclassified(Exception):
-    """The classifier failed. Nobody knows whether the answer may be kept, so the call goes by the cache."""
+    """The classifier failed. It is then unknown whether the answer may be stored, so the call bypasses the
+    cache."""
 
 
 class Cache:
@@ -113,9 +115,9 @@ class Cache:
         pressure: Callable[[str], float] = lambda model: 0.0,
         vectors: Vectors | None = None,
     ) -> None:
-        """`capacity`, `capacity_bytes`: the most entries, and bytes of them, in memory. `pressure`: that of
-        the upstream behind a model ("": the highest of any), 0 to 1, at this moment. `vectors`: where the
-        vectors lie; None: in memory."""
+        """`capacity`, `capacity_bytes`: most entries, and most bytes of answers. `pressure`: the present
+        pressure, 0 to 1, of the upstream for a model; "": the highest of all upstreams. `vectors`: where the
+        vectors are kept; None: in memory."""
         self.pressure = pressure
         self.rules = rules
         self.audits = Audits()
@@ -131,20 +133,20 @@ class Cache:
             over=eviction.over,
         )
         self.provenance = ""
-        """The `Entry.provenance` that new entries get. Besides `IMPORTED`, only entries with the same one are
+        """The `Entry.provenance` of new entries. Only entries with the same one, or `IMPORTED`, are
         served."""
         self.certain: Callable[[], Awaitable[None]] = _nothing
-        """Returns once it is known whether other replicas have purged something."""
+        """Waits until it is certain whether another replica has purged anything."""
         self._embedding = 0
-        """Questions of callers that are being embedded."""
+        """Callers' questions that are being embedded."""
         self.generation = 0
-        """Raised by every purge: the answer to a call that began before it is not stored."""
+        """Raised by every purge; the answer to a call that began in an earlier generation is not stored."""
 
-    # Looking
+    # Looking up
 
     def exact(self, call: Call, now: float, pressure: float) -> Search:
-        """Looks for an answer to the same call to the letter; needs no embedder. `pressure`: of the upstream
-        behind the call's model."""
+        """Looks up the answer to an identical call; needs no embedder. `pressure`: of the upstream for the
+        call's model."""
         found = Search()
         for scope in (call.tenant, SHARED) if self.rules.shares else (call.tenant,):
             entry = self.entries.by_exact(call.exact(scope))
@@ -160,13 +162,13 @@ class Cache:
         return found
 
     def serves(self, entry: Entry) -> bool:
-        """Whether the entry may be served at all: answers of the demo upstream are none once there is a real
-        one, nor the other way round."""
+        """Whether the entry may be served at all: answers of the demo upstream are not served once there is a
+        real one, nor the other way round."""
         return entry.provenance in (self.provenance, IMPORTED)
 
     def open_to(self, call: Call, scope: str, category: str) -> bool:
-        """Whether the category still lets its answers be served, and still to those in `scope`, for whom they
-        were stored: its file may have changed since."""
+        """Whether the category still allows its answers to be served, and to callers in `scope`, for whom
+        they were stored. Its file may have changed since then."""
         return not self.rules.book.get(category).barred and self._scope(category, call) == scope
 
     async def embed(self, text: str, tenant: str = "") -> Vector:
@@ -174,8 +176,8 @@ class Cache:
         return await self.embedder.embed(text, tenant)
 
     async def embed_asked(self, text: str, tenant: str) -> Vector:
-        """The same for a question that a caller waits for. While the encoder works on nothing else, this
-        thread is free, and reads in the question what the guards will want to know. Raises
+        """The same for a question that a caller waits for. If the encoder has nothing else to do, this thread
+        is idle in the meantime and prepares what the guards need to know of the text. Raises
         `EmbeddingError`."""
         idle = not self._embedding
         reading = asyncio.get_running_loop().call_soon(read_ahead, text) if idle else None
@@ -204,8 +206,7 @@ class Cache:
         return Question.of(call, self._scope(category, call), policy, vector, fingerprint)
 
     async def again(self, call: Call, entry: Entry) -> Question:
-        """The question to ask again for a fresh answer in place of `entry`, which was served to `call` past
-        its lifetime.
+        """The question to send upstream to renew `entry`, which was served to `call` past its lifetime.
 
         Raises `EmbeddingError`.
         """
@@ -219,39 +220,39 @@ class Cache:
         return SHARED if shared else call.tenant
 
     def policy(self, category: str, pressure: float) -> InForce:
-        """The category's policy as it is in force: threshold from the audits, threshold and lifetime bent by
-        `pressure`."""
+        """The category's policy in force: its threshold from the audits, then threshold and lifetime adjusted
+        to `pressure`."""
         kind = self.rules.book.get(category)
         return in_force(kind, pressure, base=self.audits.threshold(kind))
 
     def known(self, category: str) -> str:
-        """The name under which a category is counted: callers may name any, and labels must stay few."""
+        """The name under which a category is counted. Callers may send any name, but metric labels must stay
+        few."""
         return self.rules.book.get(category).name
 
     def mode(self, category: str, exact: bool = False) -> Mode:
-        """The category's mode, with `auto` resolved into what holds now. `exact`: for the exact tier, which
-        `auto` leaves on, as finding the same call costs next to nothing and is never wrong."""
+        """The category's mode, with `auto` resolved to its present state. `exact`: for the exact tier, which
+        `auto` leaves on, as it costs next to nothing and is never wrong."""
         chosen = self.rules.book.get(category).mode
         return chosen if chosen != "auto" else "on" if exact else self.automatics.mode(category)
 
     def shadowed(self, asked: str, stored: str, exact: bool) -> bool:
-        """Whether hits are only counted where a call of category `asked` meets an answer of category
-        `stored`."""
+        """Whether a call of category `asked` that hits an answer of category `stored` is only counted."""
         return self.mode(asked, exact) == "shadow" or (
             stored != asked and self.mode(stored, exact) == "shadow"
         )
 
     def classified_off(self, call: Call) -> Classification | None:
-        """The classification of a call whose semantic tier is off, where that is known without a vector.
-        None: it is on, or only the vector can tell the category."""
+        """The classification of a call whose semantic tier is off, so that it need not be embedded. None: the
+        tier is on, or the category cannot be told without a vector."""
         if all(each.mode == "on" for each in self.automatics.of.values()):
             return None
         found = self.classify(call, None)
         return found if found.by != "default" and self.mode(found.category) == "off" else None
 
     async def semantic(self, question: Question, now: float) -> Search:
-        """Looks for the best entry that is similar enough, fresh, and to which no guard objects. Waits only
-        where vectors lie outside this process."""
+        """Looks up the best entry that is similar enough, fresh, and to which no guard objects. Only waits if
+        the vectors are kept outside this process."""
         found = Search()
         if self.mode(question.policy.category.name) == "off":
             found.refused = AUTO_OFF
@@ -265,10 +266,10 @@ class Cache:
             return found
         required = required_similarity(question.policy, question.policy, question.call.controls)
         if nearest and nearest[0][0] >= required:
-            await in_step()  # not before a miss: a call that it could join may end meanwhile
+            await in_step()  # not on a miss, as a call that this one could join might end in the meantime
         for similarity, entry in nearest:
             if not self.serves(entry) or not self.open_to(question.call, question.scope, entry.category):
-                continue  # simulated, since closed, or withdrawn from other tenants
+                continue  # simulated, or the category has been closed, or is no longer shared
             if found.nearest is None:
                 found.nearest = similarity
             if similarity < required:
@@ -288,8 +289,8 @@ class Cache:
         now: float,
         exact: bool = False,
     ) -> None:
-        """Judges one entry and notes in `found` what it is good for. `policy`: of the call's category."""
-        # Both are of one partition, so of one model: its pressure bends both policies.
+        """Judges one entry and records the outcome in `found`. `policy`: of the call's category."""
+        # Both are in one partition and so have the same model, whose pressure applies to both policies.
         same = policy.category.name == entry.category
         stored = policy if same else self.policy(entry.category, policy.pressure)
         offer = Offer(entry.text, similarity, now - entry.created, entry.ttl, stored, exact)
@@ -307,8 +308,8 @@ class Cache:
         found.refused = found.refused or verdict.reason
 
     def alike(self, question: Question, other: Question) -> float | None:
-        """The similarity of two questions that are both on their way, if the answer to `other` will do for
-        `question`; else None."""
+        """The similarity of two questions in flight, if the answer to `other` will do for `question`; else
+        None."""
         if not self.open_to(question.call, question.scope, other.policy.category.name):
             return None
         if question.exact == other.exact:
@@ -327,15 +328,15 @@ class Cache:
         return similarity if verdict.freshness == "fresh" else None
 
     def _sharing(self, question: Question) -> InForce:
-        """The policy by which an answer on its way is shared: that of this moment, as pressure may have risen
-        since the call went up."""
+        """The policy that decides whether an answer in flight is shared. It is computed anew, as pressure may
+        have risen since the call was sent."""
         category = question.policy.category
         bends = category.load.share_flights
         return self.policy(category.name, self.pressure(question.call.reading.model) if bends else 0.0)
 
     async def load(self, entry: Entry, now: float) -> bytes | None:
-        """The stored answer's body; having it counts as a hit of the entry. None when it is lost or cannot be
-        had now."""
+        """The stored answer's body; loading it counts as a hit on the entry. None: it is lost or cannot be
+        loaded now."""
         try:
             body = await self.documents.load(entry.id)
         except StorageError as error:
@@ -374,7 +375,7 @@ class Cache:
         return {name: category.quota for name, category in self.rules.book.categories.items()}
 
     def sweep(self, now: float, limit: int) -> None:
-        """Deletes, among the next `limit` entries, those that nobody may be served any more."""
+        """Deletes those of the next `limit` entries that can no longer be served to anybody."""
         self.documents.forget([entry.id for entry in self.entries.expired(now, self.kept, limit)])
 
     def keep(
@@ -387,15 +388,15 @@ class Cache:
         now: float,
         age: float = 0.0,
     ) -> bool:
-        """Stores the answer to a question. `cost_ms`: upstream time that it took; `age`: seconds that it had
-        spent in caches before it came. False as in `store`."""
+        """Stores the answer to a question. `cost_ms`: the upstream time it took. `age`: seconds it had spent
+        in other caches on arrival. Returns False as `store` does."""
         entry = entry_of(question, id, len(body), usage, cost_ms, now - age)
         entry.provenance = self.provenance
         return self.store(entry, question.vector, body, now)
 
     def store(self, entry: Entry, vector: Vector | None, body: bytes, now: float) -> bool:
-        """Adds an entry to memory and queues its document for the store. False when nobody may be served it
-        any more, and when the queue is full: what could be lost is not promised."""
+        """Adds an entry to memory and queues its document for the store. False if it has expired already, or
+        if the queue is full: an entry that might be lost is not promised."""
         expires = entry.created + self.kept(entry)
         if expires < now or not self.documents.put(Document(entry, vector, body, expires)):
             return False
@@ -408,12 +409,12 @@ class Cache:
             self.documents.forget([id])
 
     def lost(self, ids: Sequence[str]) -> None:
-        """Deletes from memory entries whose documents the store could not be brought to keep."""
+        """Deletes entries from memory whose documents the store failed to keep."""
         for id in ids:
             self.entries.remove(id)
 
     def take_in(self, entry: Entry, vector: Vector | None, now: float) -> None:
-        """Takes an entry in that another replica has stored."""
+        """Adds an entry that another replica has stored."""
         take_in(self.documents, self.entries, self.embedder.fingerprint, self.kept, now, entry, vector)
 
     def dropped(self, ids: Sequence[str]) -> None:
@@ -421,7 +422,7 @@ class Cache:
         drop(self.documents, self.entries, ids)
 
     def begin_purge(self) -> None:
-        """From now on, answers to calls that have begun already are neither stored nor shared."""
+        """From now on, answers to calls that have already begun are neither stored nor shared."""
         self.generation += 1
         forget_bodies()
 
@@ -433,9 +434,9 @@ class Cache:
 
 
 async def in_step() -> None:
-    """Lets other calls reach this step. Those whose vectors come out of one batch go on together: step by
-    step, each finds the code and the data of its step in the processor's caches, where one call on its whole
-    way would push out what the next one needs (docs/performance.md)."""
+    """Yields to the event loop, so that calls whose vectors came from one batch take each step together. The
+    code and data of a step then stay in the CPU caches, where a call running from start to end would evict
+    what the next one needs (docs/performance.md)."""
     await asyncio.sleep(0)
 
 
@@ -444,7 +445,7 @@ async def _nothing() -> None:
 
 
 def entry_of(question: Question, id: str, size: int, usage: Usage, cost_ms: float, now: float) -> Entry:
-    """What memory keeps of the answer to a question; `size`: of the body in bytes."""
+    """The entry for the answer to a question. `size`: of the body in bytes."""
     call = question.call
     return Entry(
         id=id,
@@ -452,7 +453,7 @@ def entry_of(question: Question, id: str, size: int, usage: Usage, cost_ms: floa
         partition=question.partition,
         fingerprint=question.fingerprint,
         category=question.policy.category.name,
-        # Compared with others only where there is a vector; otherwise kept for people to recognise it.
+        # The guards need the whole text, but without a vector it is only shown to people.
         text=call.text or "" if question.vector is not None else shown(call.text or ""),
         created=now,
         dialect=call.dialect.name,

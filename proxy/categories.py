@@ -1,4 +1,4 @@
-"""The categories on disk become the ones in force: when their files change, on SIGHUP, and when asked to."""
+"""Reloads the categories from disk: when their files change, on SIGHUP, and on request."""
 
 from __future__ import annotations
 
@@ -17,28 +17,30 @@ log = logging.getLogger("nearhit.app")
 WATCH_EVERY_S = 2.0
 
 Stamps = dict[Path, tuple[int, ...]]
-"""What tells that a file changed: when it was written, in nanoseconds, its bytes and its inode."""
+"""Per file, what shows that it has changed: modification time in nanoseconds, size and inode."""
 
 
 class Categories:
     def __init__(self, folder: Path | None, taken: Stamps, cache: Cache) -> None:
-        """`folder`: None: the packaged ones. `taken`: of its files, before the rules in force were read."""
+        """`folder`: None for the packaged categories. `taken`: the stamps of its files, taken before the
+        rules in force were read."""
         self.error = ""
-        """Why those on disk are not the ones in force; "" when they are."""
+        """Why the categories on disk are not in force; "" if they are."""
         self._folder = folder
         self._taken = taken
         self._cache = cache
         self._reading = asyncio.Lock()
-        """Who reads first, finishes first: else older rules could follow newer ones."""
+        """One reload at a time, as otherwise an older one might finish last and win."""
 
     @property
     def reloading(self) -> bool:
-        """Files are being read, or their examples embedded; until that is done the old rules hold."""
+        """Whether a reload is under way: files are read and examples embedded. The old rules apply until it
+        is done."""
         return self._reading.locked()
 
     async def reload(self) -> None:
-        """Takes them as they are on disk now. Raises `ConfigError` or `EmbeddingError`; whatever it raises,
-        the old ones stay."""
+        """Puts the categories on disk into force. If this fails, the old ones stay. Raises `ConfigError` or
+        `EmbeddingError`."""
         async with self._reading:
             try:
                 self._cache.rules = await Rules.read(self._folder, self._cache.embedder)
@@ -48,8 +50,8 @@ class Categories:
             self.error = ""
 
     async def watch(self) -> None:
-        """For ever: reloads when the files are not as they were `taken` and two looks agree on how, and on
-        SIGHUP."""
+        """Runs for ever. Reloads on SIGHUP, and when the files have changed and were the same in two
+        successive looks, so that nobody is still writing them."""
         wanted = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, wanted.set)
         before = self._taken
@@ -70,21 +72,19 @@ class Categories:
         except (ConfigError, EmbeddingError) as error:
             log.error("the categories stay as they were: %s", "; ".join(str(error).splitlines()))
         except Exception:
-            log.exception(
-                "the categories stay as they were: reloading them failed in a way that it should not"
-            )
+            log.exception("the categories stay as they were: reloading them failed unexpectedly")
         else:
             log.info("categories reloaded, book %s", self._cache.rules.book.version)
 
 
 def stamps(folder: Path | None) -> Stamps:
-    """Packaged files do not change."""
+    """The stamps of all files in a folder; none for the packaged categories, which do not change."""
     found: Stamps = {}
     if folder is None:
         return found
     with suppress(OSError):
         for path in folder.rglob("*"):
-            found[path] = ()  # what may not be looked at, or links to nothing, is there all the same
+            found[path] = ()  # counts as present even if it is not accessible or a dangling link
             with suppress(OSError):
                 stat = path.stat()
                 found[path] = (stat.st_mtime_ns, stat.st_size, stat.st_ino)

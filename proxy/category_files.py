@@ -1,4 +1,4 @@
-"""Writing the category files of people."""
+"""Writes to the user's category files."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from policies.loader import category_files, load_category
 
 
 def file_of(folder: Path, name: str) -> Path:
-    """The file of a category that the folder has."""
+    """The file of a category, which must exist in the folder."""
     return next(path for path in category_files(folder) if load_category(path).name == name)
 
 
 def copy_missing(names: Iterable[str], folder: Path) -> list[str]:
-    """Packaged files of those categories that the folder has none for; their names."""
+    """Copies the packaged files of those categories that the folder does not have, and returns their
+    names."""
     folder.mkdir(parents=True, exist_ok=True)
     there = {load_category(path).name for path in category_files(folder)}
     missing = [name for name in names if name not in there]
@@ -33,7 +34,7 @@ def set_threshold(path: Path, threshold: float) -> None:
 
 
 def put(path: Path, text: str) -> None:
-    """The file is replaced as a whole, so that nobody reads half of it. Raises `OSError`."""
+    """Writes a file atomically, so that nobody reads half of it. Raises `OSError`."""
     path = path.resolve()
     partial = path.with_name(f".{path.name}.partial")
     partial.write_bytes(text.encode("utf-8"))
@@ -43,7 +44,7 @@ def put(path: Path, text: str) -> None:
 
 
 def with_threshold(text: str, threshold: float) -> str:
-    """The text of a valid category file with another threshold and nothing else changed."""
+    """The text of a valid category file with only the threshold changed."""
     root = yaml.compose(text, yaml.SafeLoader)
     assert isinstance(root, yaml.MappingNode)
     value = next(value for key, value in root.value if key.value == "threshold")

@@ -1,9 +1,9 @@
-"""What a caller asks of the cache, from headers and, for LiteLLM's callers, from the body.
+"""What a caller asks of the cache, in headers and, for clients of LiteLLM, in the body.
 
-`Cache-Control` has the meaning of RFC 9111, section 5.2.1. The other gateways' names are aliases. Our own
-headers and the aliases end here: the upstream never sees them. `Cache-Control` goes on, as any cache on the
-way may act on it. A control that does not parse is ignored, as RFC 9111 wants of unknown directives: a
-typing error in a header must not fail the call. A `max-age` that does not parse is 0.
+`Cache-Control` has the meaning of RFC 9111, section 5.2.1. The headers of other gateways are aliases. Our own
+headers and the aliases never reach the upstream; `Cache-Control` is passed on, as any cache on the way may
+act on it. A control that does not parse is ignored, as RFC 9111 demands of unknown directives, because a typo
+in a header must not fail the call. The exception is `max-age`, which then counts as 0.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ Name = Literal[
     "no-cache", "no-store", "only-if-cached", "max-age", "max-stale", "stale-if-error", "category",
     "namespace", "ttl", "threshold", "tags", "debug",
 ]  # fmt: skip
-"""What may be asked, whatever it is called in a header."""
+"""The controls, whatever the header is called."""
 NAMES: tuple[Name, ...] = get_args(Name)
 _MEMBERS = {"no-cache": "read", "no-store": "write"}
 
 
 @dataclass(frozen=True, slots=True)
 class Permits:
-    """Who may ask for what."""
+    """Who may use which controls."""
 
     allowed: tuple[Name, ...] | None = None
-    """None: everything."""
+    """None: all of them."""
     trusted: tuple[str, ...] = ()
-    """Starts of the digests of tenants who may ask for everything."""
+    """Prefixes of the digests of tenants who may use all of them."""
 
     def of(self, controls: Controls, tenant: str) -> Controls:
-        """What is left of what this tenant asks for."""
+        """The controls without those that this tenant may not use."""
         if self.allowed is None or tenant.startswith(self.trusted):
             return controls
         members = [_MEMBERS.get(name) or name.replace("-", "_") for name in self.allowed]
@@ -50,12 +50,12 @@ class Permits:
 
 
 def _clean(value: str) -> str:
-    """Without half characters, which no store and no header would take."""
+    """The value without lone surrogates, which no store and no header accepts."""
     return value.encode("utf-8", "replace").decode()
 
 
 def _seconds(text: str) -> float | None:
-    """As in category files; None for anything else."""
+    """A duration as in category files; None if it is not one."""
     try:
         return values.seconds(text)
     except ValueError:
@@ -93,7 +93,7 @@ def _threshold(controls: Controls, value: str) -> Controls:
 
 
 def _exactly(word: str) -> Change:
-    """`word` wants the same question only, not one that is alike."""
+    """The value `word` asks for identical questions only, not for similar ones."""
     return lambda controls, value: (
         replace(controls, threshold=1.0) if value.strip().lower() == word else controls
     )
@@ -104,7 +104,7 @@ def _namespace(controls: Controls, value: str) -> Controls:
 
 
 def _key(controls: Controls, value: str) -> Controls:
-    """Of several, each keeps apart: a line each, as no header holds a line break."""
+    """Several keys all separate, so they are combined; with line breaks, which no header can contain."""
     keys = (controls.namespace, value.strip())
     return replace(controls, namespace="\n".join(filter(None, keys)))
 
@@ -128,7 +128,7 @@ def _directives(controls: Controls, value: str) -> Controls:
 
 
 def _age(member: str, bare: float | None = None, invalid: float | None = None) -> Change:
-    """`bare`: what it means without an argument. `invalid`: with one that is none."""
+    """`bare`: the value without an argument. `invalid`: the value if the argument does not parse."""
 
     def change(controls: Controls, argument: str) -> Controls:
         value = _seconds(argument) if argument else bare
@@ -140,7 +140,7 @@ def _age(member: str, bare: float | None = None, invalid: float | None = None) -
 
 
 _max_age = _age("max_age", invalid=0.0)
-"""Who says how old an answer may be, and nobody can read it, gets no old one (RFC 9111, section 4.2.1)."""
+"""A caller who limits the age in a form we cannot read gets no old answer (RFC 9111, section 4.2.1)."""
 
 
 _DIRECTIVES: dict[str, Change] = {
@@ -180,23 +180,23 @@ _ALIASES: dict[str, Change] = {
 
 _FIRST = {istr(name): change for name, change in {"cache-control": _directives, **_ALIASES}.items()}
 _LAST = {istr(name): change for name, change in _OURS.items()}
-"""As `istr`, which are found among headers in half the time."""
+"""Keyed by `istr`, which halves the time to look up headers."""
 
 _NOTHING = Controls()
 EVERYTHING = Permits()
 
 REMOVED = frozenset({*_ALIASES, *_OURS})
-"""Headers, in lower case, that say something here."""
+"""Headers, in lower case, that are controls."""
 
 
 def removed(name: str) -> bool:
-    """Whether a header, in lower case, ends here; a misspelt one of ours too: it was meant for us."""
+    """Whether a header, in lower case, is not passed on: a control, or a misspelt one of ours."""
     return name in REMOVED or name.startswith("x-nearhit-")
 
 
 def asked(headers: CIMultiDictProxy[str], cache: dict[str, Any] | None = None) -> Controls:
-    """`cache`: LiteLLM's member of the body, https://docs.litellm.ai/docs/proxy/caching. What is said in our
-    own words comes last, and wins."""
+    """`cache`: LiteLLM's member of the body, https://docs.litellm.ai/docs/proxy/caching. Our own headers are
+    read last, and win."""
     controls = _told(_NOTHING, _FIRST, headers)
     if cache is not None:
         for name, change in _LITELLM.items():

@@ -1,4 +1,4 @@
-"""What the cache costs and saves, per category, from the calls' reports; and the steps of `mode: auto`."""
+"""Measures what the cache costs and saves per category, from the calls' reports, and drives `mode: auto`."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from proxy.telemetry.report import Report
 log = logging.getLogger("nearhit.economy")
 
 FEW_VERDICTS = 20
-"""Verdicts of audits without which no share of wrong hits is stated."""
+"""Verdicts needed before a share of wrong hits is reported."""
 
 
 class Economy:
-    """Told of every call before those who read `Report.saved_cost`, which it fills in."""
+    """Must observe a call before the readers of `Report.saved_cost`, which it sets."""
 
     def __init__(self, cache: Cache, prices: Prices) -> None:
         self.prices = prices
         self._cache = cache
         self._meters: dict[str, Meter] = {}
         self.cost_saved: dict[str, float] = {}
-        """By category, since the start, of hits whose model has a price."""
+        """Money saved since the start, by category, by hits whose model has a price."""
 
     def observe(self, report: Report) -> None:
         name, now = report.category or "none", report.at
@@ -57,7 +57,8 @@ class Economy:
         return meter.figures(now, wrong, category.wrong_hit_costs * 1000, self.prices.lookup)
 
     def step(self, now: float) -> None:
-        """Lets every category with `mode: auto` decide again, and forgets those that have it no more."""
+        """Lets every category with `mode: auto` reconsider its state, and forgets those that no longer have
+        it."""
         book, of = self._cache.rules.book.categories, self._cache.automatics.of
         for name in [name for name in of if name not in book or book[name].mode != "auto"]:
             del of[name]

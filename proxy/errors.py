@@ -1,20 +1,20 @@
-"""What may go wrong with a call on its way, as the caller is told.
+"""The errors of a call, and the status its caller gets.
 
     CallError
-    ├── BadRequest     400   not JSON
-    ├── Unidentified   401   brings no credentials, and would use ours
+    ├── BadRequest     400   not JSON, or not HTTP as we read it
+    ├── Unidentified   401   has no credentials, and would use our key
     ├── NotAllowed     405   CONNECT
-    ├── TooLarge       413   body over `limits.body_bytes`
-    ├── HeadTooLarge   431   more headers, or longer ones, than are read
-    ├── Busy           429   the door is full
+    ├── TooLarge       413   body larger than `limits.body_bytes`
+    ├── HeadTooLarge   431   too many headers, or too long ones
+    ├── Busy           429   nearhit itself is full (`limits.in_flight`)
     ├── Crowded        429   no place at the upstream in time
-    ├── UnknownCoding  501   a body in another transfer coding than chunked
+    ├── UnknownCoding  501   a transfer coding other than chunked
     ├── Unreachable    502   no answer from the upstream
-    ├── UpstreamSlow   504   no first byte, or none for too long
-    ├── CallerGone     499   does not read what it asked for; nobody is left to be told
-    └── NotCached      504   `only-if-cached` and not in the cache
+    ├── UpstreamSlow   504   no first byte in time, or too long a silence
+    ├── CallerGone     499   the caller does not read its answer; only for the log
+    └── NotCached      504   `only-if-cached`, and not in the cache
 
-An upstream's own error is no CallError: it passes through as it came.
+An upstream's own error is not a CallError: it passes through unchanged.
 """
 
 from __future__ import annotations
@@ -100,10 +100,10 @@ class NotCached(CallError):
     status = 504
     code = "not_cached"
     headers = MappingProxyType(
-        {"X-Cache": "MISS", "X-Should-Retry": "false"}  # OpenAI's and Anthropic's SDKs try a 504 again
+        {"X-Cache": "MISS", "X-Should-Retry": "false"}  # OpenAI's and Anthropic's SDKs would retry a 504
     )
 
     def __init__(
-        self, message: str = "This answer is not in the cache, and the request asked for a cached one only"
+        self, message: str = "This answer is not in the cache, and the request accepts only a cached one"
     ) -> None:
         super().__init__(message)

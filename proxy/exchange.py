@@ -1,7 +1,8 @@
 """The whole path of a cacheable call. Read this file first.
 
-`Exchange.answer` is the path in order; every step either answers the call or leaves it to the next.
-Whatever fails on the way (embedder, index, store) is a miss and is reported, never an error to the caller.
+`Exchange.answer` is the path in order: each step either answers the call or leaves it to the next one. If the
+embedder, the index or the store fails, the call is a miss and the failure is reported; the caller never gets
+an error.
 """
 
 from __future__ import annotations
@@ -30,11 +31,11 @@ from proxy.upstreams.upstream import Head
 T = TypeVar("T")
 
 ATTEMPTS = 3
-"""How many flights of others a call may board, one after the other, before it goes up itself."""
+"""How many flights of others a call may board, one after another, before it goes upstream itself."""
 
 
 class _NoAnswer(Exception):
-    """The flight that was boarded brought nothing that this caller can use; `status` is the upstream's."""
+    """The boarded flight brought no answer that this caller can use. `status`: the upstream's."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -51,7 +52,7 @@ class Exchange:
         options: AnswerOptions,
         sharing: Sharing | None = None,
     ) -> None:
-        """`sharing`: what asks a question only once among replicas; None: there are no others."""
+        """`sharing`: sends a question upstream only once among all replicas. None: there are no others."""
         self._cache = cache
         self._forwarder = forwarder
         self._auditor = auditor
@@ -111,7 +112,8 @@ class Exchange:
         return await self._serve(trip, search)
 
     async def _serve(self, trip: Trip, search: Search) -> Reply | None:
-        """The fresh answer that was found, if its document is still there. A stale one is kept for later."""
+        """Serves the fresh answer that was found, if its document still exists. Keeps a stale one for
+        later."""
         if search.stale is not None and not search.stale.shadowed:
             trip.stale = trip.stale or search.stale
         if (found := search.fresh) is None:
@@ -136,7 +138,7 @@ class Exchange:
             trip.report.degraded = "document-lost"
         return body
 
-    # What is asked
+    # Embedding and classifying
 
     async def _understand(self, trip: Trip) -> Question:
         off = self._cache.classified_off(trip.call)
@@ -147,8 +149,8 @@ class Exchange:
         return self._cache.question(trip.call, classification.category, vector)
 
     async def _embed(self, trip: Trip) -> Vector | None:
-        """The text's vector. None: there is none, so that this call is answered by the exact and in-flight
-        tiers only, and its answer is found again by the same call only."""
+        """The text's vector. None: there is none, so only the exact and in-flight tiers can answer this call,
+        and only an identical call will find its answer."""
         if trip.call.text is None:
             trip.report.reason = trip.call.reading.opaque
             return None
@@ -163,7 +165,7 @@ class Exchange:
             trip.report.embed_ms = _since(started)
         return None
 
-    # The way up
+    # Going upstream
 
     async def _from_upstream(self, trip: Trip, question: Question) -> Reply:
         if reply := await self._stale_at_once(trip):
@@ -177,8 +179,7 @@ class Exchange:
         return await self._lead(trip, self._forwarder.start(question))
 
     async def _from_inflight(self, trip: Trip, question: Question) -> Reply | None:
-        """The answer to a call of somebody else that is on its way up and asks the same or something
-        alike."""
+        """The answer to another caller's call in flight that asks the same or something similar."""
         for _ in range(ATTEMPTS if trip.call.controls.read else 0):
             found = self._forwarder.flights.boardable(question, self._cache.alike)
             if found is None or trip.failed is not None:
@@ -188,13 +189,13 @@ class Exchange:
         return None
 
     def _waits_for_replicas(self, trip: Trip) -> bool:
-        """Not where there is a stale answer, whose caller waits for only so long."""
+        """Whether to wait for other replicas: not if there is a stale answer, as that limits the wait."""
         controls = trip.call.controls
         return controls.read and controls.write and trip.failed is None and trip.stale is None
 
     async def _from_replica(self, trip: Trip, question: Question) -> Reply | None:
-        """The answer that another replica has just got. None: there is none, and this call is to go up. Where
-        it is the first to ask among the replicas, it goes up here, and the others wait for its answer."""
+        """The answer that another replica has just received. If this call is the first among the replicas to
+        ask, it goes upstream here, and the others wait for its answer. None: the caller must send it."""
         if self._sharing is None or (asked := await self._sharing.ask(question)) == "alone":
             return None
         leads = False
@@ -204,7 +205,7 @@ class Exchange:
                 trip.now = max(trip.now, search.fresh.entry.created)
             reply = await self._serve(trip, search) or await self._from_inflight(trip, question)
             leads = asked == "mine" and reply is None and trip.failed is None
-        finally:  # also when the caller leaves meanwhile
+        finally:  # also if the caller leaves in the meantime
             if asked == "mine" and not leads:
                 self._sharing.yield_up(question)
         if not leads:
@@ -214,8 +215,8 @@ class Exchange:
         return await self._lead(trip, flight)
 
     async def _stale_at_once(self, trip: Trip) -> Reply | None:
-        """The stale answer, without asking the upstream: while that is down, or under so much pressure that
-        the category prefers a stale answer (`load.stale_at`)."""
+        """The stale answer without asking the upstream, while that is down or under so much pressure that the
+        category prefers a stale answer (`load.stale_at`)."""
         if trip.stale is None:
             return None
         if not self._forwarder.fleet.down(trip.call.reading.model):
@@ -230,8 +231,7 @@ class Exchange:
         return bound is not None and (crowded or policy.pressure >= bound)
 
     async def _join(self, trip: Trip, flight: Flight, similarity: float) -> Reply | None:
-        """The answer to somebody else's call. None when it cannot be had that way: this call goes up
-        itself."""
+        """The answer to somebody else's call. None: it did not work out, and this call must go upstream."""
         report, theirs = trip.report, flight.question.call
         category = flight.question.policy.category.name
         report.category = report.category or self._cache.known(trip.call.controls.category or category)
@@ -242,7 +242,7 @@ class Exchange:
             return await self._ride(trip, flight)
         except (_NoAnswer, CallError) as error:
             if report.status:
-                raise  # the caller has had a part of it
+                raise  # part of the answer has been sent already
             trip.failed = error if isinstance(error, Crowded | UpstreamSlow) else None
             status = error.status if isinstance(error, _NoAnswer) else 0
             if status in OVERLOADED and (reply := await self._serve_stale(trip, status)):
@@ -251,7 +251,8 @@ class Exchange:
             return None
 
     async def _ride(self, trip: Trip, flight: Flight) -> Reply:
-        """As it arrives where both callers want the same kind of stream, else when it is whole."""
+        """Passes on the flight's answer: as it arrives if both callers want the same kind of stream, else
+        once it is complete."""
         streams = _same_stream(trip.call, flight.question.call)
         with flight.board(waits=not streams) as rider:
 
@@ -266,7 +267,7 @@ class Exchange:
 
             if streams:
                 head, chunks = await self._patiently(trip, flight, stream)
-                trip.report.age = head.age  # it was not made for this caller (RFC 9111, section 5.1)
+                trip.report.age = head.age  # the answer was not made for this caller (RFC 9111, section 5.1)
                 return await self._answers.for_rider(trip, head, rider, chunks)
             head, answer = await self._patiently(trip, flight, whole)
         trip.report.age = head.age
@@ -297,9 +298,9 @@ class Exchange:
             return reply
 
     async def _patiently(self, trip: Trip, flight: Flight, arrival: Callable[[], Awaitable[T]]) -> T:
-        """What `arrival` brings. Where there is a stale answer, it may take `stale_after_s`, or twice the
-        time that the stale one took if that is longer; then this raises `UpstreamSlow`. Should the stale
-        answer turn out to be lost, it is waited for without that limit."""
+        """Awaits `arrival`. If there is a stale answer, it may take `stale_after_s`, or twice the time that
+        the stale answer took if that is longer; after that, this raises `UpstreamSlow`. If the stale answer
+        turns out to be lost, the wait goes on without a limit."""
         if trip.stale is not None:
             patience_s = max(self._options.stale_after_s, 2 * trip.stale.entry.cost_ms / 1000)
             try:
@@ -308,11 +309,11 @@ class Exchange:
             except TimeoutError:
                 if await self._stale_body(trip) is not None:
                     self._forwarder.overdue(flight)
-                    raise UpstreamSlow("the upstream takes its time: there is a stale answer") from None
+                    raise UpstreamSlow("the upstream is slow, and there is a stale answer") from None
         return await arrival()
 
     async def _stale_or_raise(self, trip: Trip, error: CallError) -> Reply:
-        """The stale answer in place of an error of our own; the error where there is none."""
+        """Serves the stale answer in place of our own error. Raises the error if there is no stale answer."""
         refused = isinstance(error, Crowded)
         trip.report.error = error.code
         trip.report.forwarded = trip.report.forwarded and not refused
@@ -321,7 +322,7 @@ class Exchange:
         raise error
 
     async def _serve_stale(self, trip: Trip, status: int) -> Reply | None:
-        """The stale answer, if there is one. `status`: of the upstream's failure; 0: it was not asked."""
+        """Serves the stale answer, if there is one. `status`: of the upstream's failure; 0: not asked."""
         body = await self._stale_body(trip)
         if trip.stale is None or body is None:
             return None
@@ -329,7 +330,7 @@ class Exchange:
         return await self._replay(trip, trip.stale, body)
 
     async def _stale_body(self, trip: Trip) -> bytes | None:
-        """The stale answer's body, loaded once. None: there is no such answer, or no longer."""
+        """The stale answer's body, loaded only once. None: there is none, or it has been lost."""
         if trip.stale is not None and trip.stale_body is None:
             trip.stale_body = await self._load(trip, trip.stale)
             trip.stale = trip.stale if trip.stale_body is not None else None
@@ -342,7 +343,7 @@ class Exchange:
         return await self._lead(trip, self._forwarder.start(question, private=True))
 
     async def _shadow(self, trip: Trip, category: str, hit: Hit | None = None) -> Reply:
-        """A hit that is counted and not served: the upstream answers. Nothing is stored, as after a hit."""
+        """A hit that is counted but not served: the upstream answers. As after any hit, nothing is stored."""
         trip.report.shadowed()
         _refuse_if_only_cached(trip.call.controls)
         question = self._cache.question(trip.call, category, None)
@@ -357,12 +358,13 @@ class Exchange:
 
 
 def _same_stream(mine: Call, theirs: Call) -> bool:
-    """Whether both want a stream, and one of the same framing."""
+    """Whether both want a stream, with the same framing."""
     return mine.reading.stream and theirs.reading.stream and mine.dialect.framing is theirs.dialect.framing
 
 
 async def _good_head(flight: Flight) -> Head:
-    """Raises `_NoAnswer` at an error of the upstream's, and the flight's error where no head came."""
+    """The head of a successful answer. Raises `_NoAnswer` if the upstream answered with an error, and the
+    flight's own error if no head came."""
     head = await asyncio.shield(flight.head)
     if head.status != 200:
         raise _NoAnswer(head.status)
@@ -370,7 +372,7 @@ async def _good_head(flight: Flight) -> Head:
 
 
 async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The same chunks, once the first of them is there. Raises what keeps it from coming."""
+    """The same chunks, once the first one has arrived. Raises whatever prevents it from arriving."""
     first = await anext(chunks, b"")
 
     async def all_of_them() -> AsyncIterator[bytes]:
@@ -382,18 +384,18 @@ async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 
 
 def _unfit(search: Search) -> Literal["", "stale", "request"]:
-    """As `Report.unfit`."""
+    """The value for `Report.unfit`."""
     if search.refused == "max-age":
         return "request"
     return "stale" if search.refused == "expired" or search.stale is not None else ""
 
 
 def _refuse_if_only_cached(controls: Controls) -> None:
-    """Raises `NotCached` where the caller wants a cached answer or none."""
+    """Raises `NotCached` if the caller accepts only a cached answer."""
     if controls.only_if_cached:
         raise NotCached
 
 
 def _since(started: float) -> float:
-    """Milliseconds."""
+    """Milliseconds since then."""
     return (perf_counter() - started) * 1000

@@ -1,8 +1,10 @@
-"""Calls on their way up, and all who wait for one of them (single flight, request collapsing).
+"""Calls in flight to an upstream, and the riders: all callers who share one (single flight, request
+collapsing).
 
-A flight is a task of its own. It outlives the caller who started it as long as somebody else rides along, and
-is cancelled when nobody does. Its riders read one shared buffer, each at its own pace. Once the answer is
-larger than `capacity`, what all have read is dropped, and nobody may be further behind than so many bytes.
+A flight is a task of its own. It outlives the caller who started it for as long as somebody else rides along,
+and is cancelled when nobody does. Its riders read one shared buffer, each at its own pace. Once the answer is
+larger than `capacity`, the part that all have read is dropped, and no rider may be more than `capacity` bytes
+behind.
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ LEAD_BYTES = 2**18
 """Bytes by which the upstream may run ahead of the fastest rider."""
 
 STALLED_S = 10.0
-"""Seconds that the others wait for a rider who reads nothing."""
+"""Seconds for which the other riders wait for one that reads nothing."""
 
 COMPARED, COMPARED_UNDER_PRESSURE = 64, 256
-"""Flights of one partition with which a question is compared: the newest ones."""
+"""How many flights of its partition, the newest ones, a question is compared with."""
 
 
 @dataclass(eq=False)
@@ -35,36 +37,36 @@ class Flight:
     started: float
     """Unix seconds."""
     capacity: int
-    """Bytes up to which the answer is kept, for late riders and for storing."""
+    """Largest answer, in bytes, that is kept as a whole for late riders and for storing."""
     private: bool = False
     """Neither joined by others nor stored."""
     background: bool = False
-    """Nobody waits for it: it is the first to be refused where places at the upstream are scarce."""
+    """No caller waits for it, so it is the first to be refused when places at the upstream are scarce."""
     sent_to: Backend | None = None
-    """The upstream that was asked last; None while it waits for its first place."""
+    """The upstream that was asked last. None: it is still waiting for its first place."""
     compared: bool = False
-    """Its answer is compared with a stored one."""
+    """Its answer will be compared with a stored one."""
     stands_in: bool = False
-    """The answer comes from another model than the one that was asked for."""
+    """The answer comes from a different model than the one asked for."""
     overdue: bool = False
-    """Somebody has waited for its first byte for too long."""
+    """A rider has waited too long for its first byte."""
     has_usage: bool = False
-    """The stream tells its usage, whether we or the caller asked for it."""
+    """The stream reports its usage, whether we or the caller asked for it."""
     stored: bool = False
-    """Its answer was put into the cache."""
+    """Its answer has been added to the cache."""
     head: asyncio.Future[Head] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     answer: asyncio.Future[bytes | None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
-    """The whole answer as one JSON object; None when there is no whole one, or it outgrew `capacity`."""
+    """The complete answer as one JSON object. None: it was incomplete, or outgrew `capacity`."""
     task: asyncio.Task[None] | None = None
     finish: Callable[[Flight], bool] | None = None
-    """Asked once, when nobody is aboard any more: whether the flight goes on nevertheless. Then somebody new
-    is aboard."""
+    """Called once, when the last rider has left. If it returns True it has boarded a rider of its own, and
+    the flight goes on."""
     departed: float = field(default_factory=monotonic)
     """When it was sent, in seconds of the monotonic clock."""
     landed: bool = False
-    """Nothing more comes."""
+    """No more chunks will arrive."""
     error: CallError | None = None
     _riders: set[Rider] = field(default_factory=set)
     _chunks: list[bytes] = field(default_factory=list)
@@ -76,38 +78,38 @@ class Flight:
 
     @property
     def size(self) -> int:
-        """Bytes that arrived so far."""
+        """Bytes received so far."""
         return self._size
 
     @property
     def whole(self) -> list[bytes] | None:
-        """All that arrived so far; None once it outgrew `capacity`."""
+        """All chunks received so far. None: they outgrew `capacity`."""
         return self._chunks if self._size <= self.capacity else None
 
     @property
     def keeps(self) -> bool:
-        """Whether an answer that ends well is stored."""
+        """Whether its answer is stored if it ends normally."""
         return not self.private and not self.stands_in
 
     @property
     def gathered(self) -> bool:
-        """Whether its answer is wanted whole, not only as it comes."""
+        """Whether the complete answer is needed, not only a relayed one."""
         return self.compared or not self.private
 
     @property
     def promising(self) -> bool:
-        """An upstream works on it, and what comes may be stored."""
+        """Whether an upstream is working on it and the answer may be stored."""
         refused = self.head.done() and (self.error is not None or self.head.result().status != 200)
         return self.keeps and not self.background and self.sent_to is not None and not refused
 
     def joinable(self, generation: int) -> bool:
-        """By a call that began in that generation of the cache: not across a purge."""
+        """Whether a call that began in that generation of the cache may join: not across a purge."""
         current = self.question.call.generation == generation
         return current and self.error is None and self.whole is not None
 
     async def push(self, chunk: bytes) -> None:
-        """Hands a chunk to all riders, and waits while they are too far behind. A rider who stays behind for
-        too long is left behind."""
+        """Passes a chunk to all riders, and waits while they are too far behind. A rider that does not catch
+        up is dropped."""
         self._chunks.append(chunk)
         self._size += len(chunk)
         self._signal()
@@ -126,7 +128,7 @@ class Flight:
         return bool(read) and (self._size - max(read) > LEAD_BYTES or self._size - min(read) > self.capacity)
 
     def _leave_behind(self) -> None:
-        """Drops the riders for whom everybody else waits."""
+        """Drops the riders that hold up everybody else."""
         reading = [rider for rider in self._riders if not rider.waits]
         fastest = max((rider.read for rider in reading), default=0)
         if self._size - fastest > LEAD_BYTES:
@@ -140,11 +142,12 @@ class Flight:
         self._signal()
 
     def fail(self, error: CallError) -> None:
-        """Riders who have had no byte yet are told at once, the others when they have read what there is."""
+        """Ends the flight with an error. Riders who are waiting for the head get it at once, the others after
+        the chunks that have arrived."""
         self.error = error
         if not self.head.done():
             self.head.set_exception(error)
-            self.head.exception()  # marks it as seen: there may be nobody left to look
+            self.head.exception()  # marks it as retrieved: there may be no rider left to do so
         self.conclude(None)
         self.land()
 
@@ -158,7 +161,7 @@ class Flight:
         moved.set()
 
     def board(self, waits: bool = False) -> Rider:
-        """`waits`: the rider reads no bytes, it waits for `answer`."""
+        """`waits`: the rider reads no chunks but waits for `answer`."""
         rider = Rider(self, waits)
         self._riders.add(rider)
         return rider
@@ -173,8 +176,8 @@ class Flight:
             self.task.cancel()
 
     async def follow(self, rider: Rider) -> AsyncIterator[bytes]:
-        """The rider's chunks. Raises the flight's error where the upstream broke off, and `CallerGone` at a
-        rider who was left behind."""
+        """The chunks for one rider. Raises the flight's error if the upstream broke off, and `CallerGone` if
+        the rider was dropped for being too slow."""
         while True:
             while rider.position - self._first < len(self._chunks):
                 chunk = self._chunks[rider.position - self._first]
@@ -192,7 +195,7 @@ class Flight:
             raise self.error
 
     def _trim(self) -> None:
-        """Once the answer is too large to keep, removes what all have read."""
+        """Once the answer is too large to keep, removes what all riders have read."""
         if self.whole is None:
             read = min(rider.position for rider in self._riders if not rider.waits) - self._first
             del self._chunks[:read]
@@ -201,15 +204,15 @@ class Flight:
 
 @dataclass(eq=False)
 class Rider:
-    """One caller of a flight; a context manager, so that whoever leaves is no longer aboard."""
+    """One caller sharing a flight. It is a context manager that leaves the flight on exit."""
 
     flight: Flight
     waits: bool
-    """It reads no bytes, it waits for the whole answer."""
+    """It reads no chunks but waits for the complete answer."""
     position: int = 0
-    """Chunks that it has read."""
+    """Chunks read so far."""
     read: int = 0
-    """Bytes that it has read."""
+    """Bytes read so far."""
 
     def __enter__(self) -> Rider:
         return self
@@ -222,7 +225,7 @@ class Rider:
 
 
 class Flights:
-    """The flights that may be joined, by what they ask."""
+    """The flights that others may join, indexed by what they ask."""
 
     def __init__(self) -> None:
         self._same: dict[bytes, Flight] = {}
@@ -232,8 +235,8 @@ class Flights:
         return len(self._same)
 
     def same(self, digest: bytes, generation: int) -> Flight | None:
-        """The flight that asks the same call to the letter; `digest`: its `Call.exact`. Not one from before a
-        purge."""
+        """The joinable flight of an identical call. `digest`: its `Call.exact`. `generation`: of the call
+        that wants to join."""
         flight = self._same.get(digest)
         return flight if flight is not None and flight.joinable(generation) else None
 
@@ -242,7 +245,7 @@ class Flights:
     ) -> tuple[Flight, float] | None:
         """The flight whose answer will do for a question, and the similarity of the two questions.
 
-        `alike(question, other)` is that similarity, or None where the other's answer will not do.
+        `alike(question, other)` returns that similarity, or None if the other's answer will not do.
         """
         same = self.same(question.exact, question.call.generation)
         flights = [same] if same else self._newest(question)
@@ -251,7 +254,7 @@ class Flights:
         return max(fit, key=lambda pair: pair[1], default=None)
 
     def _newest(self, question: Question) -> Iterable[Flight]:
-        """Joinable ones of the question's partition that ask something else."""
+        """The joinable ones among the newest flights of the question's partition."""
         policy = question.policy
         widened = policy.pressure > 0 and policy.category.load.share_flights
         newest = self._near.get(question.partition, ())[-(COMPARED_UNDER_PRESSURE if widened else COMPARED) :]

@@ -1,5 +1,5 @@
-"""A call's way up: it is sent, relayed to all who ride along while the answer arrives, and stored when it
-ended well."""
+"""Sends calls upstream: the answer is relayed to all who ride along as it arrives, and stored if it ended
+normally."""
 
 from __future__ import annotations
 
@@ -30,14 +30,15 @@ from proxy.upstreams.upstream import Answer, Head, ReadAnswer
 log = logging.getLogger("nearhit.forwarding")
 
 SLICE = 128
-"""Events that are gathered before other tasks of the loop get their turn."""
+"""Events that are gathered before other tasks on the event loop get a turn."""
 
 _GZIP, _ZLIB, _RAW = zlib.MAX_WBITS | 16, zlib.MAX_WBITS, -zlib.MAX_WBITS
 _FORMS = {"gzip": (_GZIP,), "x-gzip": (_GZIP,), "deflate": (_ZLIB, _RAW)}
-"""What is read of each content coding (RFC 9110, section 8.4.1); some send `deflate` without zlib's frame."""
+"""The formats to try for each content coding (RFC 9110, section 8.4.1). Some servers send `deflate` without
+the zlib header."""
 
 REJECTED = (400, 422)
-"""Statuses with which servers answer a request with a member that they do not know."""
+"""Statuses that servers give for a request with a member they do not know."""
 
 
 class Forwarder:
@@ -52,12 +53,12 @@ class Forwarder:
         answer_bytes: int,
         finish_share: float | Literal["off"] = "off",
     ) -> None:
-        """`answer_bytes`: of an answer, the most that is kept. `finish_share`: share of an answer's usual
-        time, 0 to 1, after which it is finished even if nobody waits for it any more."""
+        """`answer_bytes`: largest answer that is kept. `finish_share`: share of an answer's usual time, 0 to
+        1, after which it is finished even if all callers have left."""
         self.fleet = fleet
         self.flights = Flights()
         self.under_way = 0
-        """Calls on their way up, private ones too."""
+        """Calls in flight, including private ones."""
         self._cache = cache
         self._tasks = tasks
         self._clock = clock
@@ -65,8 +66,8 @@ class Forwarder:
         self._finishing: Finishing[Kind] | None = None if finish_share == "off" else Finishing(finish_share)
 
     def start(self, question: Question, private: bool = False, background: bool = False) -> Flight:
-        """Sends a call up. `private`: neither joined by others nor stored. `background`: nobody waits for it.
-        The flight has no riders yet: board it before the next await."""
+        """Sends a call upstream. `private`: neither joined by others nor stored. `background`: no caller
+        waits for it. The flight has no riders yet: board it before the next await."""
         private = private or not question.call.controls.write
         flight = Flight(
             question, secrets.token_hex(12), self._clock(), self._answer_bytes, private, background
@@ -76,7 +77,7 @@ class Forwarder:
             self.flights.add(flight)
         self.under_way += 1
         flight.task = self._tasks.spawn(self._fly(flight), name=f"flight-{flight.entry_id}")
-        # Not in a `finally` of the task's: a task that is cancelled before its first step has none.
+        # Not in a `finally` of the task, which does not run if the task is cancelled before its first step.
         flight.task.add_done_callback(lambda _: self._over(flight))
         return flight
 
@@ -96,7 +97,7 @@ class Forwarder:
             await self._conclude(flight, head)
 
     async def _relay(self, flight: Flight) -> Head:
-        """Sends the call up and hands the answer to the riders as it comes. Raises `CallError`."""
+        """Sends the call upstream and passes the answer to the riders as it arrives. Raises `CallError`."""
         call, priority = flight.question.call, flight.question.policy.category.priority
 
         def ask(backend: Backend) -> AbstractAsyncContextManager[Answer | ReadAnswer]:
@@ -116,7 +117,7 @@ class Forwarder:
     async def send_alone(
         self, call: Call, body: bytes, priority: int
     ) -> AsyncIterator[tuple[Backend, Answer | ReadAnswer]]:
-        """Sends a call that nobody rides along with and whose answer is not stored. Raises `CallError`."""
+        """Sends a call that has no riders and whose answer is not stored here. Raises `CallError`."""
 
         def ask(backend: Backend) -> AbstractAsyncContextManager[Answer | ReadAnswer]:
             return backend.ask(call, priority, backend.send(call, body))
@@ -130,8 +131,8 @@ class Forwarder:
             self.under_way -= 1
 
     def overdue(self, flight: Flight) -> None:
-        """A rider has waited for long enough and takes a stale answer instead. The flight goes on without it,
-        so that the next caller has a new answer."""
+        """A rider has waited long enough and gets a stale answer instead. The flight goes on without it, so
+        that the next caller gets a fresh answer."""
         if flight.overdue:
             return
         flight.overdue = True
@@ -143,8 +144,8 @@ class Forwarder:
             self._tasks.spawn(_see_through(rider), name=f"late-{flight.entry_id}")
 
     def _finish(self, flight: Flight) -> bool:
-        """`Flight.finish`: a flight that is nearly done goes on for a while, unless others could use its
-        place at the upstream."""
+        """The callback for `Flight.finish`: a flight that is nearly done goes on for a while, unless the
+        upstream is under pressure."""
         call = flight.question.call
         if self._finishing is None or not flight.promising or self._cache.pressure(call.reading.model) > 0:
             return False
@@ -156,8 +157,8 @@ class Forwarder:
 
     @asynccontextmanager
     async def _open(self, backend: Backend, flight: Flight) -> AsyncIterator[Answer | ReadAnswer]:
-        """Sends the call to one upstream. Where the answer is wanted whole, the stream's usage is asked for
-        as well; should the upstream reject that, the call is sent again as it came."""
+        """Sends the call to one upstream. If the complete answer is wanted, the stream is asked to report its
+        usage; if the upstream rejects that, the call is sent again unchanged."""
         flight.sent_to, flight.departed = backend, monotonic()
         call = flight.question.call
         enrichment = call.dialect.enrichment
@@ -177,14 +178,14 @@ class Forwarder:
                 return
         async with backend.send(call, call.body) as answer:
             flight.has_usage = richer is None
-            if rejected and answer.head.status == 200:  # else the call was wrong, and the error repeated it
+            if rejected and answer.head.status == 200:  # otherwise the call itself was at fault
                 log.warning("upstream %s knows no stream_options: its streams cannot be stored", backend.name)
                 backend.knows_usage = False
             yield answer
 
     async def _conclude(self, flight: Flight, head: Head) -> None:
-        """Makes one JSON object of an answer that has come, stores it if it may be, and hands it to the
-        riders who wait for the whole. Does nothing with an answer that is an error or not whole."""
+        """Turns a complete answer into one JSON object, stores it if it may be stored, and hands it to the
+        riders who wait for the whole. Ignores errors and incomplete answers."""
         took_ms = (self._clock() - flight.started) * 1000
         call = flight.question.call
         if self._finishing is not None and head.status == 200:
@@ -204,7 +205,7 @@ class Forwarder:
         flight.conclude(kept)
 
     async def _gathered(self, flight: Flight, body: bytes) -> JsonObject | None:
-        """The answer as one object, gathered from its events where it is a stream. None when it is not whole.
+        """The answer as one object, assembled from its events if it is a stream. None: it is incomplete.
         Raises one of `MALFORMED`."""
         call = flight.question.call
         if not call.reading.stream:
@@ -219,7 +220,7 @@ class Forwarder:
         return gatherer.answer()
 
     def _may_store(self, flight: Flight) -> bool:
-        """Not across a purge, and not in place of the answer to a later call."""
+        """Whether the answer may be stored: not across a purge, and not over the answer to a later call."""
         question = flight.question
         newer = self._cache.entries.by_exact(question.exact)
         if newer is not None and newer.created > flight.started:
@@ -233,7 +234,7 @@ class Forwarder:
 
 
 async def _see_through(rider: Rider, patience_s: float | None = None) -> None:
-    """Stays aboard until the flight ends, or for so many seconds."""
+    """Stays aboard until the flight ends, or for `patience_s` seconds."""
     with rider, suppress(TimeoutError):
         async with asyncio.timeout(patience_s):
             await asyncio.shield(rider.flight.answer)
@@ -244,8 +245,8 @@ def _kind(call: Call) -> Kind:
 
 
 def decoded(pieces: list[bytes] | None, headers: Mapping[str, str], limit: int) -> bytes | None:
-    """The body without its content coding; None when it is incomplete, larger than `limit` bytes, or in a
-    coding that we do not read."""
+    """The body without its content coding. None: it is incomplete, larger than `limit` bytes, or in a coding
+    that we do not support."""
     if pieces is None:
         return None
     body, coding = b"".join(pieces), headers.get("Content-Encoding", "identity").strip().lower()
@@ -265,7 +266,7 @@ async def _object(body: bytes) -> JsonObject | None:
 
 
 def _finite(number: str) -> float:
-    """Raises ValueError at what could only be told on as `NaN` or `Infinity`, which is not JSON."""
+    """Raises ValueError for a number that would be written as `NaN` or `Infinity`, which is not JSON."""
     if isfinite(value := float(number)):
         return value
     raise ValueError(number)

@@ -1,4 +1,4 @@
-"""Files of JSON lines that people hand in, plain or gzip."""
+"""Reads files of JSON lines, plain or gzip, that users pass to commands."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ M = TypeVar("M", bound=BaseModel)
 def read_rows(path: Path, model: type[M]) -> Iterator[tuple[str, M]]:
     """Each line that is not blank, with its place (`FILE:LINE`).
 
-    Raises `ConfigError` when it comes to what is wrong, and at the end of a file that has no rows.
+    Raises `ConfigError` at the first bad line, and at the end of a file without rows.
     """
     empty = True
     try:

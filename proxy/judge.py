@@ -1,4 +1,4 @@
-"""A model that is asked whether two answers do for the same question, over any OpenAI-compatible API."""
+"""Asks a model whether two answers to a question say the same, over any OpenAI-compatible API."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from proxy.settings import Judge as Chosen
 log = logging.getLogger("nearhit.judge")
 
 MOST_TEXT = 6000
-"""Characters of each text that are shown."""
+"""Characters of each text that the model gets to see."""
 MOST_TOKENS = 16
-"""Of the verdict, which is one word."""
+"""Limit for the verdict, which is one word."""
 MOST_ANSWER = 64 * 2**10
-"""Bytes of the API's answer; a longer one is no verdict."""
+"""Bytes of the API's answer; a longer one does not count as a verdict."""
 
 _TASK = (
     "You compare two answers to one question. The user message is a JSON object with the members question, a "
@@ -31,7 +31,7 @@ _WORDS = {"SAME": True, "DIFFERENT": False}
 
 class Judge:
     def __init__(self, chosen: Chosen) -> None:
-        """Reads certificates from disk: not on the event loop. `chosen.url` is set."""
+        """Reads certificates from disk, so not for the event loop. `chosen.url` must be set."""
         self._chosen = chosen
         key = chosen.key.get_secret_value() if chosen.key else ""
         headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -43,7 +43,7 @@ class Judge:
         )
 
     async def same(self, question: str, a: str, b: str) -> bool | None:
-        """None: no verdict, be it that the API fails or that the model says something else."""
+        """None: no verdict, because the API failed or the model said something else."""
         shown = {"question": question[:MOST_TEXT], "a": a[:MOST_TEXT], "b": b[:MOST_TEXT]}
         body = {
             "model": self._chosen.model,
@@ -63,14 +63,14 @@ class Judge:
             return None
 
     async def _answer(self, body: dict[str, Any]) -> bytes:
-        """Raises ValueError when it is longer than `MOST_ANSWER`."""
+        """Raises ValueError if it is longer than `MOST_ANSWER`."""
         read = bytearray()
         async with self._client.stream("POST", "/v1/chat/completions", json=body) as answer:
             answer.raise_for_status()
             async for some in answer.aiter_bytes():
                 read += some
                 if len(read) > MOST_ANSWER:
-                    raise ValueError("the judge says too much")
+                    raise ValueError("the judge's answer is too long")
         return bytes(read)
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Vectors of texts that are worked on again and again: made once, and kept in a file for the next run."""
+"""Caches vectors in a file, for commands that embed the same texts in every run."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from proxy.settings import Embedding
 
 FOLDER = Path("data/vectors")
 AT_ONCE = 256
-"""Texts that wait for the encoder at a time."""
+"""Texts queued for the encoder at a time."""
 _DEADLINE_S = 600.0
 
 
 def open_patient(chosen: Embedding) -> Embedder:
-    """The embedder of the settings, for work that nobody waits for; slow, as that is. Raises `EmbedderFailed`
-    or `OSError`."""
+    """The embedder of the settings, with a long deadline, for bulk work. Opening it takes a while. Raises
+    `EmbedderFailed` or `OSError`."""
     model = chosen.model or ""
     try:
         return open_embedder(chosen.kind, model, chosen.device, queue=AT_ONCE, deadline_s=_DEADLINE_S)
@@ -33,12 +33,13 @@ def open_patient(chosen: Embedding) -> Embedder:
 
 
 def open_kept(chosen: Embedding) -> KeptVectors:
-    """As `open_patient`."""
+    """The same, with its vectors cached in `FOLDER`."""
     return KeptVectors(open_patient(chosen), FOLDER)
 
 
 class KeptVectors:
-    """An `Embedder` before another one, with room for every text it ever met, and a file under `folder`."""
+    """An `Embedder` that wraps another one, and caches every vector without limit, in a file under
+    `folder`."""
 
     def __init__(self, embedder: Embedder, folder: Path) -> None:
         self.fingerprint = embedder.fingerprint
@@ -56,19 +57,19 @@ class KeptVectors:
         return vector
 
     def known(self, text: str) -> Vector | None:
-        """None when the text is too long, or was never asked for."""
+        """The cached vector. None: the text is too long, or has not been embedded."""
         return self._vectors.get(_digest(text))
 
     async def embed_many(self, texts: Sequence[str]) -> Matrix:
         return await self._embedder.embed_many(texts)
 
     async def prepare(self, texts: Iterable[str], advance: Callable[[int], None]) -> None:
-        """Embeds each text once and saves the vectors, also of what was done when it is broken off.
+        """Embeds each text once and saves the vectors, even if it is interrupted.
 
-        Texts that are too long stay without one. `advance` is told how many more are done. Raises
+        Texts that are too long get no vector. `advance` is told the number of texts after each step. Raises
         `EmbeddingError`.
         """
-        # In order of length, so that the encoder's batches are of one length.
+        # Sorted, so that the texts of a batch have similar lengths.
         waiting = sorted(set(texts), key=len)
         try:
             for start in range(0, len(waiting), AT_ONCE):
@@ -84,7 +85,7 @@ class KeptVectors:
         try:
             await self.embed(text)
         except TextTooLong:
-            pass  # As in the proxy: found by the exact tier only.
+            pass  # as in the proxy, only the exact tier will find it
 
     def stats(self) -> dict[str, Any]:
         return self._embedder.stats()
@@ -108,7 +109,7 @@ def _digest(text: str) -> bytes:
 
 
 def _read(path: Path, dimensions: int) -> dict[bytes, Vector]:
-    """Empty when there is no such file or it is not to be used: then it is written anew."""
+    """Empty if there is no such file, or none that can be used; it will then be overwritten."""
     try:
         with path.open("rb") as file, np.load(file) as arrays:
             digests, vectors = arrays["digests"], arrays["vectors"]

@@ -1,5 +1,5 @@
-"""aiohttp's HTTP server as the data plane needs it: with room for the headers of gateways, and with errors in
-the shape that callers of LLM APIs read, also where what comes is no HTTP."""
+"""aiohttp's HTTP server, adapted to the data plane: it allows for the many headers of gateways, and its
+errors have the shape that LLM clients expect, even if the request is not valid HTTP."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from proxy.server import refusal
 from proxy.upstreams.upstream import HEADER_BYTES, HEADERS
 
 HEAD_S = 60.0
-"""For the first head on a connection, after which that is closed; aiohttp would wait for ever."""
+"""Longest wait for the first request head on a connection, which is then closed; aiohttp would wait for
+ever."""
 _TOO_MANY = "Too many headers"
-"""How aiohttp begins what it says of more than are allowed: it has no error of its own for that."""
+"""Beginning of aiohttp's message for too many headers, for which it has no exception class."""
 
 
 def server(handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]) -> web.Server:
-    """Bodies are passed on as they came, so they are not decompressed; a caller that leaves cancels its
+    """Bodies are not decompressed, as they are passed on unchanged. A caller that disconnects cancels its
     call."""
     return _Server(
         handle,
@@ -39,7 +40,7 @@ class _Protocol(web.RequestHandler):
     __slots__ = ("body", "head_due")
 
     body: StreamReader
-    """Of the request that is being answered."""
+    """The body of the request that is being answered."""
     head_due: asyncio.TimerHandle
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -58,8 +59,8 @@ class _Protocol(web.RequestHandler):
             self._end_of_bodies(error)
 
     def _end_of_bodies(self, error: Exception) -> None:
-        """Tells whoever reads a body, or will, that no more of it can be read. aiohttp tells only who reads
-        the next request: the reader would wait for `READ_S`."""
+        """Ends all bodies with the error, so that their readers see it at once. aiohttp only reports it to
+        the reader of the next request, and those of the bodies would wait for `READ_S`."""
         for body in (self.body, *(payload for _, payload in self._messages)):
             if not body.is_eof():
                 body.set_exception(_told(error))
@@ -72,7 +73,7 @@ class _Protocol(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        super().handle_error(request, status, exc, message)  # logs it, and raises where an answer has begun
+        super().handle_error(request, status, exc, message)  # logs it, and raises if an answer has begun
         told = refusal(request, _told(exc))
         told.force_close()
         return told
@@ -80,10 +81,10 @@ class _Protocol(web.RequestHandler):
 
 def _told(error: BaseException | None) -> CallError:
     if not isinstance(error, HttpProcessingError):
-        return CallError("nearhit failed at this call; its log says why")
+        return CallError("nearhit failed to handle this call; its log says why")
     if isinstance(error, LineTooLong) or error.message.startswith(_TOO_MANY):
-        return HeadTooLarge(f"More than {HEADERS} headers, or more than {HEADER_BYTES} bytes of one")
-    why = " ".join(error.message.partition("\n\n")[0].split()).rstrip(":")  # then come the bytes themselves
+        return HeadTooLarge(f"More than {HEADERS} headers, or one of more than {HEADER_BYTES} bytes")
+    why = " ".join(error.message.partition("\n\n")[0].split()).rstrip(":")  # the bytes themselves follow
     return BadRequest(f"This is not HTTP as nearhit reads it: {why}")
 
 
@@ -91,8 +92,8 @@ class _Server(web.Server):
     def _make_request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> Any:
         protocol.body = payload
         if message.chunked:
-            # aiohttp takes the last trailer of a body for a header of the next request on its connection,
-            # who may be somebody else behind the same load balancer.
+            # aiohttp takes the last trailer of a body for a header of the next request on the connection,
+            # which may be another caller's behind the same load balancer.
             message = message._replace(should_close=True)
         return super()._make_request(message, payload, protocol, writer, task)
 

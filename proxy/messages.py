@@ -1,8 +1,8 @@
-"""From a request's bytes to a `Call` (what must match exactly, what may be alike, what the caller asks of the
-cache), and to a `Question` once its category is known.
+"""Turns a request's bytes into a `Call` (what must match exactly, what may be similar, what the caller asks
+of the cache) and, once its category is known, into a `Question`.
 
-Identity is all that is not known to be irrelevant: the path with its query, the headers in
-`IDENTITY_HEADERS`, the tenant, the namespace and every member of the body but the last user text and
+A call's identity is everything that is not known to be irrelevant: path and query, the headers in
+`IDENTITY_HEADERS`, the tenant, the namespace, and every member of the body except the last user text and
 `stream`.
 """
 
@@ -29,7 +29,7 @@ from proxy.errors import BadRequest
 
 IDENTITY_HEADERS = re.compile(
     r"""
-    (?: x-bf-eh- | x-pass- )?                 # handed on under the rest of the name
+    (?: x-bf-eh- | x-pass- )?                 # passed on without this prefix
     (?: openai-(?: organization | project | beta ) | anthropic-(?: version | beta )
       | x-goog-fieldmask | azureml-model-deployment | groq-model-version
       | x-amzn-bedrock-(?: guardrail.+ | trace )
@@ -45,39 +45,39 @@ IDENTITY_HEADERS = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
-"""Names of headers that choose who answers, or how; not those for logs, timing, caches and credentials. Of a
-gateway that has a header for each provider's settings, all but those."""
+"""Names of headers that determine who answers, or how; not those for logs, timing, caches and credentials.
+For a gateway with a header for every setting of every provider, all headers but those exceptions."""
 SHARED = "shared"
-"""Stands where a tenant's digest would, for categories whose answers cross tenants."""
+"""Takes the place of a tenant's digest in categories whose answers cross tenants."""
 
 SHOWN = 500
-"""Characters of a question that are kept where it is only shown to people."""
+"""Characters of a question that are kept if it is only shown to people."""
 TENANT_SHOWN = 12
-"""Characters of a tenant's digest that people see, and that a report holds."""
+"""Characters of a tenant's digest in reports and for people."""
 _DIGEST_BYTES = 16
 
 REMEMBERED_BODIES = 1024
 REMEMBERED_BYTES = 8192
-"""Longest of them; larger bodies are read anew each time."""
+"""Largest body that is remembered; larger ones are parsed each time."""
 REMEMBERED_NAMES = 256
-"""Names of headers; clients send the same ones with every call, and matching them anew takes three times as
-long."""
+"""Header names whose match is remembered: clients send the same ones with every call, and matching them again
+takes three times as long."""
 
 
 class Ambiguous(Exception):
-    """JSON that two readers may read differently, or that we cannot read. It is never cached."""
+    """JSON that two parsers may read differently, or that we cannot read. It is never cached."""
 
 
 @dataclass(slots=True)
 class Call:
-    """A request for an answer that may be in the cache."""
+    """A request that may be answered from the cache."""
 
     dialect: Dialect
     target: str
-    """Path and query as they came."""
+    """Path and query, as received."""
     headers: CIMultiDictProxy[str]
     body: bytes
-    """As it came, without LiteLLM's `cache` member."""
+    """As received, but without LiteLLM's `cache` member."""
     fields: JsonObject
     reading: Reading
     controls: Controls
@@ -86,7 +86,7 @@ class Call:
     identity: bytes
     """Digest of everything but the text and the tenant."""
     generation: int = 0
-    """Of the cache when the call began, set by whoever takes it in: an answer is not stored across a
+    """The cache's generation when the call began, set by the data plane: an answer is not stored across a
     purge."""
 
     @property
@@ -94,8 +94,8 @@ class Call:
         return self.reading.text
 
     def partition(self, tenant: str) -> bytes:
-        """Digest of all but the text: only calls with the same one are ever compared. `tenant`: whose answers
-        may serve it, or `SHARED`."""
+        """Digest of everything but the text: only calls with the same one are ever compared. `tenant`: whose
+        answers may be used, or `SHARED`."""
         return _digest(self.identity, b"near", tenant.encode())
 
     def exact(self, tenant: str) -> bytes:
@@ -106,20 +106,20 @@ class Call:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Question:
-    """A call once its category is known: what the caches and the upstream are asked."""
+    """A call whose category is known, ready to be looked up or sent upstream."""
 
     call: Call
     scope: str
-    """Whose answers may serve it: its tenant's digest, or `SHARED`."""
+    """Whose answers may be used: its tenant's digest, or `SHARED`."""
     policy: InForce
     vector: Vector | None
-    """Of the call's text; None where only the same call to the letter may match."""
+    """Of the call's text. None: only an identical call may match."""
     fingerprint: str
     """Of the embedding model that made the vector; "" without one."""
     partition: bytes
-    """`Call.partition` in that scope."""
+    """`Call.partition` for that scope."""
     exact: bytes
-    """`Call.exact` in that scope."""
+    """`Call.exact` for that scope."""
 
     @classmethod
     def of(cls, call: Call, scope: str, policy: InForce, vector: Vector | None, fingerprint: str) -> Question:
@@ -135,10 +135,10 @@ def read_call(
     tenant: str,
     permits: Permits = EVERYTHING,
 ) -> Call | None:
-    """The call that a request makes. `target`: path and query as they came. `tenant`: digest of the caller's
-    credentials. None: the body is JSON, but no request of this API; the upstream shall answer it.
+    """Reads a request as a call. `target`: path and query, as received. `tenant`: digest of the caller's
+    credentials. None: the body is JSON but not a request of this API, so the upstream should answer it.
 
-    Raises `BadRequest` for what is not JSON and `Ambiguous` for what nobody should cache.
+    Raises `BadRequest` if the body is not JSON, and `Ambiguous` if it must not be cached.
     """
     understand = _understood if len(body) <= REMEMBERED_BYTES else _understood.__wrapped__
     try:
@@ -162,11 +162,11 @@ def read_call(
 def _understood(
     dialect: Dialect, place: str, tenant: str, body: bytes
 ) -> tuple[JsonObject, Reading, bytes, JsonObject | None] | None:
-    """What a body says by itself: its members (not to be changed), their reading, the digest of all that must
-    match exactly, and LiteLLM's `cache` member. None: not a request of this API.
+    """What can be told from the body alone: its members (not to be modified), their reading, the digest of
+    all that must match exactly, and LiteLLM's `cache` member. None: not a request of this API.
 
-    Remembered, as what comes again mostly comes to the letter, and reading takes a quarter of an exact hit.
-    Remembered by tenant, so that the time it takes tells nobody what another tenant asked.
+    Remembered because most repeated bodies are identical, and parsing is a quarter of the time of an exact
+    hit; per tenant, so that timing does not reveal what another tenant has asked.
     """
     fields = _parse(body)
     if not isinstance(fields, dict):
@@ -179,8 +179,8 @@ def _understood(
 
 
 def without_controls(body: bytes) -> bytes:
-    """The body of a request that is not made into a `Call`, without LiteLLM's `cache` member where that can
-    be told; else as it came."""
+    """The body of a request that does not become a `Call`, without LiteLLM's `cache` member if it can be
+    parsed; else as received."""
     if b'"cache"' not in body:
         return body
     try:
@@ -193,7 +193,7 @@ def without_controls(body: bytes) -> bytes:
 
 
 def forget_bodies() -> None:
-    """Forgets what was remembered of the bodies that were read."""
+    """Clears the memory of parsed bodies."""
     _understood.cache_clear()
 
 
@@ -215,7 +215,7 @@ def tenant_digest(credentials: str) -> str:
 
 
 def shown(text: str) -> str:
-    """As much of a question as people need to recognise it."""
+    """As much of a question as is shown to people."""
     return text if len(text) <= SHOWN else text[:SHOWN] + "…"
 
 
@@ -225,7 +225,7 @@ def _parse(body: bytes) -> Any:
     except (json.JSONDecodeError, UnicodeDecodeError, _NotJson) as error:
         raise BadRequest(f"The body of this request is not valid JSON: {error}") from error
     except (ValueError, RecursionError) as error:
-        raise Ambiguous("a number too long, or nested too deeply, for us to read") from error
+        raise Ambiguous("a number is too long, or the body is nested too deeply, for us to read") from error
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> JsonObject:
@@ -236,7 +236,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> JsonObject:
 
 
 class _NotJson(ValueError):
-    """A constant that Python writes and JSON does not have."""
+    """A constant that Python accepts but JSON does not have."""
 
 
 def _not_json(constant: str) -> None:
@@ -244,21 +244,21 @@ def _not_json(constant: str) -> None:
 
 
 def _finite(text: str) -> float:
-    """Raises `Ambiguous` at what is too large for a float: it would go up as `Infinity`, which is not
-    JSON."""
+    """Raises `Ambiguous` for a number too large for a float: it would be sent upstream as `Infinity`, which
+    is not JSON."""
     if isinf(value := float(text)):
-        raise Ambiguous("a number too large for us to keep")
+        raise Ambiguous("a number is too large for us to keep")
     return value
 
 
-# Made once: the functions of the json module make one for every call that has options.
+# Created once: the functions of the json module create one for every call with options.
 _DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicates, parse_constant=_not_json, parse_float=_finite)
 _ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, check_circular=False)
 
 
 def _canonical(value: Any) -> bytes:
-    """One text for one meaning: members sorted, no white space. 1 and 1.0 stay different, as upstreams may
-    tell them apart."""
+    """The same text for the same meaning: members sorted, no white space. 1 and 1.0 stay different, as an
+    upstream may treat them differently."""
     return _ENCODER.encode(value).encode("utf-8", "surrogatepass")
 
 

@@ -1,10 +1,10 @@
-"""Streams with one JSON object to a line: https://github.com/ndjson/ndjson-spec"""
+"""Streams with one JSON object per line: https://github.com/ndjson/ndjson-spec"""
 
 from __future__ import annotations
 
 
 class Splitter:
-    """Cuts a byte stream, however it arrives, into whole lines with their ends."""
+    """Splits a byte stream, in whatever chunks it arrives, into whole lines with their ends."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -15,6 +15,6 @@ class Splitter:
         return [line + b"\n" for line in lines]
 
     def rest(self) -> bytes:
-        """What is left when the stream ends."""
+        """What is left at the end of the stream."""
         rest, self._rest = self._rest, b""
         return rest

@@ -1,4 +1,4 @@
-"""Requests that are not cached are passed on byte for byte."""
+"""Passes on requests that are not cached, byte for byte."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from proxy.upstreams.fleet import Backend, Fleet, first_to_answer
 from proxy.upstreams.upstream import Answer, Head, forwarded
 
 READ_S = 60.0
-"""Seconds that a caller may take for the next part of its body."""
+"""Seconds a caller may take to send the next part of its body."""
 BUFFERED = 2**20
-"""Bodies up to so many bytes are read before they are sent, so that they can be sent again when the
-connection was dropped."""
+"""Bodies of up to this many bytes are read completely before they are sent, so that they can be sent again if
+the connection is dropped."""
 
 
 async def pass_through(
@@ -32,14 +32,14 @@ async def pass_through(
     body: bytes | None = None,
     extra: dict[str, str] | None = None,
 ) -> web.StreamResponse:
-    """Relays the upstream's answer. `identified`: the caller brings credentials. `json_bytes`: of JSON, the
-    most that is read to see which model it names. `body`: where it was read already. `extra`: headers to add
+    """Relays the upstream's answer. `identified`: the caller sent credentials. `json_bytes`: largest JSON
+    body that is read to find the model it names. `body`: if it has been read already. `extra`: headers to add
     to the answer. Raises `CallError`."""
     content: bytes | AsyncIterator[bytes] | None = body
     if body is None and request.can_read_body:
         content = await _content(request, json_bytes if fleet.asks_by_model else BUFFERED)
     model = await _model(request, content) if fleet.asks_by_model else ""
-    # Who has not named a model may want anything done, and that is not done twice.
+    # Without a model it may be any request, even one that must not be repeated, so there is no fallback.
     route = fleet.standing(model) if model and not isinstance(content, AsyncIterator) else [fleet.of(model)]
 
     @asynccontextmanager
@@ -61,15 +61,15 @@ async def pass_through(
 
 
 def headers_for(request: web.BaseRequest, backend: Backend, identified: bool) -> CIMultiDict[str]:
-    """The request's headers as they go up. Raises `Unidentified` where our own key would serve a caller who
-    brings none."""
+    """The headers to send upstream. Raises `Unidentified` if a caller without credentials would use our own
+    key."""
     if backend.key is not None and not identified:
-        raise Unidentified("This call brings no key; send one, so that it is known whose call it is")
+        raise Unidentified("This call has no key; send one, so that it is known whose call it is")
     return backend.with_key(forwarded(request.headers), target_of(request))
 
 
 async def _content(request: web.BaseRequest, json_bytes: int) -> bytes | AsyncIterator[bytes]:
-    """The body: read where it is small or may name the model, else as it arrives."""
+    """The body: read completely if it is small or may name the model, else as it arrives."""
     json_typed = request.content_type == "application/json"
     longest = json_bytes if json_typed else BUFFERED
     if (request.content_length or BUFFERED + 1) <= longest:
@@ -78,7 +78,7 @@ async def _content(request: web.BaseRequest, json_bytes: int) -> bytes | AsyncIt
 
 
 async def _model(request: web.BaseRequest, content: bytes | AsyncIterator[bytes] | None) -> str:
-    """The model that a call names in its path or its JSON; "" when it names none there."""
+    """The model that a call names in its path or its JSON, or ""."""
     if named := model_in(target_of(request).partition("?")[0]):
         return named
     if not isinstance(content, bytes) or "Content-Encoding" in request.headers:
@@ -92,11 +92,11 @@ async def _model(request: web.BaseRequest, content: bytes | AsyncIterator[bytes]
 
 
 async def read_body(request: web.BaseRequest, limit: int) -> bytes:
-    """The whole body. Raises `TooLarge` as soon as it is certain to have more than `limit` bytes, and
-    `BadRequest` when it does not arrive in time."""
+    """The whole body. Raises `TooLarge` as soon as it is certain to exceed `limit` bytes, and `BadRequest` if
+    it does not arrive in time."""
     _bound(request.content_length or 0, limit)
     if request.content.is_eof():
-        # It came along with its head, as most do: there is nothing to wait for.
+        # As for most requests, it arrived together with the head: there is nothing to wait for.
         body = request.content.read_nowait()
         _bound(len(body), limit)
         return body
@@ -127,8 +127,8 @@ async def _incoming(request: web.BaseRequest) -> AsyncIterator[bytes]:
 
 
 def _go_on(request: web.BaseRequest) -> None:
-    """Tells a caller that waits for it (RFC 9110, section 10.1.1) to send its body; a caller of HTTP/1.0
-    would take that for the answer."""
+    """Tells a caller that is waiting for it to send its body (RFC 9110, section 10.1.1). Not for HTTP/1.0,
+    where it would be taken for the answer."""
     waits = request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11
     if waits and request.transport is not None:
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

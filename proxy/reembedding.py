@@ -1,7 +1,7 @@
-"""Putting entries of another embedding model into the space of the one in use, beside the calls.
+"""Re-embeds entries of another embedding model with the one in use, in the background.
 
-Until its turn has come an entry is found by its exact digest only, so vectors of two models never meet. The
-store is told after every few entries: a restart goes on where this ended.
+Until then an entry can only be found by its exact digest, so vectors of two models are never compared.
+Vectors are written to the store after every few entries, so a restart continues where this stopped.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ log = logging.getLogger("nearhit.reembedding")
 
 AT_ONCE = 16
 PAUSE_S = 5.0
-"""After a failure of the embedder or the store."""
+"""Pause after a failure of the embedder or the store."""
 
 
 async def reembed(cache: Cache, ids: Sequence[str], on_progress: Callable[[int], None]) -> None:
-    """`on_progress` is told how many are still to do."""
+    """`on_progress` is told how many entries are left."""
     if ids:
-        log.info("%d entries come from another embedding model and are embedded anew", len(ids))
+        log.info("%d entries come from another embedding model and are re-embedded", len(ids))
     for start in range(0, len(ids), AT_ONCE):
         on_progress(len(ids) - start)
         started = perf_counter()
         await _until_it_works(cache, ids[start : start + AT_ONCE])
-        await asyncio.sleep(perf_counter() - started)  # the encoder belongs to the calls half of the time
+        await asyncio.sleep(perf_counter() - started)  # leaves the encoder to calls half of the time
     on_progress(0)
 
 
@@ -39,7 +39,7 @@ async def _until_it_works(cache: Cache, ids: Sequence[str]) -> None:
         try:
             await _some(cache, ids)
         except (EmbeddingError, StorageError) as error:
-            log.warning("embedding stored questions anew failed, next try in %g s: %s", PAUSE_S, error)
+            log.warning("re-embedding stored questions failed, next try in %g s: %s", PAUSE_S, error)
             await asyncio.sleep(PAUSE_S)
         else:
             return
@@ -56,7 +56,7 @@ async def _some(cache: Cache, ids: Sequence[str]) -> None:
 
 
 async def _vector(cache: Cache, entry: Entry) -> Vector | None:
-    """None: too long for this model, so the exact tier only."""
+    """None: too long for this model, so only the exact tier will find it."""
     try:
         return await cache.embed(entry.text)
     except TextTooLong:

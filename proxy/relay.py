@@ -1,4 +1,4 @@
-"""Writes answers to callers: an upstream's as it arrives, or one that is there whole."""
+"""Writes answers to callers: an upstream's as it arrives, or a complete one."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from proxy.errors import CallerGone, CallError
 from proxy.upstreams.upstream import Head
 
 WRITE_S = 600.0
-"""Seconds that a caller may take to accept a chunk before it counts as gone."""
+"""Seconds a caller may take to accept a chunk before it counts as gone."""
 
 
 async def relay(request: web.BaseRequest, head: Head, chunks: AsyncIterator[bytes]) -> web.StreamResponse:
-    """Sends head and chunks on as they come. Where the chunks break off, so does the connection, so that the
-    caller does not take half an answer for a whole one. Raises `CallerGone`, and what `chunks` raises."""
+    """Passes on head and chunks as they arrive. If the chunks break off, the connection is aborted, so that
+    the caller cannot mistake half an answer for a complete one. Raises `CallerGone`, and what `chunks`
+    raises."""
     response = _Relayed(status=head.status, reason=head.reason, headers=head.headers)
     await response.prepare(request)
     try:
@@ -38,7 +39,7 @@ async def relay(request: web.BaseRequest, head: Head, chunks: AsyncIterator[byte
 
 
 class _Relayed(web.StreamResponse):
-    """Without the headers that aiohttp would add where the upstream sent none."""
+    """A response without the headers that aiohttp would add if the upstream did not send them."""
 
     async def _prepare_headers(self) -> None:
         untold = [name for name in ("Content-Type", "Server") if name not in self.headers]
@@ -48,11 +49,11 @@ class _Relayed(web.StreamResponse):
 
 
 class WholeResponse(web.StreamResponse):
-    """An answer with status 200 that is there whole. Head and body go out in one write, without what
-    `web.Response` does for cookies, ranges and compression: that takes five times as long."""
+    """A complete answer with status 200. Head and body go out in one write. `web.Response`, with its support
+    for cookies, ranges and compression, takes five times as long."""
 
     def __init__(self, body: bytes, headers: dict[str, str]) -> None:
-        """`headers`: without line breaks, as nothing checks them any more."""
+        """`headers` must not contain line breaks: they are not checked again."""
         super().__init__()
         self._bytes = body
         self._told = headers
@@ -77,7 +78,7 @@ class WholeResponse(web.StreamResponse):
 
     def _head(self, old: bool) -> bytes:
         lines = [f"{name}: {value}\r\n" for name, value in self._told.items()]
-        if self._stays is old:  # what the version does not take for granted (RFC 9112, section 9.3)
+        if self._stays is old:  # the opposite of the HTTP version's default (RFC 9112, section 9.3)
             lines.append(f"Connection: {'keep-alive' if old else 'close'}\r\n")
         length, date = len(self._bytes), _date(int(time()))
         head = f"HTTP/1.1 200 OK\r\n{''.join(lines)}Content-Length: {length}\r\nDate: {date}\r\n\r\n"
@@ -99,7 +100,7 @@ def _date(at: int) -> str:
 
 
 async def paced(events: Sequence[bytes], seconds: float) -> AsyncIterator[bytes]:
-    """The events one after the other, spread over so many seconds by their length; the first comes at
+    """The events one after another, spread over `seconds` in proportion to their length; the first comes at
     once."""
     loop, whole, sent = asyncio.get_running_loop(), sum(map(len, events)), 0
     started = loop.time()

@@ -1,5 +1,5 @@
-"""Asking anew for what was served past its lifetime, beside the calls: the caller has the old answer, the
-next one shall have a new one."""
+"""Renews, in the background, answers that were served past their lifetime, so that the next caller gets a
+fresh one."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from proxy.upstreams.fleet import Backend
 from storage.base import Entry
 
 AT_ONCE = 64
-"""Renewals under way; what is asked for beyond them has to be asked for again."""
+"""Most renewals under way; further ones are dropped until the entry is served again."""
 
 
 class Renewals:
-    """One of an entry at a time. None while the upstream has enough to do; while it is down just now and then
-    one, which shows when it is back."""
+    """At most one renewal per entry at a time. There are none while the upstream is busy. While it is down
+    there is only an occasional one, as a probe that shows when it is back."""
 
     def __init__(self, cache: Cache, forwarder: Forwarder, tasks: Tasks) -> None:
         self._cache = cache

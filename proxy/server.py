@@ -1,4 +1,4 @@
-"""The data plane: takes a request at the door, finds out who asks and what, and answers whatever happens."""
+"""The data plane: admits a request, finds its tenant and reads its call, and always gives an answer."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from proxy.upstreams.fleet import CREDENTIALS, Fleet
 log = logging.getLogger("nearhit.server")
 
 EVERYWHERE = "authorization"
-"""The default of `tenancy.header`. It stands for all headers in which callers of the big APIs and of gateways
-carry their credentials."""
+"""The default of `tenancy.header`. It stands for all headers in which callers of the big APIs and gateways
+send their credentials."""
 
 MODEL_LENGTH = 512
-"""Characters of the longest name of a model: names are remembered in many places. What is longer is taken for
-no model."""
+"""Longest name of a model, in characters, as names are kept in many places. A call with a longer one is
+passed through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Limits:
     in_flight: int
     body_bytes: int
     parse_bytes: int
-    """Larger bodies are passed through unread: parsing them would hold up all other calls."""
+    """Larger bodies are passed through unread, as parsing them would hold up all other calls."""
 
 
 class DataPlane:
@@ -81,7 +81,7 @@ class DataPlane:
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if self.in_flight >= self._limits.in_flight:
             self.turned_away += 1
-            return refusal(request, Busy("nearhit serves as many calls as it may; try again in a moment"))
+            return refusal(request, Busy("nearhit is serving as many calls as it may; try again in a moment"))
         self.in_flight += 1
         try:
             return await self._answer(request)
@@ -93,11 +93,11 @@ class DataPlane:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         dialect = dialects.of(request.method, target_of(request))
         if request.method == "CONNECT":
-            raise NotAllowed("nearhit is no tunnel; send the request to it as to the API itself")
+            raise NotAllowed("nearhit is not a tunnel; send the request to it as to the API itself")
         if request.raw_path == "*":
-            raise BadRequest("nearhit passes on what is asked of a path; name one instead of *")
+            raise BadRequest("nearhit only passes on requests with a path; use one instead of *")
         if ", ".join(request.headers.getall("Transfer-Encoding", ["chunked"])).strip().lower() != "chunked":
-            raise UnknownCoding("nearhit reads no transfer coding but chunked; say it by Content-Encoding")
+            raise UnknownCoding("nearhit supports no transfer coding but chunked; use Content-Encoding")
         if websockets.wanted(request):
             return await websockets.pass_on(request, self._fleet, self._identified(request))
         if dialect is None:
@@ -117,7 +117,7 @@ class DataPlane:
             self.ended(report)
 
     def ended(self, report: Report) -> None:
-        """Told of every call that could have been answered from the cache, once it has ended."""
+        """Publishes the report of a cacheable call, once the call has ended."""
         self._publish(report)
 
     async def _cacheable(
@@ -143,12 +143,12 @@ class DataPlane:
             return await self._bypass(request, report, "unclassified", tenant, body)
         finally:
             if call.generation != self._cache.generation:
-                report.query = report.matched = ""  # a purge came meanwhile: it may be about this
+                report.query = report.matched = ""  # there was a purge, which may have been about this text
             if self._record is not None:
                 self._record(call, report)
 
     async def _call(self, request: web.BaseRequest, dialect: Dialect, tenant: str, body: bytes) -> Call | str:
-        """What the body asks, or why nothing of it can be cached. Raises `BadRequest`."""
+        """The call in the body, or the reason why it cannot be cached. Raises `BadRequest`."""
         if len(body) > self._limits.parse_bytes:
             return "large-body"
         asked = dialect, target_of(request), request.headers, body, tenant, self._permits
@@ -165,7 +165,7 @@ class DataPlane:
         return call
 
     def _tenant(self, request: web.BaseRequest) -> str | None:
-        """Digest of the caller's credentials. None: it brings none, and such callers share nothing."""
+        """Digest of the caller's credentials. None: it has none, and such callers may not share answers."""
         headers = request.headers
         credentials = [
             f"{name}: {value}"
@@ -180,7 +180,7 @@ class DataPlane:
         return tenant_digest("") if self._share_anonymous else None
 
     def _not_read(self, request: web.BaseRequest, tenant: str | None) -> str:
-        """Why the body is not even read, or ""."""
+        """Why the body is not parsed at all, or "" if it is."""
         if tenant is None:
             return "anonymous"
         if self._limits.parse_bytes < (request.content_length or 0) <= self._limits.body_bytes:
@@ -188,7 +188,7 @@ class DataPlane:
         return "encoded-body" if "Content-Encoding" in request.headers else ""
 
     async def _short(self, request: web.BaseRequest) -> bytes | None:
-        """The body, where it is short enough to be looked into."""
+        """The body, if it is short enough to be parsed."""
         length = request.content_length or 0
         return await read_body(request, length) if 0 < length <= self._limits.parse_bytes else None
 
@@ -220,14 +220,14 @@ class DataPlane:
 
 
 def _is_empty(credentials: str) -> bool:
-    """Whether a header holds no credentials. A scheme with nothing behind it holds none: a variable in
-    somebody's script was not set."""
+    """Whether a header holds no credentials. A scheme alone does not count: probably a variable in the
+    caller's script was not set."""
     return credentials.strip().lower() in ("", "bearer", "basic")
 
 
 def refusal(request: web.BaseRequest, error: CallError) -> web.StreamResponse:
-    """An error of our own as an answer in the caller's dialect. Where the answer has begun already, it goes
-    nowhere."""
+    """The response for our own error, in the caller's dialect. It has no effect if the answer has already
+    begun."""
     headers = {"Content-Type": "application/json", "Cache-Status": f"nearhit; detail={error.code}"}
     body = dialects.error(target_of(request), error.status, error.code, error.message)
     return web.Response(status=error.status, headers={**headers, **error.headers}, body=body)

@@ -1,4 +1,4 @@
-"""`nearhit serve`: sockets, signals, and what is printed when it is up."""
+"""`nearhit serve`: sockets, signals, and the banner."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from storage.vectors.graph import WITHOUT_GRAPH, graph_available
 log = logging.getLogger("nearhit.serving")
 
 GRACE_S = 10.0
-"""For calls in flight when we are told to stop."""
+"""Seconds that calls in flight have to finish at shutdown."""
 BACKLOG = 1024
 
 QUESTION = "What is the capital of France?"
@@ -35,20 +35,21 @@ IN_OTHER_WORDS = "Which city is the capital of France?"
 
 
 class CannotServe(Exception):
-    """An address is taken, the store or the model cannot be opened; `str()` says what to do in one line."""
+    """An address is in use, or the store or the model cannot be opened. `str()` is one line that says what to
+    do."""
 
 
 async def serve(settings: Settings) -> None:
-    """Until SIGINT or SIGTERM. Raises `CannotServe` and `ConfigError`."""
+    """Runs until SIGINT or SIGTERM. Raises `CannotServe` and `ConfigError`."""
     with _told_to_stop() as stop, _one_line():
         async with serving(settings) as banner:
             print(banner, flush=True)
             await stop.wait()
-            log.info("stopping; calls in flight have %g s", GRACE_S)
+            log.info("stopping; calls in flight have %g s to finish", GRACE_S)
 
 
 async def serve_demo(host: str, port: int, **behaviour: Any) -> None:
-    """The demo upstream alone. Raises `CannotServe`."""
+    """Runs only the demo upstream. Raises `CannotServe`."""
     with _told_to_stop() as stop, _taken(host, port, "port"):
         async with run_demo_upstream(host, port, Behaviour(**behaviour)) as url:
             print(f"demo upstream {url}    a simulator with no model behind it", flush=True)
@@ -65,10 +66,10 @@ def _one_line() -> Iterator[None]:
 
 @asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[str]:
-    """Both planes, for as long as the block lasts; yields the banner. Closes in the opposite order: first the
-    data plane, which lets its calls end, then the admin plane, then the parts, then the demo upstream."""
+    """Runs both planes while the block lasts, and yields the banner. Closes in reverse order: first the data
+    plane, which lets its calls finish, then the admin plane, then the parts, then the demo upstream."""
     async with AsyncExitStack() as stack:
-        # Before the model is loaded: a taken port shows at once, and callers who come meanwhile wait.
+        # Before the model is loaded, so that a port in use shows at once and early callers just wait.
         data = stack.enter_context(_listening(settings.listen.host, settings.listen.port, "listen.port"))
         admin = stack.enter_context(_listening(settings.admin.host, settings.admin.port, "admin.port"))
         settings, upstream_url = await _upstream(settings, stack)
@@ -81,7 +82,8 @@ async def serving(settings: Settings) -> AsyncIterator[str]:
 
 
 async def _upstream(settings: Settings, stack: AsyncExitStack) -> tuple[Settings, str]:
-    """The origin; without one the demo upstream, which has nothing to protect from callers without a name."""
+    """The upstream's URL. Without one, starts the demo upstream and lets anonymous callers share its answers,
+    which need no protection."""
     if not settings.simulated:
         return settings, settings.upstream.url or ""
     url = await stack.enter_async_context(run_demo_upstream("127.0.0.1", 0))
@@ -92,7 +94,7 @@ async def _upstream(settings: Settings, stack: AsyncExitStack) -> tuple[Settings
 
 
 def _data_plane(app: App) -> web.BaseRunner:
-    # aiohttp waits for so long twice: the second time without what callers still send.
+    # aiohttp waits this long twice; the second time it no longer reads from callers.
     return web.ServerRunner(listening.server(app.data_plane.handle), shutdown_timeout=GRACE_S / 2)
 
 
@@ -121,17 +123,17 @@ def _listening(host: str, port: int, setting: str) -> Iterator[socket.socket]:
 
 @contextmanager
 def _taken(host: str, port: int, setting: str) -> Iterator[None]:
-    """Errors of `bind`, as what a person can do about them."""
+    """Turns errors of `bind` into advice."""
     try:
         yield
     except OSError as error:
-        advice = f"stop what uses it, or choose another with --{setting.replace('.', '-')}"
+        advice = f"stop the program using it, or choose another with --{setting.replace('.', '-')}"
         raise CannotServe(f"cannot listen on {host} port {port} ({error.strerror}); {advice}") from None
 
 
 @contextmanager
 def _told_to_stop() -> Iterator[asyncio.Event]:
-    """Set by SIGINT and SIGTERM; a second one ends the process as if nobody had listened."""
+    """An event that SIGINT and SIGTERM set. A second signal has its default effect: it ends the process."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
     numbers = (signal.SIGINT, signal.SIGTERM)
 
@@ -166,7 +168,7 @@ def banner(settings: Settings, data: str, admin: str, upstream: str) -> str:
         f"  admin plane  {admin}",
         *_upstreams(settings, upstream, demo),
         "",
-        "Ask it something, and then the same in other words; look for X-Cache: HIT.",
+        "Ask a question, then ask it again in other words, and look for X-Cache: HIT.",
         "",
         f"  {_curl(data, QUESTION, demo)}",
         "",

@@ -1,7 +1,7 @@
-"""The settings: what may be set, and what holds when nothing is. `settings_values` has how a value may look,
-`settings_sources` where it is taken from.
+"""The settings and their defaults. `settings_values` defines the format of values, `settings_sources` where
+they are read from.
 
-`python -m proxy.settings` prints the table of docs/settings.md.
+`python -m proxy.settings` prints the table in docs/settings.md.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from proxy.settings_values import (
 )
 
 _USERINFO = re.compile(r"(?<=://)\S*@")
-"""To the last sign of its end: a password may hold what else would end the host."""
+"""Greedy up to the last `@`, as a password may contain characters that would end a host."""
 _SECRET_PARAMETER = re.compile(r"([?&][^=&]*(?:pass|secret|token|key)[^=&]*=)[^&\s]*", re.IGNORECASE)
 
 
@@ -66,70 +66,70 @@ class _Section(BaseModel):
 
 
 class _Origin(_Section):
-    """How to deal with an upstream, whichever it is."""
+    """The settings that every upstream has."""
 
-    connect_timeout: Duration = Field(default=5.0, description="Time to connect to the upstream.")
+    connect_timeout: Duration = Field(default=5.0, description="Longest wait for a connection.")
     first_byte_timeout: Duration = Field(
-        default=600.0, description="Time to the first byte of an answer, retries included."
+        default=600.0, description="Longest wait for the first byte of an answer, including retries."
     )
     idle_timeout: Duration = Field(default=600.0, description="Longest silence within an answer.")
     retries: Tries = Field(
         default=1,
-        description="Further tries, ever longer apart, at an upstream that cannot be connected to.",
+        description="Retries, with growing pauses, when the upstream cannot be connected to.",
     )
     retry_on: Annotated[tuple[Literal["429", "5xx", "broken"], ...], BY_COMMAS] = Field(
         default=(),
-        description="What else is tried again so often: `429`, `5xx`, `broken` (no answer on a connection "
-        "that was made). The upstream may have worked for the first try, and charge for it.",
+        description="What else is retried that many times: `429`, `5xx`, `broken` (connected, but no answer)."
+        " The upstream may have done the work of the first try, and charge for it.",
     )
     limit: Annotated[Literal["off", "auto"] | Count, OR_OFF] = Field(
         default="off",
-        description="Calls that may be on their way up at once: a number, `auto` (learned), or `off`.",
+        description="Most concurrent calls to the upstream: a number, `auto` (learned), or `off`.",
     )
     queue: Count = Field(
-        default=256, description="Calls that may wait for a place under that limit; beyond them 429."
+        default=256, description="Most calls waiting for a place under that limit; any more get a 429."
     )
-    queue_timeout: Duration = Field(default=10.0, description="Longest wait for a place; then 429.")
+    queue_timeout: Duration = Field(default=10.0, description="Longest wait for a place; then a 429.")
     capacity: Count | None = Field(
         default=None,
-        description="Calls that it serves at once, for the pressure that bends policies. None: learned.",
+        description="Calls that it can serve at once; used to measure its pressure. None: learned.",
     )
     metrics_url: MetricsUrl | None = Field(
         default=None,
-        description="Its own Prometheus metrics: a URL, or a path such as `/metrics`. None: not asked for.",
+        description="Its own Prometheus metrics: a URL, or a path such as `/metrics`. None: not scraped.",
     )
     metrics_waiting: str = Field(
-        default="vllm:num_requests_waiting", description="Metric of calls that wait there."
+        default="vllm:num_requests_waiting", description="Metric with the calls waiting there."
     )
     metrics_running: str = Field(
-        default="vllm:num_requests_running", description="Metric of calls that are served there."
+        default="vllm:num_requests_running", description="Metric with the calls being served there."
     )
     metrics_cache: str = Field(
-        default="vllm:kv_cache_usage_perc", description="Metric of the share of its cache in use, 0 to 1."
+        default="vllm:kv_cache_usage_perc", description="Metric with the share of its cache in use, 0 to 1."
     )
 
 
 class Upstream(_Origin):
-    """The only upstream, or what holds for each of `upstreams` that does not say otherwise."""
+    """The only upstream, or the defaults for each of `upstreams`."""
 
     url: Origin | None = Field(
         default=None,
-        description="Origin of the API, without `/v1`. None: the demo upstream, started beside the proxy.",
+        description="Origin of the API, without `/v1`. None: the demo upstream, started with the proxy.",
     )
     stale_after: Duration = Field(
         default=10.0,
-        description="Wait for an answer after which a stale one within `stale.if_error` is served, if there "
-        "is one; twice the time that one took, if that is longer.",
+        description="How long to wait for the upstream before serving a stale answer within "
+        "`stale.if_error`, if there is one; or twice the time that the stale answer took, if that is longer.",
     )
     finish_share: Annotated[Annotated[float, Field(ge=0.0, le=1.0)] | Literal["off"], OR_OFF] = Field(
         default=0.7,
-        description="Share of the usual time after which an answer is finished, and stored, although all who "
-        "waited for it have left; `off`: it is given up with the last of them.",
+        description="If all callers have left, an answer is still finished and stored once this share of its "
+        "usual time has passed. `off`: it is given up when the last caller leaves.",
     )
     queue_keep_alive: Duration | None = Field(
         default=None,
-        description="Between comments (`: keep-alive`) to callers of event streams who wait for a place "
-        "under `limit`; whatever follows, their status is 200. None: they hear nothing.",
+        description="Interval of comments (`: keep-alive`) sent to callers of event streams who wait for a "
+        "place under `limit`. Their status is then 200, whatever follows. None: no comments.",
     )
 
 
@@ -141,33 +141,33 @@ class NamedUpstream(_Origin):
     models: Annotated[tuple[str, ...], BY_COMMAS, Field(min_length=1)] = ("*",)
     """Shell patterns."""
     aliases: dict[str, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
-    """What a model is called there."""
+    """The names of models at this upstream, by the name that callers use."""
     fallback: Annotated[tuple[str, ...], BY_COMMAS] = ()
-    """Names of those who stand in for it."""
+    """Names of the upstreams that stand in for it."""
     key_env: VariableOfOthers | None = None
-    """Variable of the environment with a key that takes the place of every caller's."""
+    """Environment variable with a key that replaces every caller's."""
     key_header: Literal["authorization", "x-api-key", "api-key", "x-goog-api-key"] | None = None
-    """None: as the caller's dialect has it."""
+    """None: the header of the caller's dialect."""
 
 
 ONLY = "upstream"
-"""Name of the upstream where there is but one."""
+"""Name of the upstream if there is only one."""
 
 
 class Listen(_Section):
     host: Host = Field(default="127.0.0.1", description="Address of the data plane.")
-    port: Port = Field(default=8080, description="Port of the data plane; 0 takes a free one.")
+    port: Port = Field(default=8080, description="Port of the data plane; 0 picks a free one.")
 
 
 class Admin(_Section):
     host: Host = Field(
-        default="127.0.0.1", description="Address of the admin plane; only loopback without a token."
+        default="127.0.0.1", description="Address of the admin plane; loopback only, unless a token is set."
     )
-    port: Port = Field(default=8081, description="Port of the admin plane; 0 takes a free one.")
-    token: SecretStr | None = Field(default=None, description="Bearer token that the admin plane asks for.")
+    port: Port = Field(default=8081, description="Port of the admin plane; 0 picks a free one.")
+    token: SecretStr | None = Field(default=None, description="Bearer token that the admin plane requires.")
     show_text: bool = Field(
         default=True,
-        description="Whether the admin plane shows questions and answers; `false`: none leaves it.",
+        description="Whether the admin plane shows the texts of questions and answers.",
     )
 
     @model_validator(mode="after")
@@ -181,17 +181,17 @@ class Embedding(_Section):
     kind: Literal["local", "onnx", "sentence-transformers"] = Field(
         default="local",
         description="`onnx` (lean, CPU), `sentence-transformers` (the `gpu` extra), or `local`: "
-        "the latter when there is a GPU for it, else the former.",
+        "the latter if there is a GPU for it, else the former.",
     )
     model: str | None = Field(
         default=None, description="Folder of the model. None: the installed all-MiniLM-L6-v2."
     )
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = Field(
         default="auto",
-        description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes a GPU when there is one.",
+        description="`auto`, `cpu`, `cuda`, `cuda:1`, `mps`; `auto` uses a GPU if there is one.",
     )
-    queue: Count = Field(default=256, description="Texts that may wait for the encoder; one more is a miss.")
-    deadline: Duration = Field(default=2.0, description="Time to a vector; later is a miss.")
+    queue: Count = Field(default=256, description="Most texts waiting for the encoder; any more are a miss.")
+    deadline: Duration = Field(default=2.0, description="Longest wait for a vector; then it is a miss.")
 
 
 class Documents(_Section):
@@ -203,84 +203,87 @@ class Documents(_Section):
     )
     keys: Keyring = Field(
         default=(),
-        description="From the environment only: keys of 32 bytes in base64, separated by commas, that seal "
-        "questions, vectors and answers at rest. The first seals, all open (needs the package cryptography).",
+        description="From the environment only: 32-byte keys in base64, separated by commas, that encrypt "
+        "questions, vectors and answers at rest. The first one encrypts, all of them decrypt (needs the "
+        "package cryptography).",
     )
-    hot_bytes: Size = Field(default=64 * 2**20, description="Answers kept in memory as well, in bytes.")
+    hot_bytes: Size = Field(default=64 * 2**20, description="Bytes of answers that are also kept in memory.")
 
 
 class Index(_Section):
     url: VectorStore = Field(
         default="memory",
-        description="Where vectors lie and are searched: `memory`, or, past one machine's memory, "
+        description="Where vectors are kept and searched: `memory` or, if that is too small, "
         "`postgresql+asyncpg://USER:PASSWORD@HOST/DATABASE` with pgvector (needs the driver asyncpg; "
-        "[scaling.md](scaling.md)). A database for each document store: two must not share one.",
+        "[scaling.md](scaling.md)). Two document stores must not share one database of vectors.",
     )
     deadline: Duration = Field(
-        default=0.25, description="Time to what a search in PostgreSQL finds; later is a miss."
+        default=0.25, description="Longest wait for a search in PostgreSQL; then it is a miss."
     )
 
 
 class Replication(_Section):
     url: RedisUrl | None = Field(
         default=None,
-        description="Redis through which replicas on one document store tell each other what changed: "
-        "`redis://:PASSWORD@HOST/NUMBER` or `rediss://` with TLS (needs the driver redis). None: one alone.",
+        description="Redis through which the replicas of one document store tell each other what changed: "
+        "`redis://:PASSWORD@HOST/NUMBER` or `rediss://` with TLS (needs the driver redis). None: none.",
     )
     lease: Annotated[Literal["off"] | Duration, OR_OFF] = Field(
         default=5.0,
-        description="Longest wait for the answer that another replica is getting to the same question; then "
-        "the call goes up by itself. `off`: nobody waits.",
+        description="Longest wait while another replica is asking the upstream the same question; then this "
+        "call is sent upstream too. `off`: no wait.",
     )
 
 
 class Capacity(_Section):
     entries: Count = Field(default=100_000, description="Most entries in memory.")
-    bytes: Size | None = Field(default=None, description="Most bytes of stored answers. None: no such bound.")
+    bytes: Size | None = Field(default=None, description="Most bytes of stored answers. None: no limit.")
 
 
 class Replay(_Section):
     tokens_per_second: Count | None = Field(
-        default=None, description="Pace of streams that are replayed from memory. None: all at once."
+        default=None, description="Pace of streams replayed from the cache. None: all at once."
     )
 
 
 class Tenancy(_Section):
     header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$")] = Field(
-        default="Authorization", description="Header whose digest separates tenants; its value is not kept."
+        default="Authorization",
+        description="Header whose digest tells tenants apart; its value is never stored.",
     )
     anonymous: Literal["bypass", "share"] = Field(
         default="bypass",
-        description="Callers without that header: `bypass` the cache, or `share` one among themselves.",
+        description="Callers without that header: `bypass` the cache, or `share` one tenant.",
     )
 
 
 class Controls(_Section):
     allow: Annotated[tuple[Name, ...] | None, BY_COMMAS] = Field(
         default=None,
-        description="What callers may ask of the cache, whatever their header calls it; the rest is ignored. "
-        f"None: everything, which is {', '.join(f'`{name}`' for name in NAMES)}.",
+        description="Controls that callers may use, whatever the name of the header; others are ignored. "
+        f"None: all of them, which are {', '.join(f'`{name}`' for name in NAMES)}.",
     )
     trusted: Annotated[tuple[Digest, ...], BY_COMMAS] = Field(
         default=(),
-        description="Callers who may ask for everything all the same: the starts of their digests (8 to 32 "
-        "characters), which the log shows as `tenant`.",
+        description="Callers who may use all controls: the first 8 to 32 characters of their digests, "
+        "which the log shows as `tenant`.",
     )
 
 
 class Limits(_Section):
-    body_bytes: Size = Field(default=32 * 2**20, description="Longest body of a call; beyond it 413.")
-    in_flight: Count = Field(default=1024, description="Calls served at once; beyond them 429.")
+    body_bytes: Size = Field(default=32 * 2**20, description="Largest body of a call; larger ones get a 413.")
+    in_flight: Count = Field(default=1024, description="Most calls served at once; any more get a 429.")
     parse_bytes: Size = Field(
-        default=2**20, description="Longest body that is looked into; longer ones pass through."
+        default=2**20, description="Largest body that is parsed; larger ones pass through uncached."
     )
-    answer_bytes: Size = Field(default=8 * 2**20, description="Longest answer that is stored.")
+    answer_bytes: Size = Field(default=8 * 2**20, description="Largest answer that is stored.")
 
 
 class Audit(_Section):
     pairs: Path | None = Field(
         default=None,
-        description="File to which checked pairs of questions are added, in clear text, for `nearhit tune`.",
+        description="File to which audited pairs of questions are appended, in clear text, "
+        "for `nearhit tune`.",
     )
 
 
@@ -290,20 +293,20 @@ class Judge(_Section):
         description="Origin of an OpenAI-compatible API that compares answers. None: no judge.",
     )
     model: str = Field(default="gpt-4o-mini", description="Model that judges.")
-    key: SecretStr | None = Field(default=None, description="Key for it, sent as a bearer token.")
-    timeout: Duration = Field(default=30.0, description="Time to a verdict; later is none.")
+    key: SecretStr | None = Field(default=None, description="API key for it, sent as a bearer token.")
+    timeout: Duration = Field(default=30.0, description="Longest wait for a verdict; then there is none.")
 
 
 class Log(_Section):
     level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="Least level that is logged."
+        default="info", description="Lowest level that is logged."
     )
     format: Literal["text", "json"] = Field(
-        default="text", description="One line per record, or one JSON object."
+        default="text", description="One line of text per record, or one JSON object."
     )
     trace: Path | None = Field(
         default=None,
-        description="File to which every call is added, with its question in clear text, for "
+        description="File to which every call is appended, with its question in clear text, for "
         "`nearhit simulate`.",
     )
 
@@ -320,8 +323,8 @@ class Settings(_Section):
     upstream: Upstream = Upstream()
     upstreams: tuple[NamedUpstream, ...] = Field(
         default=(),
-        description="Several upstreams, in the file only: what may be said of each stands in "
-        "[upstreams.md](upstreams.md). What one leaves out is taken from `upstream`.",
+        description="Several upstreams, in the file only; [upstreams.md](upstreams.md) lists the settings of "
+        "each. Their defaults come from `upstream`.",
     )
     listen: Listen = Listen()
     admin: Admin = Admin()
@@ -329,12 +332,12 @@ class Settings(_Section):
         default=None, description="Folder of category files. None: the packaged ones."
     )
     prices: Path | None = Field(
-        default=None, description="File with the models' prices. None: the packaged one."
+        default=None, description="File with the prices of models. None: the packaged one."
     )
     history: Path | None = Field(
         default=None,
-        description="File for counts over time. None: beside a SQLite document store; with any other store, "
-        "they end with the process.",
+        description="File for counts over time. None: next to a SQLite document store; with any other store, "
+        "they are lost at exit.",
     )
     embedding: Embedding = Embedding()
     documents: Documents = Documents()
@@ -346,7 +349,8 @@ class Settings(_Section):
     controls: Controls = Controls()
     limits: Limits = Limits()
     expose_scores: bool = Field(
-        default=False, description="Similarity and threshold in every answer, not only on debug."
+        default=False,
+        description="Send similarity and threshold with every answer, not only with `X-Nearhit-Debug: 1`.",
     )
     audit: Audit = Audit()
     judge: Judge = Judge()
@@ -361,11 +365,12 @@ class Settings(_Section):
 
     @property
     def simulated(self) -> bool:
-        """No upstream is set: the demo upstream answers."""
+        """Whether the demo upstream answers, as no upstream is set."""
         return self.upstream.url is None and not self.upstreams
 
     def fleet(self, url: str) -> tuple[NamedUpstream, ...]:
-        """Every upstream with all that holds for it. `url`: of the only one, where the settings name none."""
+        """Every upstream with its settings resolved. `url`: of the only upstream, if the settings name
+        none."""
         common = {name: getattr(self.upstream, name) for name in _Origin.model_fields}
         if not self.upstreams:
             return (NamedUpstream(name=ONLY, url=url, **common),)
@@ -386,16 +391,16 @@ class Settings(_Section):
 
 
 def misfits(settings: Settings) -> Iterator[tuple[Keys, str]]:
-    """What is wrong between several settings, and where."""
+    """Settings that do not fit each other: where, and what is wrong."""
     if settings.replication.url and not settings.documents.url.startswith(SHARED_STORES):
         message = "replication.url: replicas share their documents; set documents.url to PostgreSQL or Redis"
         yield ("replication", "url"), message
     if settings.documents.keys and settings.index.url != "memory":
-        message = "index.url: vectors lie there in the clear, and documents.keys seals them; use memory"
+        message = "index.url: vectors would be stored there unencrypted despite documents.keys; use memory"
         yield ("index", "url"), message
     names = [each.name for each in settings.upstreams]
     if names and settings.upstream.url is not None:
-        yield ("upstream", "url"), "upstream.url: stands beside upstreams; move it there as one of them"
+        yield ("upstream", "url"), "upstream.url: cannot be set together with upstreams; move it there"
     for place, each in enumerate(settings.upstreams):
         if each.name in names[:place]:
             yield (
@@ -417,7 +422,7 @@ def _masked(value: Any) -> Any:
 
 
 def settings_fields() -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
-    """Each setting: the way to it and its field."""
+    """Each setting: its path and its field."""
     for section, field in Settings.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
             yield from (((section, name), each) for name, each in field.annotation.model_fields.items())

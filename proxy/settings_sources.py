@@ -1,7 +1,5 @@
-"""Where a setting's value comes from: a YAML file, the environment (`NEARHIT_LISTEN__PORT`), the flags of the
-command. Later wins; what none of them has is as `settings` has it. What is wrong is told with its place and
-without secrets.
-"""
+"""Reads settings from a YAML file, the environment (`NEARHIT_LISTEN__PORT`) and command-line flags; later
+ones win. Errors name the place of the value and never show a secret."""
 
 from __future__ import annotations
 
@@ -17,17 +15,18 @@ from proxy.settings_values import PREFIX
 
 DEFAULT_FILE = Path("nearhit.yaml")
 OTHER_VARIABLES = ("NEARHIT_CONFIG", "NEARHIT_DATA")
-"""Variables of ours that are no settings: the settings file, and the labelled data of the tests."""
+"""Variables with our prefix that are not settings: the settings file, and the labelled data of the tests."""
 
 _KUBERNETES = re.compile(r"NEARHIT_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?)")
-"""What a Kubernetes Service called nearhit puts into the environment of every pod beside it."""
+"""Variables that a Kubernetes Service called nearhit adds to every pod of its namespace."""
 
 
 def load_settings(config: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any]) -> Settings:
-    """The settings in force, or `ConfigError` with one line per mistake.
+    """The settings in force. Raises `ConfigError` with one line per mistake.
 
-    `config`: the file, which must exist; None: $NEARHIT_CONFIG, else `nearhit.yaml` here if there is one.
-    `overrides`: what flags said, by dotted name (`{"listen.port": 9000}`); None is a flag that was not given.
+    `config`: the file, which must exist. None: $NEARHIT_CONFIG, else `nearhit.yaml` in the working directory
+    if there is one. `overrides`: flags by dotted name (`{"listen.port": 9000}`); None: the flag was not
+    given.
     """
     data, lines = _file(config, environ)
     _refuse_keys(data, lines)
@@ -44,7 +43,7 @@ def load_settings(config: Path | None, environ: Mapping[str, str], overrides: Ma
 
 
 def upstream_keys(upstreams: Sequence[NamedUpstream], environ: Mapping[str, str]) -> dict[str, str]:
-    """Our own keys, by upstream. Raises `ConfigError` for those that the environment lacks."""
+    """Our own keys, by upstream. Raises `ConfigError` if the environment lacks one of them."""
     named = {each.name: environ.get(each.key_env, "").strip() for each in upstreams if each.key_env}
     advice = "the environment has no such variable, or it is empty; set it to this upstream's key"
     if missing := [Problem(f"upstreams, {name}, key_env", advice) for name, key in named.items() if not key]:
@@ -53,7 +52,7 @@ def upstream_keys(upstreams: Sequence[NamedUpstream], environ: Mapping[str, str]
 
 
 def _refuse_keys(data: Any, lines: Lines) -> None:
-    """In a file they would lie beside what they are to protect."""
+    """Refuses `documents.keys` in the file, where they might lie next to the data they protect."""
     documents = data.get("documents") if isinstance(data, dict) else None
     if isinstance(documents, dict) and "keys" in documents:
         advice = f"documents.keys: is not read from a file; set {variable(('documents', 'keys'))} instead"
@@ -68,7 +67,7 @@ def _file(config: Path | None, environ: Mapping[str, str]) -> tuple[Any, Lines]:
 
 
 def _from_environment(environ: Mapping[str, str]) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    """(name, value, variable) of every setting in it; an empty variable is not set."""
+    """(name, value, variable) of every setting in the environment. Empty variables count as unset."""
     known = {variable(name): name for name, _ in settings_fields()}
     ours = [name for name in sorted(environ) if name.startswith(PREFIX) and environ[name]]
     unknown = [name for name in ours if name not in known and not _is_no_setting(name, environ[name])]
@@ -90,7 +89,7 @@ def _from_flags(overrides: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...],
 
 
 def _put(data: dict[Any, Any], lines: Lines, name: tuple[str, ...], value: Any, place: str) -> None:
-    """Sets one value. A section that is no mapping stays as it is, to be complained about."""
+    """Sets one value. A section that is not a mapping is left alone, for the validation to report."""
     *outer, last = name
     into: Any = data
     for section in outer:
@@ -104,7 +103,7 @@ def _put(data: dict[Any, Any], lines: Lines, name: tuple[str, ...], value: Any, 
 
 
 def _without_secrets(error: ConfigError, data: Any) -> Iterator[Problem]:
-    """Complaints repeat the value that they are about."""
+    """The problems, with secrets masked: their messages quote the value that is wrong."""
     hidden = [(f"not {value!r:.60}", f"not {shown!r:.60}") for value, shown in _secrets(data)]
     for problem in error.problems:
         message = problem.message
@@ -114,7 +113,7 @@ def _without_secrets(error: ConfigError, data: Any) -> Iterator[Problem]:
 
 
 def _secrets(data: Any, name: str = "") -> Iterator[tuple[Any, str]]:
-    """(value, how it may be shown) of what must not be shown as it is."""
+    """(value, masked value) of everything that must not be shown as it is."""
     if name in ("token", "key", "keys", "key_env"):
         yield data, "***"
     elif isinstance(data, dict):

@@ -1,4 +1,4 @@
-"""What the value of a setting may look like, and what it becomes."""
+"""The types of settings: how their values are written, validated and converted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from policies.values import seconds
 from storage.documents.keys import read_key
 
 PREFIX = "NEARHIT_"
-"""Of the variables that are settings."""
+"""Prefix of environment variables that are settings."""
 
 MOST_PORT = 65_535
 SHARED_STORES = ("postgresql+asyncpg://", "redis://", "rediss://")
@@ -27,7 +27,7 @@ def _whole(value: Any) -> Any:
 
 
 def _off(value: Any) -> Any:
-    """YAML reads a bare `off` as a truth value."""
+    """Undoes YAML, which reads a bare `off` as a boolean."""
     return "off" if value is False else value
 
 
@@ -38,11 +38,11 @@ def _size(value: Any) -> Any:
 
 
 _PORT = re.compile(r"://(?:.*@)?+(?:\[[^\]]*\]|[^/:?]+)?+:([^/?#]*)")
-"""A password may hold what `urlsplit` takes for the end of the host."""
+"""Not `urlsplit`, for which some characters of a password would end the host."""
 
 
 def _with_port(url: str) -> str:
-    """Raises `ValueError` where no number stands in its place, or one too large."""
+    """Raises `ValueError` if the port is not a number or is too large."""
     found = _PORT.search(url)
     if found and found[1] and not (found[1].isdecimal() and int(found[1]) <= MOST_PORT):
         raise ValueError(f"should have a number up to {MOST_PORT} as its port")
@@ -50,7 +50,7 @@ def _with_port(url: str) -> str:
 
 
 def _origin(url: str) -> str:
-    """Without the slash at its end. Raises `ValueError`."""
+    """The URL without a trailing slash. Raises `ValueError`."""
     parts = urlsplit(_with_port(url))
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError("should be an origin such as https://api.openai.com")
@@ -62,11 +62,11 @@ def _origin(url: str) -> str:
 
 
 def _collector(url: str) -> str:
-    """Without the slash at its end. Raises `ValueError`."""
+    """The URL without a trailing slash. Raises `ValueError`."""
     parts = urlsplit(_with_port(url))
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
         raise ValueError(
-            "should be such as http://collector:4318; its keys go into OTEL_EXPORTER_OTLP_HEADERS"
+            "should be a URL such as http://collector:4318; its keys go into OTEL_EXPORTER_OTLP_HEADERS"
         )
     if parts.path.rstrip("/").endswith("/v1/traces"):
         raise ValueError("should end before /v1/traces, which is added")
@@ -94,7 +94,7 @@ def _vector_store(url: str) -> str:
 
 
 def _separated(value: Any) -> Any:
-    """By commas, as the environment has them."""
+    """Splits at commas, as the environment has no lists."""
     return (
         tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
     )
@@ -108,7 +108,7 @@ def _sealing_keys(keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
 
 def _variable_of_others(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name.startswith(PREFIX):
-        raise ValueError(f"should be the name of a variable that holds the key and begin other than {PREFIX}")
+        raise ValueError(f"should name a variable that holds the key, and must not begin with {PREFIX}")
     return name
 
 

@@ -1,4 +1,5 @@
-"""One question goes up once among all replicas: the first one asks, the others wait for the answer."""
+"""Sends a question upstream only once among all replicas: the first one asks, the others wait for its
+answer."""
 
 from __future__ import annotations
 
@@ -18,11 +19,11 @@ class Sharing:
         self._tasks = tasks
 
     async def ask(self, question: Question) -> Asked:
-        """As `Leases.ask`; `keep` or `yield_up` is to follow on `mine`."""
+        """As `Leases.ask`. After `mine`, the caller must call `keep` or `yield_up`."""
         return await self._leases.ask(question.exact)
 
     def keep(self, flight: Flight) -> None:
-        """For as long as the flight is under way, and until the others know its answer."""
+        """Holds the lease until the flight has ended and the others know its answer."""
         if flight.task is not None:
             work = self._leases.hold(flight.question.exact, flight.task, flight.entry_id)
             self._tasks.spawn(work, name=f"lease-{flight.entry_id}")

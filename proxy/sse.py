@@ -1,4 +1,4 @@
-"""Server-sent events, byte for byte: https://html.spec.whatwg.org/multipage/server-sent-events.html"""
+"""Server-sent events as bytes: https://html.spec.whatwg.org/multipage/server-sent-events.html"""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ _LINE = re.compile(rb"\r\n|\n|\r")
 
 
 class Splitter:
-    """Cuts a byte stream, however it arrives, into whole events with their terminators: what goes in comes
-    out."""
+    """Splits a byte stream, in whatever chunks it arrives, into whole events. They include their terminators,
+    so no byte is lost."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that `data` completes."""
-        # What was looked through before has no boundary, but for one that its last bytes may begin.
+        # Only the last bytes of what was searched before can be part of a boundary.
         known = max(0, len(self._rest) - 3)
         whole, self._rest = _cut(self._rest + data, known)
         return whole
 
     def rest(self) -> bytes:
-        """What is left when the stream ends; an event only if its sender forgot the last blank line."""
+        """What is left at the end of the stream: an event if the sender left out the last blank line."""
         rest, self._rest = self._rest, b""
         return rest
 
@@ -38,7 +38,7 @@ def _cut(data: bytes, known: int) -> tuple[list[bytes], bytes]:
 
 
 def payload(event: bytes) -> bytes | None:
-    """The event's data lines joined by newlines; None where it has none (a comment, a keep-alive)."""
+    """The event's data lines, joined by newlines; None if it has none (a comment, a keep-alive)."""
     lines = [value for name, value in _fields(event) if name == b"data"]
     return b"\n".join(lines) if lines else None
 
@@ -55,5 +55,5 @@ def event(data: bytes, name: bytes = b"") -> bytes:
 
 
 def failure(body: bytes) -> bytes:
-    """An API's error as the event that its SDKs take for one."""
+    """An API's error as the kind of event that its SDKs raise as an error."""
     return event(b" ".join(body.splitlines()), b"error")

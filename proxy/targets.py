@@ -1,4 +1,4 @@
-"""Path and query of a request as they came, and what of them names a model or holds a key."""
+"""The target of a request, which is its path and query, and the models and keys in it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _NAMED = re.compile(r"(/(?:models|deployments|engines)/)([^/?]+)")
 
 
 def target_of(request: web.BaseRequest) -> str:
-    """Whichever form of target the request line has (RFC 9112, section 3.2)."""
+    """Path and query, whichever form of target the request line has (RFC 9112, section 3.2)."""
     if request.raw_path.startswith("/"):
         return request.raw_path
     path, mark, query = _AUTHORITY.sub("", request.raw_path, count=1).partition("?")
@@ -27,7 +27,7 @@ def model_in(path: str) -> str:
 
 
 def renamed(path: str, model: str, alias: str) -> str:
-    """The path with another name for that model, if it names it."""
+    """The path with `alias` in place of `model`, if it names that model."""
     if model_in(path) != model:
         return path
 
@@ -39,18 +39,18 @@ def renamed(path: str, model: str, alias: str) -> str:
 
 
 def with_value(query: str, name: str, value: str) -> str:
-    """The query with another value of that parameter, where it has one."""
+    """The query with another value for that parameter, if it has the parameter."""
     parts = [f"{name}={quote(value, safe='')}" if _name(part) == name else part for part in query.split("&")]
     return "&".join(parts)
 
 
 def given(query: str, names: Collection[str]) -> list[str]:
-    """Those parameters as they came, but for empty ones."""
+    """The parameters of these names, unchanged, without empty ones."""
     return [part for part in query.split("&") if _name(part) in names and part.partition("=")[2]]
 
 
 def without(query: str, names: Collection[str]) -> str:
-    """The query but for those parameters; all others as they came."""
+    """The query without the parameters of these names; the others are unchanged."""
     return "&".join(part for part in query.split("&") if _name(part) not in names)
 
 

@@ -1,4 +1,4 @@
-"""Background work that is named, held and drained."""
+"""Background tasks: each is named, referenced until it is done, and drained at shutdown."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ log = logging.getLogger("nearhit.tasks")
 AGAIN_AFTER_S = 10.0
 
 Work = Callable[[], Coroutine[Any, Any, None]]
-"""Begins what goes on for as long as the proxy runs."""
+"""Starts work that goes on for as long as the proxy runs."""
 
 
 class Tasks:
-    """Holds every task that nobody awaits, and ends them all at `close`."""
+    """Holds all tasks that nobody awaits, and ends them in `close`."""
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[Any]] = set()
@@ -28,7 +28,8 @@ class Tasks:
         return task
 
     def keep(self, work: Work, name: str) -> asyncio.Task[None]:
-        """Begins it again after an error that nobody foresaw: the proxy needs it for as long as it runs."""
+        """Runs work that the proxy needs for as long as it runs, and restarts it after an unexpected
+        error."""
         return self.spawn(_kept(work, name), name)
 
     def _finished(self, task: asyncio.Task[Any]) -> None:
@@ -37,7 +38,7 @@ class Tasks:
             log.error("task %s failed: %s", task.get_name(), type(error).__name__, exc_info=error)
 
     async def close(self, grace_s: float = 5.0) -> None:
-        """Waits `grace_s` for what runs, then cancels it."""
+        """Waits `grace_s` for the tasks to end, then cancels the rest."""
         if not self._running:
             return
         _, late = await asyncio.wait(self._running, timeout=grace_s)
@@ -55,5 +56,5 @@ async def _kept(work: Work, name: str) -> None:
         try:
             return await work()
         except Exception:
-            log.exception("task %s failed, and begins again in %g s", name, AGAIN_AFTER_S)
+            log.exception("task %s failed and will be restarted in %g s", name, AGAIN_AFTER_S)
         await asyncio.sleep(AGAIN_AFTER_S)

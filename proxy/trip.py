@@ -1,4 +1,4 @@
-"""A call on its way through the cache."""
+"""The state of one call on its way through the cache."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Trip:
     stale: Found | None = None
     """The stale answer that may be served in place of the upstream's."""
     stale_body: bytes | None = None
-    """Its body, once it was needed."""
+    """Its body, loaded when it is first needed."""
     failed: CallError | None = None
-    """Why the upstream is not asked any more: this call waited for somebody else's, which failed like
-    that."""
+    """If set, the upstream is not asked again: this call waited for somebody else's, which failed with this
+    error."""

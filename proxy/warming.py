@@ -1,4 +1,4 @@
-"""The index from the documents, while calls are already served."""
+"""Loads the index from the document store, while calls are already being served."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("nearhit.app")
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
-"""Between failed attempts."""
+"""Seconds between failed attempts."""
 
 
 class WarmUp:
@@ -28,12 +28,12 @@ class WarmUp:
         self, cache: Cache, tasks: Tasks, clock: Callable[[], float], replication: Replication | None
     ) -> None:
         self.loaded = 0
-        """Entries."""
+        """Entries loaded so far."""
         self.to_embed = 0
-        """Entries of another embedding model that have no vector yet."""
+        """Entries of another embedding model that still have to be re-embedded."""
         self.done = False
         self.failed = ""
-        """Why the documents could not be read; "" when they could."""
+        """Why the last attempt to read the documents failed, or ""."""
         self._cache = cache
         self._tasks = tasks
         self._clock = clock
@@ -45,7 +45,7 @@ class WarmUp:
         await self._embed(await self._load())
 
     def reread(self) -> bool:
-        """Takes in what others have put into the document store; False when that is under way already."""
+        """Starts to load what others have added to the document store. False if that is under way already."""
         if not self.done or self.to_embed:
             return False
         if self._replication is not None:
@@ -55,12 +55,12 @@ class WarmUp:
         return True
 
     async def reload(self) -> None:
-        """Returns when the index is what the documents are; what is to be embedded anew follows."""
+        """Returns once the index matches the documents. Re-embedding follows in the background."""
         self.done = False
         self._tasks.spawn(self._embed(await self._load()), "reembed")
 
     async def _load(self) -> list[str]:
-        """Until it works, though another may end meanwhile. Ids of what is of another embedding model."""
+        """Retries until it succeeds. Returns the ids of entries that have another embedding model."""
         cache, foreign = self._cache, list[str]()
         back_off = BackOff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
 
@@ -79,9 +79,7 @@ class WarmUp:
                 )  # fmt: skip
             except StorageError as error:
                 self.failed, pause = str(error), back_off.failed()
-                log.error(
-                    "the index could not be loaded from the documents, next try in %g s: %s", pause, error
-                )
+                log.error("could not load the index from the documents, next try in %g s: %s", pause, error)
                 await asyncio.sleep(pause)
             else:
                 self.failed = ""

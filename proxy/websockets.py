@@ -1,4 +1,4 @@
-"""WebSockets (realtime APIs), passed on message by message in both directions; nothing of them is cached."""
+"""Passes on WebSockets (realtime APIs), message by message in both directions. Nothing of them is cached."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from proxy.targets import target_of
 from proxy.upstreams.fleet import Fleet
 
 HEARTBEAT_S = 30.0
-"""Between pings, to both sides: who does not answer one is gone."""
+"""Interval of pings to both sides; a side that does not answer one is gone."""
 MESSAGE_BYTES = 2**26
 _HANDSHAKE = tuple(f"Sec-WebSocket-{name}" for name in ("Key", "Version", "Extensions", "Protocol"))
 
@@ -33,8 +33,8 @@ def wanted(request: web.BaseRequest) -> bool:
 
 
 async def pass_on(request: web.BaseRequest, fleet: Fleet, identified: bool) -> web.StreamResponse:
-    """Until either side closes. `identified`: the caller brings credentials. Raises `Unreachable`,
-    `UpstreamSlow` or `Unidentified`; a refusal of the upstream's is passed on by its status."""
+    """Runs until either side closes. `identified`: the caller sent credentials. If the upstream refuses, its
+    status is passed on. Raises `Unreachable`, `UpstreamSlow` or `Unidentified`."""
     model = request.query.get("model", "")
     backend = fleet.at(model)
     headers = headers_for(request, backend, identified)
@@ -60,7 +60,7 @@ async def pass_on(request: web.BaseRequest, fleet: Fleet, identified: bool) -> w
 
 
 async def _both_ways(ours: Side, theirs: Side) -> None:
-    """The side that closes ends the other, with the same code."""
+    """When one side closes, the other is closed with the same code."""
     async with asyncio.TaskGroup() as group:
         group.create_task(_pump(ours, theirs), name="websocket-up")
         group.create_task(_pump(theirs, ours), name="websocket-down")
@@ -75,7 +75,7 @@ async def _pump(source: Side, sink: Side) -> None:
 
 
 def _sendable(code: int | None) -> int:
-    """RFC 6455, section 7.4.1: some codes say that there was none, and may not be sent."""
+    """The close code, unless it is one that must not be sent (RFC 6455, section 7.4.1)."""
     return WSCloseCode.GOING_AWAY if code in (None, 1005, WSCloseCode.ABNORMAL_CLOSURE, 1015) else code
 
 

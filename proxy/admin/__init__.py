@@ -1,4 +1,4 @@
-"""The admin plane: what operators and the commands ask. Read routes.py for what there is."""
+"""The admin plane, for operators and the commands. routes.py lists its endpoints."""
 
 from proxy.admin.plane import admin_app
 

@@ -1,4 +1,4 @@
-"""The dashboard's files, which a browser gets as they are: no build step, nothing from anywhere else."""
+"""Serves the dashboard's files unchanged: there is no build step, and nothing is loaded from elsewhere."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HEADERS = {
     "Content-Security-Policy": _POLICY,
     "Referrer-Policy": "no-referrer",
 }
-"""Of what callers wrote, nothing may run."""
+"""No text that callers wrote may run as a script."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ def _files() -> Iterator[tuple[str, File]]:
 
 
 FILES = dict(_files())
-"""Read once, at import: a hundred kilobytes, which no request has to wait for."""
+"""Read once, at import, so that no request has to wait for it: a hundred kilobytes."""
 
 
 async def page(request: web.Request) -> web.StreamResponse:

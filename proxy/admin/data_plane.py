@@ -1,6 +1,6 @@
-"""The data plane in OpenAPI: what of it may be answered from memory, how to steer that, and what is told.
+"""The data plane in OpenAPI: the calls that may be answered from the cache, their controls and our headers.
 
-Bodies are the APIs' own; only what nearhit asks of them is said here.
+Bodies are those of the APIs; this only describes the members that nearhit needs.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ _STRING = {"type": "string"}
 _FRACTION = {"type": "number", "minimum": 0, "maximum": 1}
 _ASKED: dict[str, tuple[str, Any]] = {
     "Cache-Control": (f"`{'`, `'.join(NAMES[:6])}`, as in RFC 9111", _STRING),
-    "X-Nearhit-Category": ("Name of the category to take", _STRING),
-    "X-Nearhit-Namespace": ("Answers of different namespaces are apart", _STRING),
+    "X-Nearhit-Category": ("Name of the category to use", _STRING),
+    "X-Nearhit-Namespace": ("Namespaces do not share answers", _STRING),
     "X-Nearhit-TTL": ("Seconds, or 90s, 1h30m, 7d; bounded by the category", _STRING),
-    "X-Nearhit-Threshold": ("Least cosine; may only be stricter than the category's", _FRACTION),
-    "X-Nearhit-Tags": ("Separated by commas; to be purged by", _STRING),
+    "X-Nearhit-Threshold": ("Lowest cosine; can only be stricter than the category's", _FRACTION),
+    "X-Nearhit-Tags": ("Separated by commas; entries can be purged by tag", _STRING),
     "X-Nearhit-Debug": ("1: similarity, threshold and pressure in the answer", _STRING),
 }
 _TOLD: dict[str, tuple[str, Any]] = {
     "Cache-Status": ("RFC 9211", _STRING),
-    "X-Cache": ("What became of it", {"enum": ["HIT", "MISS", "BYPASS", "STALE", "SHADOW"]}),
-    "X-Cache-Tier": ("Which memory answered", {"enum": ["exact", "semantic", "inflight"]}),
+    "X-Cache": ("Outcome of the call", {"enum": ["HIT", "MISS", "BYPASS", "STALE", "SHADOW"]}),
+    "X-Cache-Tier": ("Tier that answered", {"enum": ["exact", "semantic", "inflight"]}),
     "X-Cache-Category": ("The question's category", _STRING),
-    "X-Cache-Bypass-Reason": ("On a bypass", _STRING),
-    "X-Cache-Entry-Id": ("Of the answer served or stored", _STRING),
-    "X-Cache-Items": ("Of a batch of embeddings: how many were known", _STRING),
+    "X-Cache-Bypass-Reason": ("Why the call bypassed the cache", _STRING),
+    "X-Cache-Entry-Id": ("Id of the answer served or stored", _STRING),
+    "X-Cache-Items": ("Batches of embeddings: how many items were cached", _STRING),
     "Age": ("Seconds since the answer was stored", {"type": "integer", "minimum": 0}),
 }
 _TURN = {
@@ -56,20 +56,20 @@ _NEEDED: dict[str, dict[str, Any]] = {
     "/openai/deployments/{model}/completions": {"prompt": _TEXTS},
     **dict.fromkeys(gemini.PATHS, _CONTENTS),
 }
-"""Members without which a call is not the API's."""
+"""Members that the APIs require."""
 _IN_PATH: dict[str, Json] = {
     "version": {"enum": ["v1", "v1beta", "v1alpha"]},
     "model": {"type": "string", "pattern": "^[^/:]{1,512}$"},
 }
 _REFUSALS = {
     "400": "The body is not valid JSON",
-    "413": "The body is over `limits.body_bytes`",
-    "431": "More headers than are read, or longer ones",
-    "429": "The door is full, or no place at the upstream in time; `Retry-After` says when",
-    "501": "The body is in another transfer coding than chunked",
+    "413": "The body is larger than `limits.body_bytes`",
+    "431": "Too many headers, or one that is too long",
+    "429": "nearhit is full, or there was no place at the upstream in time; see `Retry-After`",
+    "501": "The body has a transfer coding other than chunked",
     "502": "The upstream cannot be reached",
-    "504": "The upstream did not answer in time, or `only-if-cached` and it is not",
-    "default": "The upstream's own answer, as it came",
+    "504": "The upstream did not answer in time, or `only-if-cached` and nothing is cached",
+    "default": "The upstream's own answer, unchanged",
 }
 
 
@@ -103,11 +103,11 @@ def _operation(api: str, path: str) -> Json:
     told = {name: {"$ref": f"#/components/headers/{name}"} for name in _TOLD}
     refused = {status: {"description": description} for status, description in _REFUSALS.items()}
     return {
-        "summary": f"{api}, from memory or from the upstream",
+        "summary": f"{api}, from the cache or from the upstream",
         "parameters": [*in_path, *({"$ref": f"#/components/parameters/{name}"} for name in _ASKED)],
         "requestBody": body,
         "responses": {
-            "200": {"description": "The answer in the API's own shape", "headers": told},
+            "200": {"description": "The answer in the API's own format", "headers": told},
             **refused,
         },
     }

@@ -1,4 +1,5 @@
-"""Category files from the browser: what a text would do, and putting it into the categories' folder."""
+"""Category files from the browser: checks a draft, previews its effect, and writes it to the categories'
+folder."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 
 
 async def text(app: App, name: str) -> Json:
-    """The category's file as it is; `writable` where it is not a packaged one."""
+    """The text of the category's file; `writable` unless it is a packaged one."""
     if name not in app.cache.rules.book.categories:
         raise NotFound(f"no category {name!r}")
     folder = app.settings.categories
@@ -32,13 +33,13 @@ async def text(app: App, name: str) -> Json:
 
 
 def _text(folder: Path | None, name: str) -> str:
-    """Of `default` the packaged one, where the folder has none."""
+    """The file's text; for `default`, the packaged file if the folder has none."""
     path = _file(folder or PACKAGED, name)
     return (path if path.exists() else PACKAGED / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 async def check(app: App, name: str, given: CategoryText) -> Json:
-    """Mistakes with their lines, or the effect on the calls that are remembered."""
+    """The draft's problems with their lines, or its effect on recent calls."""
     try:
         drafted, _ = await asyncio.to_thread(_draft, app.settings.categories, _checked(name), given.text)
     except ConfigError as error:
@@ -51,7 +52,7 @@ async def write(app: App, name: str, given: CategoryText) -> Json:
     folder = app.settings.categories
     if folder is None:
         raise Unprocessable(
-            "the packaged categories are read-only; set categories to a folder of your own, and put the text"
+            "the packaged categories are read-only; set categories to a folder of your own, and save the text"
             f" there as {_checked(name)}.yaml"
         )
     try:
@@ -64,31 +65,32 @@ async def write(app: App, name: str, given: CategoryText) -> Json:
 
 
 def _checked(name: str) -> str:
-    """It becomes a file's name."""
+    """The name, if it is valid: it becomes the name of a file."""
     if not _NAME.fullmatch(name):
-        raise Refusal("a category's name is lower case letters, digits, - and _, with a letter first")
+        raise Refusal("a category's name has lower case letters, digits, - and _, and begins with a letter")
     return name
 
 
 def _draft(folder: Path | None, name: str, text: str) -> tuple[Category, Path]:
-    """The category as the text has it, among all the others, and its file. Raises `ConfigError`."""
+    """The category that the text defines, validated together with all others, and its file. Raises
+    `ConfigError`."""
     path = _file(folder or PACKAGED, name)
     if _OTHER_FILE.search(text):
-        raise ConfigError([Problem(path.name, "examples_file names a file of this machine; write it there")])
+        raise ConfigError([Problem(path.name, "examples_file names a file on the server; edit it there")])
     drafted = Book.from_folder(folder, {path: text}).categories
     if name not in drafted:
-        raise ConfigError([Problem(path.name, f"name should be {name!r}: a category is not renamed here")])
+        raise ConfigError([Problem(path.name, f"name should be {name!r}: categories cannot be renamed here")])
     return drafted[name], path
 
 
 def _file(folder: Path, name: str) -> Path:
-    """Where the category stands, else where a new one goes. Raises `ConfigError`."""
+    """The category's file, which may not exist yet. Raises `ConfigError`."""
     path = folder / f"{name}.yaml"
     for each in category_files(folder):
         try:
             found = load_category(each).name
         except ConfigError:
-            continue  # this may be the file that is to be mended
+            continue  # this may be the file that is to be fixed
         if found == name:
             return each
         if each == path:
@@ -102,8 +104,8 @@ def _write(folder: Path, name: str, text: str) -> None:
 
 
 def _preview(app: App, drafted: Category) -> Json:
-    """Of the remembered calls of that category that looked for something alike. Guards are not asked again
-    for what stood below the threshold, so `hits_then` is the most that it could have been."""
+    """The draft's effect on the recent calls of that category that had a look-up. Guards are not run again
+    for entries that were below the threshold, so `hits_then` is an upper bound."""
     calls = [
         call
         for call in app.ledger.recent

@@ -1,11 +1,11 @@
-"""What the admin plane answers instead of doing what it was asked.
+"""The errors of the admin plane.
 
-Refusal           400   the input
-├── Unauthorized  401   no token, or another
-├── Forbidden     403   a web page of somebody else's asks
+Refusal           400   invalid input
+├── Unauthorized  401   missing or wrong token
+├── Forbidden     403   a request from another site's web page
 ├── NotFound      404
-├── Unprocessable 422   the files on disk
-└── Unavailable   503   not now
+├── Unprocessable 422   mistakes in the files on disk
+└── Unavailable   503   not possible now
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What would happen to a query, and why: the decisions of the call path, told instead of carried out."""
+"""Explains what would happen to a query: takes the decisions of the call path without carrying them out."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from proxy.cache import CANDIDATES, Cache
 from storage.base import Entry, StorageError
 
 SEARCHED_S = 10.0
-"""For all partitions, which is a round trip for each where vectors lie elsewhere."""
+"""Time to search all partitions; with vectors in a database, each takes a round trip."""
 _SERVED = ("fresh", "revalidate")
 
 
 async def explain(app: App, asked: Explained) -> Json:
-    """For a call that is otherwise the same as the one that stored the entry: same model, tenant, earlier
-    turns and parameters."""
+    """Assumes a call that is otherwise identical to the one that stored the entry: same model, tenant,
+    earlier turns and parameters."""
     cache = app.cache
     if asked.category is not None:
         check_category(cache, asked.category)
@@ -40,10 +40,10 @@ async def explain(app: App, asked: Explained) -> Json:
             candidates = await _candidates(app, asked, vector, policy)
     except TimeoutError as error:
         raise Unavailable(
-            f"not everything was looked through within {SEARCHED_S:g} s: name a model or a tenant"
+            f"the search took longer than {SEARCHED_S:g} s: give a model or a tenant to narrow it down"
         ) from error
     except StorageError as error:
-        raise Unavailable(f"what is near cannot be looked for now: {error}") from error
+        raise Unavailable(f"similar entries cannot be searched for now: {error}") from error
     outcome, because = _outcome(policy, cache.mode(kind.category), candidates, problem)
     return {
         "text": Written(asked.text),
@@ -109,19 +109,21 @@ def _outcome(policy: InForce, mode: Mode, candidates: list[Json], problem: str) 
     if mode == "off":
         return (
             "MISS",
-            f"looking for something alike does not pay in category {policy.category.name} (mode auto)",
+            f"semantic look-ups do not pay in category {policy.category.name} (mode auto)",
         )
     for each in candidates:
         if each["verdict"] in _SERVED:
             outcome = "SHADOW" if "shadow" in (mode, each["mode"]) else "HIT"
             like, needed = each["similarity"], each["threshold"]
-            return outcome, f"{like:.3f} to entry {each['entry']['id']}, and {needed:.3f} is required"
+            entry = each["entry"]["id"]
+            return outcome, f"similarity {like:.3f} to entry {entry}, and {needed:.3f} is required"
     if problem:
-        return "MISS", f"no vector, so the exact tier only: {problem}"
+        return "MISS", f"no vector, so only the exact tier applies: {problem}"
     if not candidates:
         return "MISS", "nothing is stored to compare it with"
     best = candidates[0]
     against = best["reason"].hidden or best["verdict"]
+    nearest = f"the nearest entry has similarity {best['similarity']:.3f}"
     if against == "threshold":
-        return "MISS", f"nearest is {best['similarity']:.3f}, and {best['threshold']:.3f} is required"
-    return "MISS", f"nearest is {best['similarity']:.3f}, and {against} speaks against it"
+        return "MISS", f"{nearest}, and {best['threshold']:.3f} is required"
+    return "MISS", f"{nearest}, but is refused by {against}"

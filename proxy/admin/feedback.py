@@ -1,4 +1,4 @@
-"""What people say about answers that they got from memory."""
+"""Feedback from people on cached answers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from proxy.telemetry.report import Report
 
 
 async def feedback(app: App, given: Feedback) -> Json:
-    """Counts like an audit of the last hit on the entry; a wrong one goes."""
+    """Counts as an audit of the last hit on the entry. A wrong entry is deleted."""
     entry = known_entry(app, given.entry_id)
     hit = _last_hit(app, entry.id)
     category = hit.category if hit else entry.category
-    # A hit that nobody remembers says something about every threshold.
+    # Without a recent hit the similarity is unknown; 1 makes the verdict count for every threshold.
     app.auditor.told(category, hit.similarity or 1.0 if hit else 1.0, given.verdict)
     removed = given.verdict == "wrong"
     told = await delete_entry(app, entry.id) if removed else {}

@@ -1,5 +1,5 @@
-"""What Prometheus is told of the parts, as they are at the moment of the scrape. What it is told of calls:
-`proxy.telemetry.metrics`.
+"""Prometheus metrics of the parts, taken at the moment of the scrape. `proxy.telemetry.metrics` has the
+metrics of calls.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ Family = GaugeMetricFamily | CounterMetricFamily
 
 _REPLICATION = {
     "announced": "Messages to the other replicas",
-    "applied": "Messages that were applied, our own too",
+    "applied": "Messages applied, including our own",
     "reloads": "Comparisons with the whole document store, because something may have been missed",
-    "given_up": "Entries given up, because a purge came before the others knew them",
-    "failures": "Attempts that Redis failed",
+    "given_up": "Entries given up, because of a purge before the others knew them",
+    "failures": "Failed calls to Redis",
     "waited": "Calls that waited for another replica",
     "shared": "Calls that got another replica's answer",
 }
 _VECTORS = {
     "written": "Vectors written to the database",
-    "dropped": "Vectors for which there was no room in the queue; they are sent later",
+    "dropped": "Vectors that did not fit into the queue; they are sent later",
     "search_failures": "Searches that failed or took too long",
     "write_failures": "Failed attempts to write or compare",
 }
@@ -39,8 +39,22 @@ class Gauges(Collector):
         self._build.add_metric([VERSION], 1)
 
     def collect(self) -> Iterator[Family]:
-        app = self._app
-        usage, documents = app.cache.entries.usage(), app.cache.documents.stats()
+        yield from self._entries()
+        yield from self._index()
+        yield from self._process()
+        yield from self._documents()
+        yield from self._saved()
+        yield from self._replication()
+        yield from self._upstreams()
+        yield from self._load()
+        yield from self._audited()
+        yield from self._economics()
+        yield from self._loading()
+        yield self._build
+        yield _gauge("nearhit_start_time_seconds", "Unix time of the start", self._app.started)
+
+    def _entries(self) -> Iterator[Family]:
+        usage = self._app.cache.entries.usage()
         entries = GaugeMetricFamily("nearhit_entries", "Entries in memory", labels=["category"])
         sizes = GaugeMetricFamily("nearhit_entry_bytes", "Bytes of the entries", labels=["category"])
         for name, used in usage["categories"].items():
@@ -48,12 +62,14 @@ class Gauges(Collector):
             sizes.add_metric([name], used["bytes"])
         yield from (entries, sizes)
         yield _gauge("nearhit_capacity_entries", "Most entries in memory", usage["capacity"])
-        yield from self._index()
+
+    def _process(self) -> Iterator[Family]:
+        app = self._app
         yield _gauge("nearhit_in_flight", "Calls being answered", app.data_plane.in_flight)
         yield _gauge("nearhit_in_flight_limit", "Most calls at once", app.settings.limits.in_flight)
         yield CounterMetricFamily(
             "nearhit_turned_away",
-            "Calls refused at the door as too many were served",
+            "Calls refused because too many were being served",
             app.data_plane.turned_away,
         )
         yield CounterMetricFamily("nearhit_log_lines_dropped", "Log lines not written", dropped_lines())
@@ -61,36 +77,34 @@ class Gauges(Collector):
             yield CounterMetricFamily(
                 "nearhit_trace_lines_dropped", "Calls that log.trace lacks", app.recorder.dropped
             )
-        yield _gauge("nearhit_documents_pending", "Answers not yet written", documents["pending"])
-        yield _gauge("nearhit_documents_breaker_open", "1: the store failed", documents["breaker"] == "open")
+
+    def _documents(self) -> Iterator[Family]:
+        stats = self._app.cache.documents.stats()
+        yield _gauge("nearhit_documents_pending", "Answers not yet written", stats["pending"])
+        yield _gauge("nearhit_documents_breaker_open", "1: the store failed", stats["breaker"] == "open")
         for name in ("dropped", "lost", "failures"):
             yield CounterMetricFamily(
-                f"nearhit_documents_{name}", f"Of the document store: {name}", documents[name]
+                f"nearhit_documents_{name}", f"Of the document store: {name}", stats[name]
             )
-        yield from self._saved()
-        yield from self._replication()
-        yield from self._upstreams()
-        yield from self._load()
-        yield from self._audited()
-        yield from self._economics()
-        yield _gauge("nearhit_index_loaded", "Stored answers that were loaded at start", app.warm_up.loaded)
-        yield _gauge("nearhit_index_to_embed", "Entries of another embedding model", app.warm_up.to_embed)
-        yield _gauge("nearhit_index_ready", "1: everything stored is loaded", app.warm_up.done)
+
+    def _loading(self) -> Iterator[Family]:
+        warm_up, categories = self._app.warm_up, self._app.categories
+        yield _gauge("nearhit_index_loaded", "Stored answers that were loaded at start", warm_up.loaded)
+        yield _gauge("nearhit_index_to_embed", "Entries of another embedding model", warm_up.to_embed)
+        yield _gauge("nearhit_index_ready", "1: everything stored is loaded", warm_up.done)
         yield _gauge(
-            "nearhit_categories_current", "1: the categories on disk are in force", not app.categories.error
+            "nearhit_categories_current", "1: the categories on disk are in force", not categories.error
         )
         yield _gauge(
-            "nearhit_categories_reloading", "1: those on disk are being taken in", app.categories.reloading
+            "nearhit_categories_reloading", "1: changed category files are being loaded", categories.reloading
         )
-        yield self._build
-        yield _gauge("nearhit_start_time_seconds", "Unix time of the start", app.started)
 
     def _index(self) -> Iterator[Family]:
         stats = self._app.cache.entries.vectors.stats()
         yield _gauge("nearhit_partitions", "Partitions with vectors", stats["partitions"])
-        yield _gauge("nearhit_index_bytes", "Vectors in memory and what finds them", stats["bytes"])
+        yield _gauge("nearhit_index_bytes", "Vectors in memory and their index", stats["bytes"])
         if stats.get("recall") is not None:
-            yield _gauge("nearhit_index_recall", "Of the graph that was judged last", stats["recall"])
+            yield _gauge("nearhit_index_recall", "Of the graph measured last", stats["recall"])
         if stats["kind"] == "memory":
             return
         yield _gauge("nearhit_vectors_pending", "Vectors not yet written or deleted", stats["pending"])
@@ -106,7 +120,7 @@ class Gauges(Collector):
         yield _gauge("nearhit_replication_connected", "1: in contact with the replicas", stats["current"])
         yield _gauge("nearhit_replication_waiting", "Changes not yet told to the others", stats["waiting"])
         if (behind := stats["behind_s"]) is not None:
-            yield _gauge("nearhit_replication_lag_seconds", "Since all there is to know was known", behind)
+            yield _gauge("nearhit_replication_lag_seconds", "Since this replica was last up to date", behind)
         for name, text in _REPLICATION.items():
             yield CounterMetricFamily(f"nearhit_replication_{name}", text, stats[name])
 
@@ -128,9 +142,7 @@ class Gauges(Collector):
         down = GaugeMetricFamily(
             "nearhit_upstream_down", "1: it has not answered lately", labels=["upstream"]
         )
-        errors = CounterMetricFamily(
-            "nearhit_upstream_errors", "Calls that it failed", labels=["upstream", "kind"]
-        )
+        errors = CounterMetricFamily("nearhit_upstream_errors", "Failed tries", labels=["upstream", "kind"])
         for name, backend in self._app.fleet.backends.items():
             down.add_metric([name], backend.outage.down)
             for kind, count in backend.errors.items():
@@ -142,9 +154,9 @@ class Gauges(Collector):
         limit, used, queue = (
             GaugeMetricFamily(f"nearhit_upstream_{name}", text, labels=["upstream"])
             for name, text in (
-                ("limit", "Calls that may be on their way"),
-                ("in_use", "Calls on their way"),
-                ("queue", "Calls that wait for a place"),
+                ("limit", "Most calls in flight"),
+                ("in_use", "Calls in flight"),
+                ("queue", "Calls waiting for a place"),
             )
         )
         refused = CounterMetricFamily(
@@ -163,7 +175,7 @@ class Gauges(Collector):
     def _load(self) -> Iterator[Family]:
         pressures = GaugeMetricFamily("nearhit_pressure", "Load, 0 to 1", labels=["upstream"])
         parts = GaugeMetricFamily(
-            "nearhit_pressure_signal", "What it is made of, 0 to 1", labels=["upstream", "signal"]
+            "nearhit_pressure_signal", "Signals behind the pressure, 0 to 1", labels=["upstream", "signal"]
         )
         for name, upstream in self._app.load.upstreams.items():
             pressures.add_metric([name], upstream.highest)
@@ -178,7 +190,7 @@ class Gauges(Collector):
             verdicts.add_metric([name, verdict], count)
         thresholds = GaugeMetricFamily("nearhit_threshold", "Threshold in force", labels=["category"])
         targets = GaugeMetricFamily(
-            "nearhit_wrong_rate_target", "Share of wrong hits that is aimed at", labels=["category"]
+            "nearhit_wrong_rate_target", "Target share of wrong hits", labels=["category"]
         )
         lifetimes = GaugeMetricFamily("nearhit_ttl_seconds", "Lifetime in force", labels=["category"])
         rates = [
@@ -198,17 +210,19 @@ class Gauges(Collector):
 
     def _economics(self) -> list[Family]:
         app, now = self._app, self._app.clock()
-        even = GaugeMetricFamily("nearhit_break_even_hit_rate", "At which looking pays", labels=["category"])
-        rate = GaugeMetricFamily("nearhit_look_hit_rate", "Of calls that looked", labels=["category"])
+        even = GaugeMetricFamily(
+            "nearhit_break_even_hit_rate", "Hit rate from which look-ups pay", labels=["category"]
+        )
+        rate = GaugeMetricFamily("nearhit_look_hit_rate", "Hit rate of look-ups", labels=["category"])
         gain = GaugeMetricFamily(
-            "nearhit_net_seconds_per_look", "Gained by looking, on average", labels=["category"]
+            "nearhit_net_seconds_per_look", "Average net gain of a look-up", labels=["category"]
         )
         modes = GaugeMetricFamily(
             "nearhit_mode", "1: the semantic tier's mode now", labels=["category", "mode"]
         )
         cost = CounterMetricFamily(
             "nearhit_saved_cost",
-            "What hits would have cost, of models whose price is known",
+            "What hits would have cost, for models with a known price",
             labels=["category", "currency"],
         )
         for name, category in app.cache.rules.book.categories.items():

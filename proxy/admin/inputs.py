@@ -1,4 +1,4 @@
-"""What callers of the admin plane may send."""
+"""The input of the admin plane's endpoints."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_TEXT = 20_000
 Text = Annotated[str, Field(min_length=1, max_length=MOST_TEXT)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Tenant = Annotated[str, Field(pattern="^(shared|[0-9a-f]{8,32})$")]
-"""As `recent` and the log name it: the start of the digest, or `shared`."""
+"""As in `recent` and the log: the beginning of the digest, or `shared`."""
 CRITERIA = ("category", "tenant", "namespace", "tag", "model", "older_than", "like")
 
 
@@ -27,8 +27,8 @@ class Window(_Input):
     window: Annotated[Duration, Field(gt=0, le=30 * 86400)] = Field(
         default=3600.0, description="Seconds, or 15m, 24h, 30d"
     )
-    category: Name | None = Field(default=None, description="Only this one")
-    total: bool = Field(default=False, description="All of them summed, as `total` instead of `categories`")
+    category: Name | None = Field(default=None, description="Only this category")
+    total: bool = Field(default=False, description="One sum of all, as `total` instead of `categories`")
 
 
 class Recent(_Input):
@@ -37,19 +37,19 @@ class Recent(_Input):
 
 class Listing(_Input):
     category: Name | None = None
-    q: Name | None = Field(default=None, description="Part of the stored question, in any case")
+    q: Name | None = Field(default=None, description="Part of the stored question; case is ignored")
     limit: int = Field(default=100, ge=1, le=500)
 
 
 class Explained(_Input):
     text: Text = Field(validation_alias=AliasChoices("text", "query"))
-    model: Name | None = Field(default=None, description="Entries of this model only; rules may look at it")
-    category: Name | None = Field(default=None, description="As X-Nearhit-Category would name it")
-    tenant: Tenant | None = Field(default=None, description="Entries of this tenant only")
+    model: Name | None = Field(default=None, description="Only entries of this model; also used by rules")
+    category: Name | None = Field(default=None, description="As in X-Nearhit-Category")
+    tenant: Tenant | None = Field(default=None, description="Only entries of this tenant")
 
 
 class Feedback(_Input):
-    entry_id: Name = Field(description="As X-Cache-Entry-Id names it")
+    entry_id: Name = Field(description="From X-Cache-Entry-Id")
     verdict: Literal["wrong", "right"]
 
 
@@ -73,12 +73,12 @@ class PurgeOrder(_Input):
     like: Text | None = Field(
         default=None,
         validation_alias=AliasChoices("like", "similar_text"),
-        description="Entries whose question is near this text",
+        description="Entries whose question is similar to this text",
     )
-    threshold: float = Field(default=0.9, ge=0, le=1, description="Least cosine to `like`")
+    threshold: float = Field(default=0.9, ge=0, le=1, description="Lowest cosine to `like`")
     everything: bool = False
-    confirm: bool = Field(default=False, description="`everything` is purged only with it")
-    dry_run: bool = Field(default=False, description="Count, and leave everything as it is")
+    confirm: bool = Field(default=False, description="Required for `everything`")
+    dry_run: bool = Field(default=False, description="Only count, and change nothing")
 
     @model_validator(mode="after")
     def _means_something(self) -> PurgeOrder:
@@ -95,7 +95,7 @@ class PurgeOrder(_Input):
 
 
 def understood(model: type[M], data: Any) -> M:
-    """Raises `Refusal` with everything that is wrong in one line."""
+    """The data as an instance of `model`. Raises `Refusal` with all problems in one line."""
     try:
         return model.model_validate(data)
     except ValidationError as invalid:

@@ -1,4 +1,4 @@
-"""Decisions as they are made, as server-sent events: what the dashboard and `nearhit watch` listen to."""
+"""Server-sent events with the decisions as they are made, for the dashboard and `nearhit watch`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from proxy.app import App
 
 EVERY_S = 1.0
 MOST_CALLS = 100
-"""Told at once; of more the newest."""
+"""Most calls in one event; if there are more, the newest."""
 MOST_LISTENERS = 32
 PATIENCE_S = 10.0
-"""For a listener to take an event; a tab that sleeps comes again."""
+"""Time for a listener to accept an event. A browser tab that was asleep reconnects."""
 
 
 class Live:
@@ -44,11 +44,11 @@ class Live:
         with suppress(ConnectionError, TimeoutError):
             await self._go_on(response)
         if request.transport is not None:
-            request.transport.abort()  # who does not read would hold up a farewell too
+            request.transport.abort()  # a listener that does not read would also hold up a clean close
         return response
 
     async def _go_on(self, response: web.StreamResponse) -> None:
-        """Until the listener leaves or sleeps."""
+        """Runs until the listener leaves or stops reading."""
         seen = self._app.ledger.published
         while True:
             told, seen = self._since(seen)

@@ -1,4 +1,4 @@
-"""The admin plane's HTTP: who may ask, what is understood, and errors as JSON."""
+"""The HTTP side of the admin plane: access control, validation of input, and errors as JSON."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = logging.getLogger("nearhit.admin")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 LIVE = f"{API}/live"
-"""Goes on until the listener leaves."""
+"""The only endpoint without a deadline: it runs until the listener leaves."""
 ANSWER_S = 30.0
 _READING = ("GET", "HEAD", "OPTIONS")
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -62,7 +62,7 @@ def _handler(route: Route, app: App) -> Handler:
 
 async def _input(request: web.Request) -> Any:
     if request.method in _READING:
-        return {name: value for name, value in request.query.items() if value}  # `q=`: not given
+        return {name: value for name, value in request.query.items() if value}  # `q=` counts as not given
     try:
         return json.loads(await request.read())
     except (ValueError, RecursionError):
@@ -77,7 +77,7 @@ def _metrics(app: App) -> Handler:
     return handle
 
 
-# Who may ask
+# Access control
 
 
 def _door(settings: Admin) -> Middleware:
@@ -100,11 +100,11 @@ def _bearer(request: web.Request) -> bytes:
 
 
 def _check_browser(request: web.Request, any_name: bool) -> None:
-    """A browser on this machine reaches us for any page that it shows. A page whose name is made to point at
-    us (DNS rebinding) gives itself away by `Host`, one that sends forms to us by `Origin`."""
+    """A browser on this machine sends us the requests of any page it shows. A page with a name that resolves
+    to us (DNS rebinding) is recognised by `Host`, one that posts forms to us by `Origin`."""
     host = request.headers.get("Host", "")
     if host and not any_name and not is_loopback(_parsed(f"//{host}").hostname or ""):
-        raise Forbidden("without admin.token the admin plane answers to localhost and 127.0.0.1 only")
+        raise Forbidden("without admin.token the admin plane only answers to localhost and 127.0.0.1")
     origin = request.headers.get("Origin")
     if origin is not None and request.method not in _READING and _parsed(origin).netloc != host:
         raise Forbidden("another site's page may not change anything here")
@@ -118,7 +118,7 @@ def _parsed(address: str) -> SplitResult:
 
 
 def _settled(ledger: Ledger) -> Middleware:
-    """What is told here is made of all calls so far."""
+    """Settles the ledger first, so that answers include all calls so far."""
 
     @web.middleware
     async def settle(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -144,7 +144,7 @@ async def _errors_as_json(request: web.Request, handler: Handler) -> web.StreamR
         return _error(Unavailable.status, f"this took longer than {ANSWER_S:g} s", Unavailable.headers)
     except Exception:
         log.exception("%s %s failed", request.method, request.path)
-        return _error(500, "this failed; the log says how", {})
+        return _error(500, "this failed; the log says why", {})
 
 
 def _allowed(error: web.HTTPException) -> dict[str, str]:

@@ -1,8 +1,8 @@
-"""Making the cache forget.
+"""Purges: deletes entries for good.
 
-A purge is answered when it is durable: what it took is deleted from the store, with its vectors wherever they
-lie, and no file of the store's holds a byte of it any more. Until the index has loaded, the store is looked
-through as well.
+A purge is answered once it is durable: the entries are deleted from the store, their vectors wherever they
+are kept, and no file of the store contains a byte of them. Until the index has loaded, the store is searched
+as well.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from storage.base import Entry, StorageError
 from storage.breath import Breath, slices
 
 LIKE_AT_MOST = 1000
-"""Entries near a text that one purge takes out of one partition."""
+"""Most entries similar to a text that one purge deletes from one partition."""
 EXAMPLES = 5
 DURABLE_S = 15.0
-"""For the store to delete what is purged; what takes longer is deleted after the answer."""
+"""Time for the store to delete what is purged. If it takes longer, it goes on after the answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What an order means at one moment."""
+    """An order at one moment, as predicates for entries and reports."""
 
     order: PurgeOrder
     now: float
@@ -56,7 +56,7 @@ class Wanted:
         return near and self.entry(entry)
 
     def report(self, report: Report) -> bool:
-        """Of calls that stored nothing too, as far as a report can tell."""
+        """Whether the order applies to a call, even one that stored nothing, as far as a report can tell."""
         order = self.order
         return (
             (order.tag, order.namespace, order.like) == (None, None, None)
@@ -98,7 +98,8 @@ async def purge(app: App, order: PurgeOrder) -> Json:
 
 
 def _check_name(app: App, order: PurgeOrder, found: dict[str, Entry]) -> None:
-    """Not before it was looked for: there may be answers of a category that is no more. Raises `Refusal`."""
+    """Raises `Refusal` for an unknown category. Only after the search, as a removed category may still have
+    answers."""
     if order.category is not None and not found:
         check_category(app.cache, order.category)
 
@@ -109,7 +110,8 @@ def _told(found: dict[str, Entry]) -> Json:
 
 
 async def _in_memory(app: App, wanted: Wanted) -> dict[str, Entry]:
-    """With vectors elsewhere those alike are looked for in the store, and here what is not there yet."""
+    """The matching entries in memory. If the vectors are kept elsewhere, `like` is searched in the store, and
+    here only among the entries that it does not have yet."""
     if wanted.vector is None:
         walked = walk.matching(app.cache.entries, wanted.entry)
         return {entry.id: entry async for some in walked for entry in some}
@@ -127,8 +129,8 @@ async def _in_memory(app: App, wanted: Wanted) -> dict[str, Entry]:
 
 
 async def _in_store(app: App, wanted: Wanted) -> dict[str, Entry]:
-    """What memory does not know yet, or only another replica, or not how near it is. Raises `Unavailable` for
-    what cannot be had or compared now."""
+    """The matching entries in the store that memory may lack: not loaded yet, known only to another replica,
+    or without a comparable vector. Raises `Unavailable` if they cannot be read or compared now."""
     whole = app.warm_up.done and app.replication is None
     comparable = app.cache.entries.vectors.complete and not app.warm_up.to_embed
     if whole and (wanted.vector is None or comparable):
@@ -138,12 +140,12 @@ async def _in_store(app: App, wanted: Wanted) -> dict[str, Entry]:
         async for batch in app.cache.documents.scan():
             if wanted.vector is not None and any(e.fingerprint not in ("", current) for e, _ in batch):
                 raise Unavailable(
-                    "answers of another embedding model are not comparable yet; try again later"
+                    "answers of another embedding model cannot be compared yet; try again later"
                 )
             found.update((entry.id, entry) for entry, vector in batch if wanted.stored(entry, vector))
             await breath.take()
     except StorageError as error:
-        raise Unavailable(f"what is not loaded yet could not be looked through: {error}") from error
+        raise Unavailable(f"the entries that are not loaded yet could not be searched: {error}") from error
     return found
 
 
@@ -157,9 +159,9 @@ async def _vector(app: App, text: str) -> Vector:
 
 
 async def _hide_all(app: App, found: dict[str, Entry]) -> None:
-    """Nothing is served any more before the store is waited for."""
+    """Removes the entries from memory, so that they are no longer served while the store deletes them."""
     breath = Breath()
-    for some in slices(found.values()):  # taking them out of the index takes its time
+    for some in slices(found.values()):  # removing many from the index takes a while
         app.cache.purge([entry.id for entry in some])
         app.cache.entries.vectors.condemn(some)
         await breath.take()
@@ -168,8 +170,8 @@ async def _hide_all(app: App, found: dict[str, Entry]) -> None:
 
 
 async def _tell_others(app: App) -> str:
-    """Before the store is looked through: then the other replicas add nothing to it any more that began
-    before. Why that cannot be said, or ""."""
+    """Announces the purge before the store is searched, so that the other replicas no longer add answers to
+    calls that began before it. Returns why that failed, or ""."""
     try:
         if app.replication is not None:
             await app.replication.begin_purge()
@@ -179,7 +181,8 @@ async def _tell_others(app: App) -> str:
 
 
 async def _settled(app: App, purged: dict[str, Entry], untold: str) -> Json:
-    """Raises `Unavailable` when nobody can say now that all of it is gone for ever, from every replica."""
+    """Waits until the entries are deleted for good on every replica. Raises `Unavailable` if that is not
+    certain."""
     try:
         async with asyncio.timeout(DURABLE_S):
             await app.cache.documents.settle_deletions()
@@ -191,7 +194,7 @@ async def _settled(app: App, purged: dict[str, Entry], untold: str) -> Json:
     except (StorageError, TimeoutError) as error:
         why = str(error) or f"not everything was deleted within {DURABLE_S:g} s"
         raise Unavailable(
-            f"{len(purged)} entries are hidden from the callers of this proxy but not yet gone for ever"
+            f"{len(purged)} entries are hidden from the callers of this proxy but not yet deleted for good"
             f" everywhere ({why}); a restart may bring them back: purge again until this succeeds"
         ) from error
     return {"purged": len(purged), "durable": True}

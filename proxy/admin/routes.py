@@ -1,4 +1,4 @@
-"""Every endpoint of the admin plane, in one table; the router and openapi.json are made from it."""
+"""Every endpoint of the admin plane in one table, from which the router and openapi.json are built."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from proxy.admin.shown import VERSION, Json
 from proxy.app import App
 
 View = Callable[..., Awaitable[Any]]
-"""Takes the `App`, the parts of the path, and the input if the route has one; gives the answer's JSON."""
+"""Takes the `App`, the variable parts of the path, and the input if there is one; returns the answer's
+JSON."""
 
 API = "/api/v1"
 
@@ -28,7 +29,7 @@ class Route:
     input: type[BaseModel] | None = None
     """Query parameters of a GET, JSON body of anything else."""
     gives: tuple[str, ...] = ()
-    """Members that its answer has."""
+    """Required members of its answer."""
 
 
 async def openapi(app: App) -> Json:
@@ -78,7 +79,7 @@ ROUTES = (
         "GET",
         f"{API}/economics",
         views.economics,
-        "By category: break-even, net gain, savings an hour",
+        "By category: break-even, net gain, savings per hour",
         gives=("prices", "categories"),
     ),
     Route("GET", f"{API}/categories", views.categories, "All categories in force", gives=("categories",)),
@@ -93,7 +94,7 @@ ROUTES = (
         "GET",
         f"{API}/categories/{{name}}/text",
         editing.text,
-        "The category's file as it is",
+        "The text of the category's file",
         gives=("text", "writable"),
     ),
     Route(
@@ -108,7 +109,7 @@ ROUTES = (
         "PUT",
         f"{API}/categories/{{name}}",
         editing.write,
-        "Write a category file and take it",
+        "Write a category file and put it into force",
         inputs.CategoryText,
         ("version", "categories"),
     ),
@@ -131,14 +132,14 @@ ROUTES = (
         "DELETE",
         f"{API}/entries/{{id}}",
         purging.delete_entry,
-        "Forget one stored answer",
+        "Delete one stored answer",
         gives=("purged", "durable"),
     ),
     Route(
         "POST",
         f"{API}/purge",
         purging.purge,
-        "Forget what matches all criteria",
+        "Delete the answers that match all criteria",
         inputs.PurgeOrder,
         ("matched", "categories"),
     ),
@@ -162,18 +163,18 @@ ROUTES = (
         "POST",
         f"{API}/reload",
         views.reload,
-        "Take the category files as they are now",
+        "Reload the category files",
         gives=("version", "categories"),
     ),
-    Route("GET", f"{API}/load", views.load, "Pressure per upstream and model, and what it does to policies"),
+    Route("GET", f"{API}/load", views.load, "Pressure per upstream and model, and its effect on policies"),
     Route(
         "POST",
         f"{API}/reread",
         views.reread,
-        "Take in what others have put into the document store",
+        "Load what others have added to the document store",
         gives=("started",),
     ),
-    Route("GET", f"{API}/recent", views.recent, "The last calls, newest first", inputs.Recent, ("calls",)),
+    Route("GET", f"{API}/recent", views.recent, "The latest calls, newest first", inputs.Recent, ("calls",)),
     Route("GET", f"{API}/openapi.json", openapi, "This description", gives=("openapi", "paths")),
     Route(
         "GET",
@@ -233,12 +234,12 @@ _ERROR = {
 }
 _REFUSED = {"$ref": "#/components/schemas/Error"}
 _REFUSALS: dict[str, tuple[str, Callable[[Route], bool]]] = {
-    "400": ("The input is wrong; the message says how", lambda route: True),
-    "401": ("The admin token is missing or another", lambda route: route.path.startswith(API)),
-    "403": ("A page of another site asks", lambda route: route.path.startswith(API)),
-    "404": ("There is no such thing", lambda route: "{" in route.path or route.input is inputs.Feedback),
-    "405": ("Another method is meant; `Allow` says which", lambda route: True),
+    "400": ("The input is invalid; the message says why", lambda route: True),
+    "401": ("The admin token is missing or wrong", lambda route: route.path.startswith(API)),
+    "403": ("A request from another site's page", lambda route: route.path.startswith(API)),
+    "404": ("Not found", lambda route: "{" in route.path or route.input is inputs.Feedback),
+    "405": ("Wrong method; `Allow` lists the right ones", lambda route: True),
     "413": ("The body is too large", lambda route: route.method in ("POST", "PUT")),
-    "422": ("The files on disk are wrong", lambda route: route.view in (views.reload, editing.write)),
-    "503": ("Not now; `Retry-After` says when", lambda route: True),
+    "422": ("Mistakes in the files on disk", lambda route: route.view in (views.reload, editing.write)),
+    "503": ("Not possible now; see `Retry-After`", lambda route: True),
 }

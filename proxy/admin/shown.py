@@ -1,6 +1,6 @@
 """Parts of the proxy as JSON values. Times are Unix seconds, durations seconds unless the name says ms.
 
-What people or models wrote is `Written`, which nothing but `as_json` takes apart.
+Texts that people or models wrote are wrapped in `Written`, which only `as_json` unwraps.
 """
 
 from __future__ import annotations
@@ -25,29 +25,30 @@ from storage.base import Entry
 Json = dict[str, Any]
 
 VERSION = version("nearhit")
-"""Read once, at import: looking it up reads files."""
+"""Read once, at import, as looking it up reads files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A question, an answer, words of them: `hidden` stands for it unless `admin.show_text`, but for
-    an empty one."""
+    """A question, an answer, or words from them. Unless `admin.show_text` is set, `hidden` is shown in its
+    place; an empty text is always shown."""
 
     content: Any
     hidden: str | None = None
 
 
 def reason(told: str) -> Written:
-    """What a guard found are words of the question; that it objected is not."""
+    """The reason of a refusal: that a guard objected may be shown, but what it found are words of the
+    question."""
     return Written(told, refusal(told))
 
 
 def as_json(show_text: bool) -> Callable[[Any], str]:
-    """How everything that the admin plane answers becomes text."""
+    """The JSON encoder for all answers of the admin plane."""
 
     def open_up(value: Any) -> Any:
         if not isinstance(value, Written):
-            raise TypeError(f"{type(value).__name__} is no JSON value")
+            raise TypeError(f"{type(value).__name__} is not a JSON value")
         return value.content if show_text or not value.content else value.hidden
 
     return json.JSONEncoder(default=open_up).encode
@@ -103,7 +104,7 @@ def total(tallies: list[Tally]) -> Json:
 
 
 def category(category: Category, app: App) -> Json:
-    """With the policy in force, which pressure may have bent."""
+    """A category with its policy in force, which may be adjusted to pressure."""
     usage = app.cache.entries.usage()["categories"]
     shown = _finite(asdict(category))
     del shown["examples"]
@@ -118,7 +119,7 @@ def category(category: Category, app: App) -> Json:
 
 
 def bent(category: Category, app: App) -> Json:
-    """Without pressure, and under what there is where it is highest."""
+    """A category's policy without pressure, and under the highest pressure at present."""
     base, now = app.cache.policy(category.name, 0.0), app.cache.policy(category.name, app.cache.pressure(""))
     return {
         "base": {"threshold": base.threshold, "ttl": base.ttl},
@@ -127,7 +128,7 @@ def bent(category: Category, app: App) -> Json:
 
 
 def estimate(category: Category, cache: Cache) -> Json:
-    """What is known of its wrong hits; no rate without a verdict."""
+    """The estimate of a category's wrong hits; the rate is null without a verdict."""
     found = cache.audits.estimate(category)
     share = found.wrong
     return {
@@ -153,7 +154,7 @@ def economics(category: Category, app: App) -> Json:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no infinity: no bound is null."""
+    """The value with infinities, which JSON does not have, replaced by null."""
     if isinstance(value, dict):
         return {name: _finite(each) for name, each in value.items()}
     return None if isinstance(value, float) and math.isinf(value) else value

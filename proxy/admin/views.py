@@ -1,4 +1,4 @@
-"""What can be looked at."""
+"""The read-only views of the admin plane, and the reloads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from storage.breath import Breath
 from storage.index.entries import CategoryUsage
 
 TOTAL = ""
-"""Name of the sum of all categories; none of them has it."""
+"""Name for the sum of all categories; no category can have it."""
 
 
 async def healthz(app: App) -> Json:
@@ -30,7 +30,7 @@ async def healthz(app: App) -> Json:
 
 
 async def readyz(app: App) -> Json:
-    """Who gets this answer can be served: calls pass through until the index has loaded."""
+    """Always ready once it answers: calls pass through until the index has loaded."""
     documents, warm_up = app.cache.documents.stats(), app.warm_up
     return {
         "status": "ready",
@@ -54,7 +54,7 @@ async def readyz(app: App) -> Json:
 
 
 def _elsewhere(app: App) -> Json | None:
-    """Of the vectors, where they are not in memory."""
+    """The state of the vectors, if they are not kept in memory."""
     vectors = app.cache.entries.vectors
     return None if vectors.complete else vectors.stats()
 
@@ -63,24 +63,24 @@ def _degraded(app: App, documents: Json) -> list[str]:
     """One line for each part that does less than it should."""
     embedder, vectors = app.cache.embedder.stats(), _elsewhere(app) or {}
     lines = {
-        "index: still loading, answers that are stored may be missed": not app.warm_up.done,
+        "index: still loading, so stored answers may be missed": not app.warm_up.done,
         f"index: not loaded from the documents: {app.warm_up.failed}": bool(app.warm_up.failed),
-        f"index: {app.warm_up.to_embed} entries of another embedding model are embedded anew, until then"
-        " exact hits only": bool(app.warm_up.to_embed),
+        f"index: {app.warm_up.to_embed} entries of another embedding model are being re-embedded; until then"
+        " they can only be exact hits": bool(app.warm_up.to_embed),
         "index: the database with the vectors fails, exact hits only": vectors.get("breaker") == "open",
         f"index: the database may lack vectors: {vectors.get('trouble')}": not vectors.get("current", True),
         f"index: large partitions are read whole, no graph was built: {vectors.get('graph_trouble')}": bool(
             vectors.get("graph_trouble")
         ),
         "documents: the store fails, stored answers are misses": documents["breaker"] == "open",
-        f"documents: the store takes nothing, it is tried again: {documents['write_trouble']}": bool(
+        f"documents: the store accepts no writes, will try again: {documents['write_trouble']}": bool(
             documents["write_trouble"]
         ),
         "replication: no contact with the other replicas, this one works alone": app.replication is not None
         and not app.replication.current,
         "embedder: no worker is alive, exact hits only": embedder.get("workers", 1) == 0,
-        "categories: those on disk are being read and their examples embedded, until then the old ones"
-        " hold": app.categories.reloading,
+        "categories: changed files are being loaded and their examples embedded; until then the old ones"
+        " are in force": app.categories.reloading,
         f"categories: {'; '.join(app.categories.error.splitlines())}": bool(app.categories.error),
         f"classifier: {app.cache.rules.classifier.note}": bool(app.cache.rules.classifier.note),
     }
@@ -158,7 +158,7 @@ async def category(app: App, name: str) -> Json:
 
 
 def check_category(cache: Cache, name: str, error: type[Refusal] = Refusal) -> None:
-    """Raises `error` when there is none of that name."""
+    """Raises `error` if there is no category of that name."""
     known = cache.rules.book.categories
     if name not in known:
         raise error(f"no category {name!r}; {nearest_name(name, list(known))}")
@@ -181,7 +181,7 @@ async def recent(app: App, given: Recent) -> Json:
 async def entries(app: App, given: Listing) -> Json:
     """Newest first."""
     if given.q is not None and not app.settings.admin.show_text:
-        raise Refusal("q: texts are hidden (admin.show_text), and would be found out by searching them")
+        raise Refusal("q: texts are hidden (admin.show_text), and a search could reveal them")
     part = (given.q or "").casefold()
 
     def wanted(entry: Entry) -> bool:
@@ -210,7 +210,8 @@ def known_entry(app: App, id: str) -> Entry:
 
 
 async def _body(app: App, id: str) -> tuple[Any, str]:
-    """The answer as JSON, and why there is none. Not through the cache: looking is no hit."""
+    """The answer as JSON, or None and the reason. Not read through the cache, so it does not count as a
+    hit."""
     try:
         body = await app.cache.documents.load(id)
     except StorageError as error:
@@ -221,7 +222,7 @@ async def _body(app: App, id: str) -> tuple[Any, str]:
 
 
 async def reread(app: App) -> Json:
-    """At once; how far it is stands in readyz."""
+    """Returns at once; readyz shows the progress."""
     return {"started": app.warm_up.reread()}
 
 

@@ -1,4 +1,4 @@
-"""Looking at every entry without holding up the calls: a few milliseconds at a time."""
+"""Walks over all entries without holding up calls: a few milliseconds at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from storage.index.entries import Entries
 
 
 async def matching(entries: Entries, predicate: Callable[[Entry], bool]) -> AsyncIterator[list[Entry]]:
-    """Some at a time, those that were there all the while; what comes or goes meanwhile may be missing."""
+    """The matching entries, in batches. Entries that are added or removed in the meantime may be missing."""
     breath = Breath()
     for ids in slices(entries.ids()):
         present = (entry for id in ids if (entry := entries.get(id)) is not None)
@@ -21,7 +21,7 @@ async def matching(entries: Entries, predicate: Callable[[Entry], bool]) -> Asyn
 async def nearest(
     entries: Entries, partitions: Iterable[bytes], vector: Vector, count: int
 ) -> AsyncIterator[list[tuple[float, Entry]]]:
-    """At most `count` (cosine, entry) of one partition after the other, best first in each. Raises
+    """For one partition after another, at most `count` pairs (cosine, entry), best first. Raises
     StorageError."""
     breath = Breath()
     for partition in partitions:

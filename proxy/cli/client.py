@@ -1,4 +1,4 @@
-"""The commands' side of the admin plane."""
+"""A client of the admin plane, for the commands."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from proxy.settings import Settings, mask
 
 ANSWER_S = 60.0
 SILENT_S = 15.0
-"""Between events, of which there is one a second."""
+"""Longest silence between events, which come once a second."""
 
 
 HIDDEN = "(hidden by admin.show_text)"
-"""Stands for a question or an answer that the admin plane does not show."""
+"""Shown in place of a text that the admin plane withholds."""
 
 
 class AdminError(Exception):
-    """The admin plane did not do it; `str()` is one line that says what to do."""
+    """The admin plane did not do it. `str()` is one line that says what to do."""
 
 
 class BadOrder(AdminError):
-    """It was asked for something that makes no sense to it."""
+    """The admin plane rejected the request as invalid (400)."""
 
 
 class AdminClient:
     def __init__(self, settings: Settings, url: str | None = None) -> None:
-        """`url`: of an admin plane elsewhere than the settings say."""
+        """`url`: of the admin plane; None: taken from the settings."""
         self._url = (url or _address(settings)).rstrip("/")
         token = settings.admin.token
         self._headers = {"Authorization": f"Bearer {token.get_secret_value()}"} if token else {}
@@ -41,24 +41,24 @@ class AdminClient:
         return self._send("POST", path, body)
 
     def events(self, path: str) -> Iterator[Any]:
-        """What a stream of server-sent events tells, until it ends. Raises `AdminError`."""
+        """The data of a stream of server-sent events, until it ends. Raises `AdminError`."""
         url = f"{self._url}/api/v1/{path}"
         try:
             with httpx.stream("GET", url, headers=self._headers, timeout=SILENT_S) as answer:
                 if not answer.headers.get("Content-Type", "").startswith("text/event-stream"):
                     answer.read()
                     _content(answer)
-                    raise AdminError(f"{mask(url)} tells nothing; is that nearhit of this version?")
+                    raise AdminError(f"{mask(url)} sends no events; does it run this version of nearhit?")
                 for line in answer.iter_lines():
                     if line.startswith("data:"):
                         yield json.loads(line.removeprefix("data:"))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise self._silent(error) from None
-        raise AdminError(f"{mask(self._url)} has ended")
+        raise AdminError(f"{mask(self._url)} closed the connection")
 
     def _silent(self, error: Exception) -> AdminError:
         return AdminError(
-            f"no answer from {mask(self._url)} ({_kind(error)}); start nearhit serve, or name its"
+            f"no answer from {mask(self._url)} ({_kind(error)}); start nearhit serve, or give the URL of its"
             " admin plane with --url"
         )
 
@@ -90,7 +90,7 @@ def _content(answer: httpx.Response) -> Any:
         return content
     if answer.status_code == 401:
         raise AdminError(
-            "the admin plane wants a token; set NEARHIT_ADMIN__TOKEN to what it was started with"
+            "the admin plane requires a token; set NEARHIT_ADMIN__TOKEN to the one it was started with"
         )
     raise (BadOrder if answer.status_code == 400 else AdminError)(_message(content))
 

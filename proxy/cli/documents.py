@@ -1,4 +1,4 @@
-"""The commands that work on the document store itself, whether a proxy is running on it or not."""
+"""The commands that work on the document store directly, whether or not a proxy is using it."""
 
 from __future__ import annotations
 
@@ -39,12 +39,10 @@ Advance = Callable[[int], None]
 
 
 def with_store(command: F) -> F:
-    command = click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")(
-        command
-    )
-    command = click.option("--documents", "documents_url", help="Document store; else the setting's.")(
-        command
-    )
+    command = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(command)
+    command = click.option(
+        "--documents", "documents_url", help="URL of the document store. Default: the setting's."
+    )(command)
     return with_config(command)
 
 
@@ -52,9 +50,9 @@ def with_store(command: F) -> F:
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 @with_store
 def export(file: Path, config: Path | None, documents_url: str | None, as_json: bool) -> None:
-    """Write every stored answer to FILE, a line of JSON each; with gzip when it ends in .gz.
+    """Write every stored answer to FILE as a line of JSON, compressed if the name ends in .gz.
 
-    Works beside a running proxy. Run again after an interruption, it goes on where it ended.
+    A proxy may be running. After an interruption, run the same command again to continue.
     """
     settings = _there(_settings(config, documents_url))
 
@@ -65,7 +63,7 @@ def export(file: Path, config: Path | None, documents_url: str | None, as_json: 
     try:
         count = _run("exporting", work)
     except OSError as error:
-        advice = "name a file in a folder that is there, that you may write to and that has room"
+        advice = "choose an existing folder that you may write to and that has enough space"
         raise click.ClickException(f"cannot write {file} ({error.strerror}); {advice}") from None
     _say(as_json, {"exported": count}, f"{count} entries exported to {file}")
 
@@ -73,22 +71,22 @@ def export(file: Path, config: Path | None, documents_url: str | None, as_json: 
 @click.command("import")
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False, exists=True))
 @click.option(
-    "--tenant", help="Whose the pairs are that are not shared and name nobody: a digest, or anonymous."
+    "--tenant", help="Owner of pairs that are not shared and name no tenant: a digest, or anonymous."
 )
 @click.option(
     "--authorization",
     metavar="VARIABLE",
-    help="The same, from the Authorization header that the tenant sends: the environment variable it is in.",
+    help="The same, given by the environment variable with the tenant's Authorization header.",
 )
 @with_store
 def import_(
     file: Path, tenant: str | None, authorization: str | None, config: Path | None,
     documents_url: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Put the answers in FILE into the document store: what `nearhit export` wrote, or curated pairs.
+    """Add the answers in FILE to the document store: the output of `nearhit export`, or curated pairs.
 
-    A pair is {"query", "answer", "model"} and more if need be: see docs/documents.md.
-    Run again after an interruption, it goes on where it ended.
+    A pair is {"query", "answer", "model"} with optional members: see docs/documents.md.
+    After an interruption, run the same command again to continue.
     """
     settings = _settings(config, documents_url)
     owner = _tenant(tenant, authorization)
@@ -115,10 +113,10 @@ def import_(
 @click.command()
 @with_store
 def rebuild(config: Path | None, documents_url: str | None, as_json: bool) -> None:
-    """Go through the document store: delete what is past use, embed anew what another model embedded,
-    and seal anew what another key sealed than the first, or none.
+    """Go through the document store: delete expired answers, re-embed those of another embedding model, and
+    re-encrypt those that are not encrypted with the first key.
 
-    A running proxy takes in what others have put into the store.
+    A running proxy then loads what others have added to the store.
     """
     settings = _there(_settings(config, documents_url))
 
@@ -132,8 +130,8 @@ def rebuild(config: Path | None, documents_url: str | None, as_json: bool) -> No
     _say(
         as_json,
         done,
-        f"{done['entries']} entries, {done['embedded']} embedded anew, {done['resealed']} sealed anew, "
-        f"{done['expired']} expired and gone, "
+        f"{done['entries']} entries, {done['embedded']} re-embedded, {done['resealed']} re-encrypted, "
+        f"{done['expired']} expired and deleted, "
         f"{done['unreadable']} unreadable; {told}",
     )
 
@@ -141,7 +139,9 @@ def rebuild(config: Path | None, documents_url: str | None, as_json: bool) -> No
 def _settings(config: Path | None, documents_url: str | None) -> Settings:
     settings = settings_from(config, documents_url=documents_url)
     if settings.documents.url == "memory":
-        raise click.ClickException("documents.url is memory, which only the running proxy has; name a store")
+        raise click.ClickException(
+            "documents.url is memory, which exists only inside the running proxy; name a store"
+        )
     return settings
 
 
@@ -189,7 +189,7 @@ def _run(name: str, work: Callable[[Advance], Coroutine[Any, Any, T]]) -> T:
     except (StorageError, EmbeddingError) as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
-        raise click.ClickException("interrupted; the same command goes on where this ended") from None
+        raise click.ClickException("interrupted; run the same command again to continue") from None
 
 
 @contextmanager
@@ -205,11 +205,11 @@ def _tell_running(settings: Settings) -> str:
         started = AdminClient(settings).post("reread", {})["started"]
     except AdminError as error:
         if "no answer" in str(error):
-            return "no proxy runs here: the next one to start reads them"
+            return "no proxy is running; it will read them when it starts"
         return f"the running proxy was not told: {error}"
     if started:
-        return "the running proxy reads them now"
-    return "the running proxy was reading already; run nearhit rebuild once it is done"
+        return "the running proxy is reading them now"
+    return "the running proxy was already reading; run nearhit rebuild once it is done"
 
 
 def _say(as_json: bool, values: dict[str, Any], text: str) -> None:

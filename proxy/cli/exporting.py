@@ -1,4 +1,4 @@
-"""What a document store holds as JSON lines, newest first."""
+"""Exports the document store as JSON lines, newest first."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from storage.base import Document, Documents
 
 
 async def export(store: Documents, path: Path, advance: Callable[[int], None]) -> int:
-    """How many entries the file holds in the end. It appears when it is whole; until then, and after an
-    interruption, there is `FILE.partial`, from which the next run goes on. `advance` is told how many more
-    entries are done. Raises `StorageError` and `OSError`."""
+    """Writes all entries to the file and returns their number. The file appears when it is complete; until
+    then, and after an interruption, there is `FILE.partial`, with which the next run continues. `advance` is
+    told the number of entries after each step. Raises `StorageError` and `OSError`."""
     partial = path.with_name(path.name + ".partial")
     done = await asyncio.to_thread(_whole_lines, partial)
     advance(len(done))
@@ -48,7 +48,7 @@ def _append(file: IO[bytes], documents: Iterable[Document]) -> None:
 
 
 def _whole_lines(partial: Path) -> set[str]:
-    """Ids in the lines that an earlier run wrote; what it wrote of one more line is cut off."""
+    """The ids in the lines of an earlier run. Truncates an incomplete last line."""
     ids, end = set[str](), 0
     if not partial.exists():
         return ids
@@ -63,7 +63,7 @@ def _whole_lines(partial: Path) -> set[str]:
 
 
 def _opened(path: Path, mode: str) -> IO[bytes]:
-    """Answers may be private: only the owner reads the file."""
+    """Opens a file that only its owner can read, as answers may be private."""
     return open(path, mode, opener=lambda name, flags: os.open(name, flags, 0o600))
 
 

@@ -1,8 +1,8 @@
-"""Answers from a file into the document store: whole entries as they were, and curated pairs as entries that
-real calls find.
+"""Imports answers from a file into the document store: exported entries unchanged, and curated pairs as
+entries that real calls will find.
 
-The file is trusted: whoever hands it in decides what callers are told. What it cannot do is to give a
-tenant's answer to another: an entry keeps its tenant, and a pair is shared only where its category is.
+The file is trusted: its author decides what callers are told. But it cannot give one tenant's answers to
+another: an entry keeps its tenant, and a pair is only shared if its category is.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ BATCH = 64
 _TARGET = "/v1/chat/completions"
 _CHARACTERS_PER_TOKEN = 4
 _MS_PER_TOKEN = 20.0
-"""What writing the answer would have taken a model, roughly: only tells eviction that it is worth keeping."""
+"""Rough time for a model to write the answer, so that eviction knows what it is worth."""
 
 
 class _Refused(Exception):
-    """The line is well written, and must not become an entry; `str()` says why, for all such lines."""
+    """A valid line that must not become an entry. `str()` is the reason, the same for all such lines."""
 
 
 @dataclass(slots=True)
@@ -47,9 +47,9 @@ class Imported:
     pairs: int = 0
     embedded: int = 0
     refused: Counter[str] = field(default_factory=Counter)
-    """Why lines were left out, and how many."""
+    """How many lines were left out, by reason."""
     resumed_after: int = 0
-    """Lines that an earlier run had done."""
+    """Lines that an earlier run had already imported."""
 
     def shown(self) -> dict[str, Any]:
         names = ("entries", "pairs", "embedded", "resumed_after")
@@ -60,8 +60,8 @@ class Importer:
     def __init__(
         self, store: Documents, rules: Rules, embedder: Embedder, tenant: str | None, now: float
     ) -> None:
-        """`tenant`: digest of whom the pairs belong to that name none. `embedder` must have room for
-        `BATCH` texts."""
+        """`tenant`: digest of the owner of pairs that name none. `embedder` must have room for `BATCH`
+        texts."""
         self._store = store
         self._rules = rules
         self._embedder = embedder
@@ -70,9 +70,10 @@ class Importer:
         self.done = Imported()
 
     async def run(self, path: Path, store: str, advance: Callable[[int], None]) -> Imported:
-        """`store` names the store, so that nothing is skipped for having been put into another. `advance` is
-        told how many more lines are done. Raises `ConfigError` at the first line that is no line of ours,
-        `EmbeddingError` and `StorageError`; what was done before stays, and the next run goes on after it."""
+        """Imports the file, or the rest of it after an interruption. `store`: name of the store, so that
+        nothing is skipped that was imported into another one. `advance` is told the number of lines after
+        each step. Raises `ConfigError` at the first invalid line, `EmbeddingError` and `StorageError`; the
+        next run continues there."""
         mark = Mark(path, store)
         rows = read_rows(path, Line)
         self.done.resumed_after = await asyncio.to_thread(_skip, rows, mark.read())
@@ -140,7 +141,7 @@ class Importer:
         return self._answered(question, pair)
 
     def _answered(self, question: Question, pair: Pair) -> Document:
-        id = question.exact.hex()[:24]  # the same each time, so that a second import replaces the first
+        id = question.exact.hex()[:24]  # deterministic, so that a second import replaces the first
         tokens = Usage(len(pair.query) // _CHARACTERS_PER_TOKEN, len(pair.answer) // _CHARACTERS_PER_TOKEN)
         body = dump(_completion(id, pair, tokens, self._now))
         entry = entry_of(question, id, len(body), tokens, tokens.tokens_out * _MS_PER_TOKEN, self._now)
@@ -150,14 +151,14 @@ class Importer:
     def _category(self, pair: Pair, vector: Vector | None) -> Any:
         book = self._rules.book
         if pair.category is not None and pair.category not in book.categories:
-            raise ValueError(f"category: there is no {pair.category!r}")
+            raise ValueError(f"category: {pair.category!r} does not exist")
         found = self._rules.classifier.classify(
             text=pair.query, model=pair.model, vector=vector, header=pair.category
         )
         return book.get(found.category)
 
     async def _embed(self, text: str) -> Vector | None:
-        """None: too long for the model, so the exact tier only."""
+        """None: too long for the model, so only the exact tier will find it."""
         try:
             vector = await self._embedder.embed(text)
         except TextTooLong:
@@ -167,17 +168,17 @@ class Importer:
 
 
 def _call(pair: Pair) -> Call:
-    """What a caller who asks this sends. Raises ValueError when nobody could."""
+    """The call of somebody who asks this question. Raises ValueError if there can be no such call."""
     taken = pair.request.keys() & {"model", "messages", "stream", "stream_options"}
     if taken:
-        raise ValueError(f"request.{min(taken)}: is not for this member")
+        raise ValueError(f"request.{min(taken)}: must not be set here")
     system = [] if pair.system is None else [{"role": "system", "content": pair.system}]
     messages = [*system, {"role": "user", "content": pair.query}]
     body = json.dumps({**pair.request, "model": pair.model, "messages": messages}).encode()
     headers = CIMultiDict({"X-Nearhit-Namespace": pair.namespace}) if pair.namespace else CIMultiDict()
     call = read_call(openai_chat, _TARGET, CIMultiDictProxy(headers), body, "")
     if call is None or call.text is None:
-        raise ValueError("query: no call could ask this")
+        raise ValueError("query: no call can ask this")
     return call
 
 
@@ -197,11 +198,12 @@ def _completion(id: str, pair: Pair, tokens: Usage, now: float) -> dict[str, Any
     }
 
 
-# Going on where an earlier run ended
+# Resuming after an interruption
 
 
 class Mark:
-    """How many lines of a file are done, in a file beside it; of the file as it is now, and no other."""
+    """Remembers how many lines of a file have been imported, in a second file next to it. It does not count
+    for another version of the file."""
 
     def __init__(self, path: Path, store: str) -> None:
         self._path = path.with_name(path.name + ".importing")
@@ -221,7 +223,7 @@ class Mark:
             partial.write_text(json.dumps({"of": self._of, "lines": lines}))
             partial.replace(self._path)
         except OSError:
-            pass  # A folder that we may not write to: the next run begins anew, and replaces like by like.
+            pass  # not writable: the next run starts over, and replaces entries by the same ones
 
     def remove(self) -> None:
         self._path.unlink(missing_ok=True)

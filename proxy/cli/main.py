@@ -1,4 +1,5 @@
-"""The command `nearhit`. Exits 0, 1 (failed) or 2 (usage or settings); errors are lines on standard error."""
+"""The command `nearhit`. Exits with 0, 1 (failed) or 2 (usage or settings); errors are lines on standard
+error."""
 
 from __future__ import annotations
 
@@ -25,15 +26,15 @@ STDERR = 2
 _ELSEWHERE = {
     "simulate": ("proxy.simulation.command", "simulate", "Replay a trace through the real cache."),
     "tune": ("proxy.cli.tuning", "tune", "Propose thresholds from labelled pairs."),
-    "explain": ("proxy.cli.running", "explain", "Tell what would happen to a query, and why."),
-    "purge": ("proxy.cli.running", "purge", "Make the running proxy forget answers."),
-    "export": ("proxy.cli.documents", "export", "Write what the document store holds to a file."),
-    "import": ("proxy.cli.documents", "import_", "Put answers from a file into the document store."),
-    "rebuild": ("proxy.cli.documents", "rebuild", "Check the document store, and embed what needs it."),
-    "watch": ("proxy.cli.watching", "watch", "Show the running proxy's calls as they come."),
-    "stats": ("proxy.cli.running", "stats", "Show what the running proxy has done, by category."),
+    "explain": ("proxy.cli.running", "explain", "Explain what would happen to a query."),
+    "purge": ("proxy.cli.running", "purge", "Delete answers from the running proxy."),
+    "export": ("proxy.cli.documents", "export", "Write all stored answers to a file."),
+    "import": ("proxy.cli.documents", "import_", "Add answers from a file to the document store."),
+    "rebuild": ("proxy.cli.documents", "rebuild", "Clean up, re-embed and re-encrypt the document store."),
+    "watch": ("proxy.cli.watching", "watch", "Show the running proxy's calls live."),
+    "stats": ("proxy.cli.running", "stats", "Show the running proxy's statistics by category."),
 }
-"""Commands that are imported when they are used: module, name there, help."""
+"""Commands that are only imported when they are used: module, name in it, help."""
 
 
 class _Group(click.Group):
@@ -57,7 +58,7 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version("nearhit"), prog_name="nearhit")
 def nearhit() -> None:
-    """A category-aware semantic cache that stands before LLM APIs."""
+    """A category-aware semantic cache in front of LLM APIs."""
 
 
 def main() -> None:
@@ -65,7 +66,7 @@ def main() -> None:
 
 
 def run(arguments: list[str]) -> int:
-    """The exit status. Whatever goes wrong in a way that we foresee is a line on standard error."""
+    """Runs a command and returns the exit status. Every expected error is a line on standard error."""
     try:
         nearhit.main(arguments, prog_name="nearhit", standalone_mode=False)
     except ConfigError as error:
@@ -104,12 +105,12 @@ def with_config(command: F) -> F:
     return click.option(
         "--config",
         type=click.Path(path_type=Path),
-        help="Settings file; else $NEARHIT_CONFIG, else nearhit.yaml.",
+        help="Settings file. Default: $NEARHIT_CONFIG, else nearhit.yaml.",
     )(command)
 
 
 def with_settings(command: F) -> F:
-    """The flags for settings that people change often; the others have the file and the environment."""
+    """Adds the flags for common settings; the others can be set in the file and the environment."""
     flags = [
         ("--host", "--listen-host", "Address of the data plane."),
         ("--port", "--listen-port", "Port of the data plane."),
@@ -156,9 +157,9 @@ def settings_from(config: Path | None, **flags: str | None) -> Settings:
 @nearhit.command()
 @with_settings
 def serve(config: Path | None, **flags: str | None) -> None:
-    """Run the proxy and its admin plane, until Ctrl-C.
+    """Run the proxy and its admin plane until Ctrl-C.
 
-    Without an upstream, the demo upstream runs beside it.
+    Without an upstream, it also runs the demo upstream.
     """
     settings = settings_from(config, **flags)
     import uvloop
@@ -175,9 +176,9 @@ def serve(config: Path | None, **flags: str | None) -> None:
 
 @nearhit.command()
 @with_settings
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def check(config: Path | None, as_json: bool, **flags: str | None) -> None:
-    """Validate settings and categories, and print them; secrets are masked."""
+    """Validate settings and categories, and print them with secrets masked."""
     settings = settings_from(config, **flags)
     from policies.book import Book
     from policies.prices import Prices
@@ -215,16 +216,16 @@ def _line(policy: dict[str, Any]) -> str:
 @nearhit.command("demo-upstream")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=8090, show_default=True, help="0 takes a free one."
+    "--port", type=click.IntRange(0, 65535), default=8090, show_default=True, help="0 picks a free one."
 )
 @click.option("--latency", "latency_s", default=0.0, show_default=True, help="Seconds to the first token.")
-@click.option("--tokens-per-s", default=0.0, show_default=True, help="Rate after it; 0: all at once.")
-@click.option("--capacity", default=0, show_default=True, help="Calls served at once; 0: any number.")
-@click.option("--queue", default=64, show_default=True, help="Calls that may wait; the next one gets a 429.")
-@click.option("--error-rate", default=0.0, show_default=True, help="Share of calls that end in a 500.")
-@click.option("--seed", default=0, show_default=True, help="Of the errors.")
+@click.option("--tokens-per-s", default=0.0, show_default=True, help="Rate after that; 0: all at once.")
+@click.option("--capacity", default=0, show_default=True, help="Most calls served at once; 0: no limit.")
+@click.option("--queue", default=64, show_default=True, help="Most calls waiting; any more get a 429.")
+@click.option("--error-rate", default=0.0, show_default=True, help="Share of calls that get a 500.")
+@click.option("--seed", default=0, show_default=True, help="Random seed of the errors.")
 def demo_upstream(host: str, port: int, **behaviour: Any) -> None:
-    """Run an OpenAI- and Anthropic-compatible simulator with no model behind it."""
+    """Run a simulator of the OpenAI and Anthropic APIs, without a model."""
     if any(value < 0 for value in behaviour.values()) or behaviour["error_rate"] > 1:
         raise click.UsageError("No value may be negative, and --error-rate is at most 1")
     import uvloop

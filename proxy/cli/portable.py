@@ -1,5 +1,5 @@
-"""Stored answers as JSON lines: a line is a whole entry, as `nearhit export` writes it, or a curated pair of
-question and answer."""
+"""The JSON lines of exports and imports: a line is a complete entry, as `nearhit export` writes it, or a
+curated pair of question and answer."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Seconds = Annotated[float, Field(allow_inf_nan=False, gt=0)]
 
 
 class Line(BaseModel):
-    """One line, of either kind."""
+    """One line, of either kind, not validated yet."""
 
     model_config = ConfigDict(extra="allow")
 
 
 class Pair(BaseModel):
-    """A question and the answer that it shall get."""
+    """A question and the answer it is to get."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -35,20 +35,20 @@ class Pair(BaseModel):
     answer: Annotated[str, Field(min_length=1, pattern=r"\S")]
     model: Annotated[str, Field(min_length=1)]
     category: str | None = None
-    """None: what the classifier says."""
+    """None: decided by the classifier."""
     tenant: Annotated[str, Field(pattern=TENANT)] | None = None
-    """Digest, as the log has it in full; needed where the category's answers do not cross tenants."""
+    """The owner's digest in full; required unless the category's answers cross tenants."""
     system: str | None = None
-    """What the callers' system message says, to the letter."""
+    """The exact system message of the callers."""
     request: dict[str, Any] = {}
-    """Other members of the callers' bodies, such as `temperature`: a call with others is another call."""
+    """Other members of the callers' bodies, such as `temperature`, which must match exactly."""
     namespace: str = ""
     tags: list[str] = []
     ttl: Seconds | None = None
 
 
 class _Told(BaseModel):
-    """Of an entry, what goes into callers' headers and metric labels."""
+    """The members of an entry that are used in headers and metric labels."""
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
     category: Name
@@ -72,7 +72,7 @@ def is_entry(line: Line) -> bool:
 
 
 def document_of(line: Line) -> Document:
-    """Raises ValueError with what is wrong."""
+    """Raises ValueError that says what is wrong."""
     values = dict(line.model_extra or {})
     body, vector = values.pop("body", None), values.pop("vector", None)
     if not isinstance(body, str):
@@ -91,7 +91,7 @@ def document_of(line: Line) -> Document:
 
 
 def pair_of(line: Line) -> Pair:
-    """Raises ValueError with what is wrong."""
+    """Raises ValueError that says what is wrong."""
     try:
         return Pair.model_validate(line.model_extra or {})
     except ValidationError as error:

@@ -1,5 +1,5 @@
-"""Going through a document store while nobody waits: what is past use goes, what has no vector of the
-embedder in use gets one, what another key sealed than the first is sealed anew."""
+"""Goes through a document store: deletes expired entries, re-embeds those of another embedding model, and
+re-encrypts those that are not encrypted with the first key."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from storage.base import Documents, Entry
 @dataclass(slots=True)
 class Rebuilt:
     entries: int = 0
-    """That are there in the end."""
+    """Entries left at the end."""
     embedded: int = 0
     expired: int = 0
     resealed: int = 0
     unreadable: int = 0
-    """Damaged, or sealed with a key that is not among ours. They stay."""
+    """Damaged, or encrypted with a key we do not have. They are left alone."""
 
 
 async def rebuild(
     store: Documents, book: Book, embedder: Embedder, now: float, advance: Callable[[int], None]
 ) -> Rebuilt:
-    """Raises `StorageError` and `EmbeddingError`; what was done stays done, and the next run goes on."""
+    """Raises `StorageError` and `EmbeddingError`. Work done so far is kept, and the next run continues.
+    `advance` is told the number of entries after each step."""
     done = Rebuilt()
     async for batch in store.scan():
         expired = [entry.id for entry, _ in batch if now - entry.created > _kept(book, entry)]
@@ -41,7 +42,7 @@ async def rebuild(
         done.expired += len(expired)
         done.embedded += len(foreign)
         advance(len(batch))
-    await store.scrub()  # also of what a run has left that ended before this
+    await store.scrub()  # also for an earlier run that was interrupted before this
     done.unreadable = store.unreadable.damaged + store.unreadable.locked
     return done
 
@@ -51,7 +52,8 @@ def _kept(book: Book, entry: Entry) -> float:
 
 
 def _is_foreign(entry: Entry, vector: Vector | None, embedder: Embedder) -> bool:
-    """An entry without a vector has none because no model could read its text, or because it is no text."""
+    """Whether the entry must be re-embedded. One without a vector need not: it is too long, or has no
+    text."""
     return vector is not None and (
         entry.fingerprint != embedder.fingerprint or len(vector) != embedder.dimensions
     )

@@ -1,4 +1,4 @@
-"""The commands that ask a running proxy."""
+"""The commands that talk to a running proxy."""
 
 from __future__ import annotations
 
@@ -19,16 +19,12 @@ Json = dict[str, Any]
 
 
 def with_admin(command: F) -> F:
-    """Options that name the admin plane to ask."""
-    command = click.option("--json", "as_json", is_flag=True, help="What the admin plane says, as JSON.")(
+    """Adds the options that say where the admin plane is."""
+    command = click.option("--json", "as_json", is_flag=True, help="Print the admin plane's JSON.")(command)
+    command = click.option("--admin-port", type=int, help="Port of the admin plane. Default: the setting's.")(
         command
     )
-    command = click.option("--admin-port", type=int, help="Port of the admin plane, on its usual host.")(
-        command
-    )
-    command = click.option("--url", help="Admin plane to ask; else where the settings say that it listens.")(
-        command
-    )
+    command = click.option("--url", help="URL of the admin plane. Default: from the settings.")(command)
     return with_config(command)
 
 
@@ -60,7 +56,7 @@ def _dump(answer: Any) -> None:
 @click.command()
 @with_admin
 def stats(config: Path | None, url: str | None, admin_port: int | None, as_json: bool) -> None:
-    """Show what the running proxy has done since its start, by category."""
+    """Show the running proxy's statistics since its start, by category."""
     answer = _ask(lambda: _client(config, url, admin_port).get("stats"))
     if as_json:
         _dump(answer)
@@ -80,7 +76,7 @@ def _table(answer: Json) -> Table:
     table = Table(title=_title(answer), title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("category", no_wrap=True)
     for name in _COLUMNS:
-        table.add_column(name, justify="right", no_wrap=" " not in name)  # else cut off at 80 columns
+        table.add_column(name, justify="right", no_wrap=" " not in name)  # wraps "saved ms" at 80 columns
     for name, row in answer["categories"].items():
         if row["requests"] or row["entries"]:
             table.add_row(name, *_cells(row))
@@ -97,8 +93,7 @@ def _title(answer: Json) -> str:
 
 
 def _cells(row: Json) -> list[str]:
-    """Hits, their tiers, and what would have been hits, as shares of the calls; wrong ones of the hits that
-    were checked."""
+    """Hits, tiers and shadow hits as shares of the calls; wrong hits as a share of the checked ones."""
     calls = row["requests"]
     hits, *tiers = (
         f"{row[name] / calls if calls else 0.0:.0%}"
@@ -112,9 +107,9 @@ _MONEY_COLUMNS = ("h", "h*", "net ms", "ms/h", "tokens/h")
 
 
 def _economics(answer: Json) -> Table:
-    """h is the hit rate of the calls that looked, h* the one at which looking pays."""
+    """h is the hit rate of the look-ups, h* the break-even hit rate."""
     currency = answer["currency"]
-    table = Table(title="per look and per hour", title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table = Table(title="per look-up and per hour", title_justify="left", box=None, padding=(0, 1, 0, 0))
     table.add_column("category", no_wrap=True)
     for name in (*_MONEY_COLUMNS, f"{currency}/h"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -148,15 +143,15 @@ def _maybe(value: float | None, form: str) -> str:
 
 @click.command()
 @click.argument("text")
-@click.option("--model", help="Compare with entries of this model only.")
-@click.option("--category", help="As the header X-Nearhit-Category would name it.")
-@click.option("--tenant", help="Compare with entries of this tenant only (digest, as the log has it).")
+@click.option("--model", help="Only compare with entries of this model.")
+@click.option("--category", help="The category, as in the header X-Nearhit-Category.")
+@click.option("--tenant", help="Only compare with entries of this tenant (its digest, as in the log).")
 @with_admin
 def explain(
     text: str, model: str | None, category: str | None, tenant: str | None, config: Path | None,
     url: str | None, admin_port: int | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Tell what would happen to the query TEXT, and why."""
+    """Explain what would happen to the query TEXT."""
     asked = _given(text=text, model=model, category=category, tenant=tenant)
     answer = _ask(lambda: _client(config, url, admin_port).post("explain", asked))
     if as_json:
@@ -183,22 +178,22 @@ def _verdict(near: Json) -> str:
 
 
 @click.command()
-@click.option("--category", help="Of this category.")
-@click.option("--tenant", help="Of this tenant: its digest as the log has it, or shared.")
-@click.option("--namespace", help="Of this namespace.")
-@click.option("--tag", help="With this tag.")
-@click.option("--model", help="Of this model.")
-@click.option("--older-than", help="Older than 90s, 1h30m, 7d, or seconds.")
-@click.option("--like", metavar="TEXT", help="With a question like this one.")
-@click.option("--threshold", type=float, help="Least similarity to --like; 0.9 if not given.")
-@click.option("--everything", is_flag=True, help="All there is.")
-@click.option("--yes", is_flag=True, help="Do it. Without: only count.")
+@click.option("--category", help="Answers of this category.")
+@click.option("--tenant", help="Answers of this tenant: its digest, as in the log, or shared.")
+@click.option("--namespace", help="Answers of this namespace.")
+@click.option("--tag", help="Answers with this tag.")
+@click.option("--model", help="Answers of this model.")
+@click.option("--older-than", help="Answers older than this, such as 90s, 1h30m, 7d, or seconds.")
+@click.option("--like", metavar="TEXT", help="Answers to questions similar to this one.")
+@click.option("--threshold", type=float, help="Lowest similarity for --like. Default: 0.9.")
+@click.option("--everything", is_flag=True, help="All answers.")
+@click.option("--yes", is_flag=True, help="Delete them. Without this, only count them.")
 @with_admin
 def purge(
     config: Path | None, url: str | None, admin_port: int | None, as_json: bool, yes: bool, everything: bool,
     **criteria: Any,
 ) -> None:  # fmt: skip
-    """Make the running proxy forget answers: what matches all criteria. Only counts without --yes."""
+    """Delete the answers that match all criteria from the running proxy. Without --yes, only count them."""
     order = _given(**criteria, everything=everything or None, dry_run=not yes, confirm=yes or None)
     if everything is False and not any(criteria.values()):
         raise click.UsageError("Give at least one criterion, or --everything")

@@ -1,4 +1,4 @@
-"""`nearhit tune`: thresholds per category out of labelled pairs."""
+"""`nearhit tune`: proposes a threshold for each category from labelled pairs."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from proxy.settings_sources import load_settings
 
 
 class Row(BaseModel):
-    """Two questions. Fields that are not named here are ignored."""
+    """A labelled pair of questions. Other members are ignored."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
     a: Annotated[str, Field(min_length=1)]
-    """The one that is asked."""
+    """The question that is asked."""
     b: Annotated[str, Field(min_length=1)]
-    """The one whose answer is stored."""
+    """The question whose answer is stored."""
     equivalent: bool
     """Whether the answer to `b` will do for `a`."""
     category: str | None = None
-    """None, or one that is not in the book: as the classifier finds."""
+    """If None or unknown, the classifier decides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Wish:
     wrong_rate: float
     confidence: float
     names: Collection[str]
-    """Categories; empty: all of which there are pairs."""
+    """Names of categories; empty: all that have pairs."""
 
 
 _Rate = click.FloatRange(0, 1, min_open=True, max_open=True)
@@ -62,17 +62,17 @@ _Path = click.Path(path_type=Path)
 @click.command(short_help="Propose thresholds from labelled pairs.")
 @click.option("--pairs", type=_Path, required=True, help="JSON lines with a, b, equivalent; plain or gzip.")
 @click.option(
-    "--wrong-rate", type=_Rate, default=0.01, show_default=True, help="Share of wrong hits you can accept."
+    "--wrong-rate", type=_Rate, default=0.01, show_default=True, help="Acceptable share of wrong hits."
 )
 @click.option(
-    "--confidence", type=_Rate, default=0.95, show_default=True, help="That it is not more than that."
+    "--confidence", type=_Rate, default=0.95, show_default=True, help="Confidence that the share is kept."
 )
-@click.option("--category", "names", multiple=True, help="May be repeated; without it all that have pairs.")
-@click.option("--categories", type=_Path, help="Folder of category files; else the setting's.")
-@click.option("--plot", type=_Path, help="HTML file to write, with a picture for each category.")
-@click.option("--json", "wants_json", is_flag=True, help="One JSON object on standard output.")
-@click.option("--write", is_flag=True, help="Set the thresholds in the category files.")
-@click.option("--config", type=_Path, help="Settings file; else nearhit.yaml, if any.")
+@click.option("--category", "names", multiple=True, help="Can be repeated. Default: all that have pairs.")
+@click.option("--categories", type=_Path, help="Folder of category files. Default: the setting's.")
+@click.option("--plot", type=_Path, help="HTML file to write, with charts for each category.")
+@click.option("--json", "wants_json", is_flag=True, help="Print one JSON object.")
+@click.option("--write", is_flag=True, help="Write the thresholds to the category files.")
+@click.option("--config", type=_Path, help="Settings file. Default: nearhit.yaml, if there is one.")
 def tune(
     pairs: Path,
     wrong_rate: float,
@@ -84,17 +84,17 @@ def tune(
     write: bool,
     config: Path | None,
 ) -> None:
-    """Propose for each category the lowest threshold at which the share of wrong hits stays within
-    --wrong-rate, and say which hit rate to expect there.
+    """Propose for each category the lowest threshold that keeps the share of wrong hits within --wrong-rate,
+    and show the hit rate to expect there.
 
-    docs/tuning.md says what the figures mean, and what pairs cannot tell.
+    docs/tuning.md explains the figures, and what pairs cannot tell.
     """
     wish = Wish(wrong_rate, confidence, names)
     try:
         settings = load_settings(config, os.environ, {})
         folder = categories or settings.categories
         if write and folder is None:
-            raise click.UsageError("--write needs --categories FOLDER; the packaged files stay as they are")
+            raise click.UsageError("--write needs --categories FOLDER; the packaged files are never changed")
         book = _book(folder, names)
         tuned = asyncio.run(_tune(list(_rows(pairs)), book, wish, settings))
         if plot is not None:
@@ -107,7 +107,7 @@ def tune(
 
 
 def _book(folder: Path | None, names: Collection[str]) -> Book:
-    """The packaged categories where the folder has none yet. Raises `ConfigError`."""
+    """The folder's categories, or the packaged ones if it has none yet. Raises `ConfigError`."""
     book = Book.from_folder(folder if folder is not None and _has_files(folder) else None)
     for name in names:
         if name not in book.categories:
@@ -146,9 +146,9 @@ async def _embed(rows: Sequence[Row], embedder: KeptVectors) -> None:
 async def collect(
     rows: Sequence[Row], book: Book, classifier: Classifier, embedder: KeptVectors
 ) -> dict[str, list[Pair]]:
-    """What the pairs say, by the category of the question that is asked, for which they say it.
+    """The pairs by the category of the question that is asked, which is the one whose threshold they inform.
 
-    Pairs that are the same to the letter, or too long to have a vector, are never up to a threshold.
+    Leaves out identical questions and those too long to embed, as no threshold decides about them.
     """
     sample: defaultdict[str, list[Pair]] = defaultdict(list)
     for row in rows:
@@ -165,7 +165,7 @@ async def collect(
 
 
 def refused(asked_text: str, stored_text: str, cosine: float, asked: Category, stored: Category) -> bool:
-    """Whether there is no hit even with a threshold of 0 in the category of the question that is asked."""
+    """Whether the pair would not be a hit even if the threshold of the asked question's category were 0."""
     asking = in_force(replace(asked, threshold=0.0), 0.0)
     storing = asking if stored.name == asked.name else in_force(stored, 0.0)
     offer = Offer(stored_text, cosine, 0.0, None, storing)
@@ -192,7 +192,8 @@ def _show(tuned: Sequence[Tuned], wish: Wish, wants_json: bool) -> None:
 
 
 def _write(tuned: Sequence[Tuned], book: Book, folder: Path) -> None:
-    """Says on standard error what it did. Raises `ConfigError` or `OSError`."""
+    """Writes the proposed thresholds to the category files, and reports on standard error. Raises
+    `ConfigError` or `OSError`."""
     if not any(each.advice.proposed for each in tuned):
         raise click.ClickException("nothing to write: there is no proposal")
     if copied := copy_missing(book.categories, folder):

@@ -1,4 +1,4 @@
-"""What `nearhit tune` found, for people and for programs."""
+"""Shows the result of `nearhit tune` as a table, as JSON and as an HTML page."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _share(share: Share) -> dict[str, Any]:
 
 
 def as_grid(tuned: Sequence[Tuned]) -> Grid:
-    """In Markdown, so that it can be pasted."""
+    """A table in Markdown, so that it can be pasted."""
     grid = Grid(box=box.MARKDOWN)
     grid.add_column("category", no_wrap=True)
     for column in _COLUMNS:
@@ -90,14 +90,14 @@ def notes(tuned: Sequence[Tuned], wanted: float, confidence: float) -> Iterator[
 
 
 def refusal(tuned: Tuned, wanted: float, confidence: float) -> str:
-    """Why there is no proposal, in a sentence; or that it is held up."""
+    """Why there is no proposal, or that it is held at the floor; "" if there is nothing to say."""
     name, advice, floor = tuned.category.name, tuned.advice, tuned.category.load.threshold_floor
     if advice.proposed is not None:
         held = advice.proposed.threshold == floor
         return f"{name}: no lower than its load.threshold_floor, {floor:g}" if held else ""
     if advice.missing is None:
         return (
-            f"{name}: at every threshold {wanted:.3g} or more of the hits are wrong; more pairs do not help"
+            f"{name}: at every threshold {wanted:.3g} or more of the hits are wrong; more pairs will not help"
         )
     return (
         f"{name}: too few pairs to say with {confidence:.3g} confidence that at most {wanted:.3g} of the "
@@ -111,14 +111,14 @@ def _bar(share: Share, full: float) -> str:
     return _BARS[max(1, round(min(1.0, share.value / full) * (len(_BARS) - 1)))]
 
 
-# The picture
+# The page
 
 
 def as_page(tuned: Sequence[Tuned], wanted: float, confidence: float) -> str:
     sections = [_section(each, wanted, confidence) for each in tuned]
     lead = (
         f"At most {wanted:.3g} of the hits wrong, with {confidence:.3g} confidence. "
-        "The band is where the share in all such pairs lies."
+        "The band shows where the true share lies."
     )
     return page("nearhit tune", f"<p>{escape(lead)}</p>{''.join(sections)}")
 

@@ -1,4 +1,4 @@
-"""What `nearhit watch` shows: calls as they are decided, and what share of them are hits."""
+"""`nearhit watch`: shows calls as they are decided, and the share of hits."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ from proxy.cli.running import with_admin
 Json = dict[str, Any]
 
 WINDOW_S = 60.0
-"""Over which calls a second and the hit rate are taken."""
+"""Time over which the call rate and the hit rate are measured."""
 CALLS = 200
-"""That are kept: more than a terminal has lines."""
+"""Latest calls that are kept: more than a terminal has lines."""
 HEAD_LINES = 5
 _STYLES = {"HIT": "green", "STALE": "yellow", "SHADOW": "cyan", "BYPASS": "dim", "MISS": ""}
 _TIERS = ("exact", "semantic", "inflight", "stale")
 
 
 class Watch:
-    """The last minute of counts and the last calls."""
+    """The counts of the last minute, and the latest calls."""
 
     def __init__(self) -> None:
         self.calls: deque[Json] = deque(maxlen=CALLS)
         self._counts: deque[tuple[float, Json]] = deque()
 
     def take(self, event: Json) -> None:
-        """`event`: as `GET /api/v1/live` tells it."""
+        """`event`: from `GET /api/v1/live`."""
         self.calls.extend(event["calls"])
         self._counts.append((event["at"], event["overall"]))
         while self._counts[-1][0] - self._counts[0][0] > WINDOW_S:
             self._counts.popleft()
 
     def now(self) -> Json:
-        """Of the last minute: calls a second, and shares of the calls."""
+        """Figures of the last minute: calls per second, and hits and tiers as shares of the calls."""
         (began, first), (ended, last) = self._counts[0], self._counts[-1]
         calls = last["requests"] - first["requests"]
         seconds = ended - began
@@ -55,7 +55,7 @@ class Watch:
         }
 
     def view(self, lines: int) -> RenderableType:
-        """At most so many lines."""
+        """What to show, in at most `lines` lines."""
         if not self._counts:
             return Text("waiting for the first second")
         now, (_, since) = self.now(), self._counts[-1]
@@ -95,21 +95,21 @@ def _what(call: Json) -> str:
 
 
 def _printable(text: str) -> str:
-    """A question may hold what would drive the terminal."""
+    """The text without control characters, which could manipulate the terminal."""
     return "".join(each if each.isprintable() else " " for each in text)
 
 
 def line(call: Json) -> str:
-    """A call for output that is no terminal."""
+    """A call as a line, for output that is not a terminal."""
     return "  ".join(cell.plain for cell in _row(call))
 
 
 @click.command()
 @with_admin
 def watch(config: Path | None, url: str | None, admin_port: int | None, as_json: bool) -> None:
-    """Show the running proxy's calls as they come, until Ctrl-C.
+    """Show the running proxy's calls live, until Ctrl-C.
 
-    On a terminal a table that is renewed every second, elsewhere a line per call.
+    On a terminal, this is a table that is updated every second; elsewhere, one line per call.
     """
     port = None if admin_port is None else str(admin_port)
     events = AdminClient(settings_from(config, admin_port=port), url).events("live")

@@ -30,8 +30,8 @@ _CACHED: dict[tuple[str, str], Dialect] = {
 
 
 def of(method: str, target: str) -> Dialect | None:
-    """The dialect of a request. `target`: path and query as they came. None: nothing here can be cached; the
-    request is to be passed through."""
+    """The dialect of a request. `target`: path and query, as received. None: not cacheable, so the request is
+    passed through."""
     path, _, query = target.partition("?")
     if known := _CACHED.get((method, unquote(path))):
         return known
@@ -39,7 +39,7 @@ def of(method: str, target: str) -> Dialect | None:
 
 
 def cached() -> Iterator[tuple[str, str, str]]:
-    """Method, path and dialect's name of every call that may be answered from memory."""
+    """Method, path and name of the dialect for every call that may be answered from the cache."""
     for (method, path), dialect in _CACHED.items():
         yield method, path, dialect.name
     for path in gemini.PATHS:
@@ -49,24 +49,23 @@ def cached() -> Iterator[tuple[str, str, str]]:
 
 
 def batched(dialect: Dialect) -> bool:
-    """Whether its calls ask for several things at once, each of which is cached by itself."""
+    """Whether its calls have several items, each of which is cached separately."""
     return dialect is _CACHED["POST", "/v1/embeddings"]
 
 
 def lenient(dialect: Dialect) -> bool:
-    """Whether its servers read more than JSON: names without quotes, a comma before the end of a list."""
+    """Whether its servers accept more than JSON, such as names without quotes and trailing commas."""
     return isinstance(dialect, gemini.Gemini)
 
 
 def of_google(target: str) -> gemini.Gemini | None:
-    """The dialect of a path of Google's API, whether or not anything of it is cached. None: another API's
-    path."""
+    """The dialect for a path of Google's API, even if it is not cached. None: the path of another API."""
     path, _, query = target.partition("?")
     return gemini.speaking(path, query)
 
 
 def error(target: str, status: int, code: str, message: str) -> bytes:
-    """The body of an error of our own, in the shape that callers of that path and query expect."""
+    """The body of our own error, in the format that callers of that path and query expect."""
     if google := of_google(target):
         return google.error(status, code, message)
     if target.startswith("/v1/messages"):

@@ -1,7 +1,8 @@
-"""What a dialect must tell the exchange of its API. A dialect is one file; the exchange knows none by name.
+"""The interface of a dialect, which is what the exchange needs to know of an API. A dialect is one file, and
+the exchange knows none by name.
 
-Answers have one form inside nearhit: the JSON object that the API gives without streaming. `Gatherer` makes
-it of an event stream, and `scatter` makes an event stream of it.
+Inside nearhit, an answer always has the same form: the JSON object that the API gives without streaming. A
+`Gatherer` turns an event stream into it, and `scatter` turns it into an event stream.
 """
 
 from __future__ import annotations
@@ -26,16 +27,16 @@ class Reading:
     model: str
     stream: bool
     text: str | None
-    """The fuzzy span: the text of the last user turn. None: only the same call to the letter may match."""
+    """The fuzzy span: the text of the last user turn. None: only an identical call may match."""
     opaque: str
-    """Why there is no fuzzy span; "" when there is one."""
+    """Why there is no fuzzy span; "" if there is one."""
     identity: JsonObject
     """The body without the fuzzy span and without what only concerns transport."""
     barred: str = ""
-    """Why no stored answer may serve the call and its own may not be stored; "" when they may."""
+    """Why the call must bypass the cache; "" if it need not."""
     tied: bool = False
-    """The answer refers to something that the upstream keeps for this caller: nobody else could go on from
-    it."""
+    """The answer refers to something that the upstream keeps for this caller, so nobody else could continue
+    from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +46,18 @@ class Usage:
 
     @classmethod
     def told(cls, tokens_in: object, tokens_out: object = 0) -> Usage:
-        """Made of what an upstream told, which may be anything: what cannot be a count is 0, so that no sum
-        and no store fails at it."""
+        """From the values that an upstream sent, which may be anything. What cannot be a count becomes 0, so
+        that no sum and no store fails because of it."""
         return cls(_count(tokens_in), _count(tokens_out))
 
 
 MALFORMED = (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError)
-"""Errors of reading an answer that is not in its API's shape: upstreams may answer anything."""
+"""The errors that parsing an answer may raise if it does not have its API's format, as upstreams may send
+anything."""
 
 
 def usage_in(answer: JsonObject) -> JsonObject:
-    """What an answer says under `usage`, if that is an object."""
+    """The answer's `usage`, or an empty object."""
     told = answer.get("usage")
     return told if isinstance(told, dict) else {}
 
@@ -65,42 +67,43 @@ def _count(told: object) -> int:
 
 
 class Gatherer(Protocol):
-    """Collects the events of one streamed answer. Raises one of `MALFORMED` at what it does not understand;
-    such an answer is not stored."""
+    """Assembles a streamed answer from its events. Raises one of `MALFORMED` for events it does not
+    understand; such an answer is not stored."""
 
     def feed(self, event: bytes) -> None:
         """One whole event."""
 
     def answer(self) -> JsonObject | None:
-        """The answer as one object, or None when the stream did not end as its API ends it."""
+        """The answer as one object. None: the stream did not end as this API ends a stream."""
 
 
 class Unchanged:
-    """A filter of streams that leaves all as it is."""
+    """A filter for streams that passes on everything."""
 
     def feed(self, data: bytes) -> bytes:
-        """What is left of the events that `data` completes."""
+        """What to pass on of the events that `data` completes."""
         return data
 
     def rest(self) -> bytes:
-        """What is left when the stream ends."""
+        """What to pass on at the end of the stream."""
         return b""
 
 
 class Enrichment:
-    """What the upstream is asked for on our account, so that a streamed answer can be stored. Here nothing:
-    the streams of most APIs tell everything unasked."""
+    """What nearhit adds to a request so that a streamed answer can be stored. This base class adds nothing,
+    as the streams of most APIs report everything unasked."""
 
     def enrich(self, body: JsonObject) -> JsonObject | None:
-        """The request's body with what is asked for in addition; None where nothing has to be added."""
+        """The request's body with the addition. None: nothing has to be added."""
         return None
 
     def is_rejection(self, body: bytes) -> bool:
-        """Whether the body of an error names what was added. It may also just repeat the whole request."""
+        """Whether the body of an error names the addition, and not just because it repeats the whole
+        request."""
         return False
 
     def filter(self) -> Unchanged:
-        """Takes out of the stream what the caller did not ask for."""
+        """A filter that removes from the stream what the caller did not ask for."""
         return Unchanged()
 
 
@@ -108,8 +111,8 @@ NOTHING_ADDED = Enrichment()
 
 
 def dump(value: Any, strict: bool = False) -> bytes:
-    """Compact JSON. Halves of surrogate pairs stay escaped; unescaped, nobody could decode them. `strict`:
-    raises ValueError at `NaN` and `Infinity`, which are no JSON."""
+    """Compact JSON. Lone surrogates stay escaped, as otherwise nobody could decode them. `strict`: raises
+    ValueError for `NaN` and `Infinity`, which are not JSON."""
     write = partial(json.dumps, value, separators=(",", ":"), allow_nan=not strict)
     try:
         return write(ensure_ascii=False).encode()
@@ -118,8 +121,7 @@ def dump(value: Any, strict: bool = False) -> bytes:
 
 
 def is_text(value: object) -> TypeGuard[str]:
-    """Whether it is a string of whole characters: JSON can also write halves of surrogate pairs, which cannot
-    be encoded."""
+    """Whether it is a string that can be encoded: JSON can also contain lone surrogates, which cannot."""
     if not isinstance(value, str):
         return False
     try:
@@ -144,8 +146,8 @@ _MOST_PIECES = 200
 
 
 def pieces(text: Any) -> Iterator[Any]:
-    """The text in pieces of eight words; a long one in at most `_MOST_PIECES`. What is no text comes in one
-    piece, None in none."""
+    """A text in pieces of eight words, or of more, so that there are at most `_MOST_PIECES`. Any other value
+    is a single piece, and None is no piece."""
     if not isinstance(text, str):
         yield from () if text is None else (text,)
         return
@@ -164,19 +166,19 @@ class Splitter(Protocol):
         """The whole events that `data` completes."""
 
     def rest(self) -> bytes:
-        """What is left when the stream ends."""
+        """What is left at the end of the stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class Framing:
-    """How a stream is cut into events."""
+    """How a stream is split into events."""
 
     content_type: str
     splitter: Callable[[], Splitter]
 
 
 class WholeSplitter:
-    """The splitter of streams that are one JSON text: it is there when they have ended."""
+    """A splitter for streams that are a single JSON text, which is complete only at their end."""
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -203,13 +205,13 @@ class Dialect(Protocol):
 
     @property
     def place(self) -> str:
-        """Path and query as far as they are part of the call's identity; "": all of them, as they came."""
+        """The part of path and query that belongs to the call's identity; "": all of it, as received."""
 
     @property
     def enrichment(self) -> Enrichment: ...
 
     def read(self, body: JsonObject) -> Reading | None:
-        """None: no request that this API would answer; the upstream shall say so itself."""
+        """None: not a valid request of this API, so the upstream should reject it."""
 
     def gatherer(self) -> Gatherer: ...
 
@@ -217,12 +219,12 @@ class Dialect(Protocol):
         """The answer as the event stream that `request` asked for."""
 
     def ending(self, answer: JsonObject) -> Ending:
-        """Raises one of `MALFORMED` at what it does not understand."""
+        """Raises one of `MALFORMED` for an answer it does not understand."""
 
     def usage(self, answer: JsonObject) -> Usage: ...
 
     def said(self, answer: JsonObject) -> str:
-        """The texts and tool calls of an answer that ended well, to compare it with another."""
+        """The texts and tool calls of an answer that ended normally, to compare it with another one."""
 
     def error(self, status: int, code: str, message: str) -> bytes:
-        """The body of an error in this API's shape."""
+        """The body of an error in this API's format."""

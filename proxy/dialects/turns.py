@@ -1,4 +1,4 @@
-"""The turns of a conversation: messages with a role and a content that is a text or a list of parts."""
+"""The turns of a conversation: messages with a role, and a content that is a text or a list of parts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 from proxy.dialects.base import JsonObject, is_text
 
 _TEXTS = ("text", "input_text", "output_text")
-"""Types of parts that are nothing but text, in all APIs."""
+"""The types of pure text parts, in all APIs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +17,9 @@ class Span:
 
     text: str | None
     opaque: str
-    """Why there is no text; "" when there is one."""
+    """Why there is no text; "" if there is one."""
     rest: list[JsonObject]
-    """The turns without that text; empty for a prompt that is no conversation."""
+    """The turns without that text; empty for a prompt that is not a conversation."""
 
     @property
     def tied(self) -> bool:
@@ -28,13 +28,13 @@ class Span:
 
 
 def are_turns(value: object) -> TypeGuard[list[JsonObject]]:
-    """At least one, and objects all of them."""
+    """Whether it is a list of one or more objects."""
     return isinstance(value, list) and bool(value) and all(isinstance(turn, dict) for turn in value)
 
 
 def span(turns: list[JsonObject]) -> Span:
-    """The span of a conversation. No text where a part of any turn is more than text: only the same bytes are
-    known to mean the same."""
+    """The span of a conversation. It has no text if any part of any turn is not text, as then only identical
+    bytes are known to mean the same."""
     if any(_has_media(turn) for turn in turns):
         return Span(None, "media", turns)
     text, opaque, last = _last(turns[-1])
@@ -42,8 +42,9 @@ def span(turns: list[JsonObject]) -> Span:
 
 
 def prompt_span(prompt: Any) -> Span:
-    """The span of a prompt that is no conversation: its text if it is one line. Several lines are the turns
-    or the examples of a template, of which only the last may differ, and nobody can tell which that is."""
+    """The span of a prompt that is not a conversation: its text, if it is a single line. Several lines may be
+    the turns or the examples of a template, of which only the last may differ, and it is impossible to tell
+    where that begins."""
     if not isinstance(prompt, str):
         return Span(None, "several-prompts", [])
     if not is_text(prompt):

@@ -34,11 +34,11 @@ from proxy.simulation.trace import Request, compressed, oracle, read_trace, shar
 POLICIES = ("exact", "uniform", "category-aware", "adaptive")
 UNIFORM_TTL_S = 86400.0
 _WIDTH = 150
-"""Columns of the tables where the output is no terminal."""
+"""Columns of the tables if the output is not a terminal."""
 
 
 class _Number(click.FloatRange):
-    """A finite one."""
+    """A float that must be finite."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number: float = super().convert(value, param, ctx)
@@ -60,7 +60,7 @@ _Path = click.Path(path_type=Path)
 
 @click.command(short_help="Replay a trace through the real policies and cache on a virtual clock.")
 @click.option("--trace", type=_Path, required=True, help="JSON lines, plain or gzip.")
-@click.option("--json", "wants_json", is_flag=True, help="One JSON object on standard output.")
+@click.option("--json", "wants_json", is_flag=True, help="Print one JSON object.")
 @click.option("--report", type=_Path, help="HTML file to write, with curves over time.")
 @click.option(
     "--policy",
@@ -68,63 +68,63 @@ _Path = click.Path(path_type=Path)
     type=click.Choice(POLICIES),
     multiple=True,
     default=POLICIES,
-    help="May be repeated; without it all of them.",
+    help="Can be repeated. Default: all of them.",
 )
 @click.option(
     "--threshold",
     type=_Number(0, 1),
     default=0.80,
     show_default=True,
-    help="Cosine that the uniform policy asks for.",
+    help="Threshold of the uniform policy, a cosine.",
 )
 @click.option(
     "--capacity",
     type=click.IntRange(1),
-    help="Calls that the upstream serves at once; others wait. Without it: any number, and no pressure.",
+    help="Most calls that the upstream serves at once. Default: no limit, and so no pressure.",
 )
-@click.option("--queue", type=click.IntRange(0), help="Calls that may wait there; others get a 429.")
+@click.option("--queue", type=click.IntRange(0), help="Most calls waiting there; any more get a 429.")
 @click.option(
     "--first-token",
     type=_Number(0),
     default=0.4,
     show_default=True,
-    help="Seconds from a place at the upstream to the first token.",
+    help="Seconds from being served at the upstream to the first token.",
 )
 @click.option(
-    "--token-time", type=_Number(0), default=0.02, show_default=True, help="Seconds per token after it."
+    "--token-time", type=_Number(0), default=0.02, show_default=True, help="Seconds per further token."
 )
 @click.option(
     "--slowdown",
     type=_Number(0),
     default=0.0,
     show_default=True,
-    help="With all places taken, a token takes 1 + this times as long.",
+    help="At full capacity, a token takes 1 + this times as long.",
 )
 @click.option(
     "--lookup-ms",
     type=_Number(0),
     default=6.5,
     show_default=True,
-    help="Milliseconds of embedding and search; more for a remote search.",
+    help="Milliseconds for embedding and search; higher for a remote search.",
 )
 @click.option(
     "--speed-up",
     type=_Number(0, min_open=True),
     default=1.0,
     show_default=True,
-    help="Let the requests come this much faster; answers take as long as ever.",
+    help="Make requests arrive this many times as fast; answers take as long as before.",
 )
 @click.option(
     "--burst",
     type=_Number(0),
     default=1.0,
     show_default=True,
-    help="Raise the rate of each half minute to this power, in the same time overall.",
+    help="Raise the request rate of each half minute to this power, in the same total time.",
 )
-@click.option("--entries", type=click.IntRange(1), help="Most entries in memory; else the setting's.")
-@click.option("--prices", type=_Path, help="File with the models' prices; else the setting's.")
-@click.option("--categories", type=_Path, help="Folder of categories; else the setting's.")
-@click.option("--config", type=_Path, help="Settings file; else nearhit.yaml, if any.")
+@click.option("--entries", type=click.IntRange(1), help="Most entries in memory. Default: the setting's.")
+@click.option("--prices", type=_Path, help="File with the prices of models. Default: the setting's.")
+@click.option("--categories", type=_Path, help="Folder of category files. Default: the setting's.")
+@click.option("--config", type=_Path, help="Settings file. Default: nearhit.yaml, if there is one.")
 def simulate(
     trace: Path,
     wants_json: bool,
@@ -144,16 +144,15 @@ def simulate(
     categories: Path | None,
     config: Path | None,
 ) -> None:
-    """Replay recorded requests through the real classifier, policies, index and lifetimes, on a clock that
-    shows the trace's time and against the model of an upstream; count what would have been hit, rightly and
-    wrongly, and what the upstream would have had to bear.
+    """Replay recorded requests through the real classifier, policies, index and lifetimes, on a virtual clock
+    and against a simulated upstream. Count right and wrong hits, and the load on the upstream.
 
-    docs/simulation.md says what the trace looks like and what each figure means.
+    docs/simulation.md describes the trace and the figures.
     """
     if capacity is None and (queue is not None or slowdown):
         raise click.UsageError("--queue and --slowdown need --capacity: without it nothing ever waits")
     if report is not None and not report.absolute().parent.is_dir():
-        raise click.UsageError(f"--report: there is no folder {report.parent}; make it first")
+        raise click.UsageError(f"--report: there is no folder {report.parent}; create it first")
     flags = {
         "categories": categories and str(categories),
         "prices": prices and str(prices),
@@ -222,10 +221,10 @@ async def _policy(name: str, plan: Plan, embedder: Embedder) -> Policy:
 def outcomes_of(
     trace: Sequence[Request], played: Mapping[str, Played], conditions: Conditions, prices: Prices
 ) -> dict[str, Outcome]:
-    """Between the two bounds: no cache at all, and one that knows the labels."""
+    """The outcomes by policy, between two bounds: no cache at all, and one that knows the labels."""
 
     def cost(ride: Ride) -> float | None:
-        """Of the answer: a trace does not tell how much was read for it."""
+        """The price of the answer alone: a trace does not say how many tokens went in."""
         return prices.cost(trace[ride.number].model or MODEL, 0, ride.tokens)
 
     answered = {"none": [False] * len(trace), "oracle": oracle(trace)}
@@ -245,7 +244,7 @@ def _note_unlabelled(trace: Sequence[Request]) -> None:
     unlabelled = sum(request.group is None for request in trace)
     if unlabelled:
         click.echo(
-            f"{unlabelled:,} of {len(trace):,} requests have no group: their hits are counted, not judged",
+            f"{unlabelled:,} of {len(trace):,} requests have no group: their hits are counted but not judged",
             err=True,
         )
 

@@ -1,5 +1,5 @@
-"""The path of a call (`proxy.exchange`) for recorded calls: the same cache, the same flights, the same order
-of questions, on a clock that shows the trace's time, against an upstream that is only modelled.
+"""The path of a call (`proxy.exchange`) for recorded calls: the same cache and flights and the same order of
+steps, on a virtual clock and against a simulated upstream.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from storage.documents.memory import MemoryDocuments
 
 MODEL = "gpt-4o-mini"
 TENANT = "trace"
-"""Where the trace names none."""
+"""The model of requests that name none."""
 EXACT_S = 0.0003
 """Time of an exact look-up and its answer, as measured (docs/performance.md)."""
 _AT_ONCE = 100
 _SWEPT = 20
-"""Entries that the sweep looks at for each request, which adds one at most; in the proxy it
-goes by the second."""
+"""Entries that the sweep looks at per request, which adds at most one; in the proxy it sweeps once a
+second."""
 _BODY = b"{}"
 
 
@@ -42,14 +42,14 @@ class Policy:
     name: str
     rules: Rules
     by_meaning: bool = True
-    """False: the exact tier only."""
+    """False: only the exact tier."""
     adapts: bool = False
     """Whether thresholds and lifetimes follow the pressure of the upstream."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What all policies are replayed under."""
+    """The conditions under which all policies are replayed."""
 
     service: Service = field(default_factory=Service)
     entries: int = 100_000
@@ -58,7 +58,7 @@ class Conditions:
     """Embedding and search, before a semantic hit as well as before a miss."""
 
     def pressure(self) -> Pressure | None:
-        """None where the upstream takes any number of calls, so that there is nothing to adapt to."""
+        """None if the upstream accepts any number of calls, so that there is nothing to adapt to."""
         return Pressure(self.service.capacity) if self.service.capacity else None
 
 
@@ -75,7 +75,7 @@ async def replay(
     conditions: Conditions,
     advance: Callable[[int], None],
 ) -> Played:
-    """`advance` is told how many more requests are done. Raises `EmbeddingError`."""
+    """`advance` is told the number of requests after each step. Raises `EmbeddingError`."""
     documents = BufferedDocuments(MemoryDocuments(), pending_count=2 * len(trace))
     player, table = Player(trace, policy, embedder, documents, conditions), Table()
     try:
@@ -91,9 +91,9 @@ async def replay(
 
 
 def replay_bound(trace: Sequence[Request], answered: Iterable[bool], conditions: Conditions) -> Journal:
-    """What the upstream gets where memory answers those requests that are `answered`, at once and rightly.
+    """The upstream's load if a cache answers exactly the requests that are `answered`, at once and correctly.
 
-    All False is life without a cache; `oracle(trace)` is that with one that knows the groups.
+    All False means no cache; `oracle(trace)` means a cache that knows the groups.
     """
     traffic = Traffic(trace, conditions.service, conditions.pressure())
     for number, known in enumerate(answered):
@@ -132,7 +132,7 @@ class Player:
         self._flying: dict[int, Flight] = {}
 
     async def play(self, number: int) -> Served:
-        """What becomes of a request; requests must come in order."""
+        """Plays one request. Requests must come in order."""
         self.catch_up(self._trace[number].t)
         self.traffic.arrived(number)
         self.cache.sweep(self._now, _SWEPT)
@@ -141,7 +141,7 @@ class Player:
         return served
 
     def catch_up(self, now: float) -> None:
-        """Stores the answers of all calls that end up to and at `now`."""
+        """Stores the answers of all calls that end no later than `now`."""
         for ride in self.traffic.until(now):
             self._now = ride.ended
             if flight := self._flying.pop(ride.number, None):
@@ -190,7 +190,7 @@ class Player:
         return Served(found.policy.category.name, found.tier, answer, entry.created, calls)
 
     async def _renew(self, number: int, call: Call, found: Found) -> int:
-        """Calls that went up for it."""
+        """Renews a stale answer if allowed, and returns the number of upstream calls that took."""
         if found.policy.pressure >= found.policy.category.load.renew_below:
             return 0
         question = await self.cache.again(call, found.entry)
@@ -220,7 +220,7 @@ class Player:
     async def _lead(
         self, number: int, question: Question, stale: Found | None, private: bool = False
     ) -> Served:
-        """Up to the upstream, or to a stale answer where that refuses."""
+        """Sends the request upstream, or serves a stale answer if the upstream refuses it."""
         if self._start(number, question, private):
             self.traffic.board(number, number, self._lookup_s)
         elif served := await self._instead(number, stale, calls=1):
@@ -228,7 +228,7 @@ class Player:
         return Served(question.policy.category.name, calls=1)
 
     async def _stale_at_once(self, number: int, stale: Found | None) -> Served | None:
-        """The stale answer at once, where the category would rather not ask a busy upstream."""
+        """Serves the stale answer at once, if the category prefers that to asking a busy upstream."""
         bound = stale.policy.category.load.stale_at if stale else None
         if stale is None or bound is None or stale.policy.pressure < bound:
             return None
@@ -241,7 +241,8 @@ class Player:
         return self._serve(stale, calls)
 
     def _start(self, number: int, question: Question, private: bool = False) -> bool:
-        """False: the upstream refused. An entry's id is the number of the request that it answered."""
+        """Starts a call; False if the upstream refused it. An entry's id is the number of the request that it
+        answered."""
         if not self.traffic.send(number):
             return False
         if not private:

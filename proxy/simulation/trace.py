@@ -1,4 +1,4 @@
-"""Recorded traffic: JSON lines, plain or gzip, one request each."""
+"""Recorded traffic: JSON lines, plain or gzip, with one request per line."""
 
 from __future__ import annotations
 
@@ -13,44 +13,45 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from proxy.jsonl import read_rows
 
 SPAN_S = 30.0
-"""Over which the rate of requests is taken."""
+"""Length of the spans over which the request rate is measured."""
 
 Seconds = Annotated[float, Field(allow_inf_nan=False)]
 Label = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
-"""Text, or a whole number."""
+"""A string or an integer."""
 
 
 class Request(BaseModel):
-    """Fields that are not named here are ignored."""
+    """One recorded request. Other members are ignored."""
 
     model_config = ConfigDict(strict=True, frozen=True)
 
     t: Seconds
-    """Since whenever."""
+    """Seconds since any point in time."""
     query: Annotated[str, Field(min_length=1)]
     category: str | None = None
-    """The label. Decisions do not see it."""
+    """The label, which has no influence on decisions."""
     group: Label | None = None
-    """Requests of one group have the same right answer. None: nobody knows."""
+    """Requests of the same group have the same right answer. None: unknown."""
     tokens_out: Annotated[int, Field(ge=0)] | None = None
     fresh_s: Annotated[Seconds, Field(ge=0)] | None = None
-    """How long the group's answer is right. None: for ever."""
+    """Seconds for which the group's answer stays right. None: for ever."""
     model: str | None = None
     tenant: Label | None = None
     context: str | None = None
-    """Stands for all else that a call says beside its question; calls of two contexts share no answers."""
+    """Represents everything but the question in a call; calls with different contexts share no answers."""
 
 
 def read_trace(path: Path) -> list[Request]:
-    """In the order of time, whatever the order of the lines: a recorder writes them as answers end.
+    """The requests in order of time. The lines need not be: a recorder writes them in the order in which
+    answers end.
 
-    Raises `ConfigError` for the first thing that is wrong.
+    Raises `ConfigError` for the first mistake.
     """
     return sorted((request for _, request in read_rows(path, Request)), key=lambda request: request.t)
 
 
 def compressed(trace: Sequence[Request], times: float) -> list[Request]:
-    """The same requests in 1/`times` of the time. What is fresh for an hour still is."""
+    """The same requests in 1/`times` of the time. Lifetimes stay the same."""
     if times == 1:
         return list(trace)
     start = trace[0].t
@@ -58,10 +59,10 @@ def compressed(trace: Sequence[Request], times: float) -> list[Request]:
 
 
 def sharpened(trace: Sequence[Request], power: float) -> list[Request]:
-    """The same requests in the same time, at the rate of each half minute raised to `power`, in proportion:
-    busy ones become busier, quiet ones quieter. 1 changes nothing, 0 evens all out.
+    """The same requests in the same total time, with the rate of each half minute raised to `power`: busy
+    spans become busier and quiet ones quieter. 1 changes nothing, 0 makes the rate constant.
 
-    Time within a span is stretched by n^(1 - power), n its number of requests.
+    Time within a span of n requests is stretched in proportion to n^(1 - power).
     """
     if power == 1:
         return list(trace)
@@ -83,8 +84,8 @@ def _moved(trace: Sequence[Request], times: Sequence[float]) -> list[Request]:
 
 
 def oracle(trace: Sequence[Request]) -> list[bool]:
-    """Which requests a cache that knows the groups would answer: it fetches an answer when the group is new
-    or when what it fetched last is older than `fresh_s`."""
+    """Which requests a cache that knows the groups would answer: it only fetches an answer if the group is
+    new, or if its last one is older than `fresh_s`."""
     fetched: dict[str, float] = {}
     return [_knows(fetched, request) for request in trace]
 
@@ -99,5 +100,5 @@ def _knows(fetched: dict[str, float], request: Request) -> bool:
 
 
 def is_fresh(request: Request, answered: float) -> bool:
-    """Whether an answer that the request's group got at `answered` is still right."""
+    """Whether the answer that the request's group got at time `answered` is still right."""
     return request.fresh_s is None or request.t - answered <= request.fresh_s

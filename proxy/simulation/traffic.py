@@ -1,4 +1,4 @@
-"""The calls of a replay to its modelled upstream, and what every request got to feel of them."""
+"""The calls of a replay to its simulated upstream, and their effect on every request."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from proxy.simulation.queueing import ModelledUpstream, Ride, Service
 from proxy.simulation.trace import Request
 
 TOKENS = 170
-"""Of an answer whose length the trace does not tell: the mean of a production trace (Azure, 2023)."""
+"""Tokens of an answer whose length is not in the trace: the mean of a production trace (Azure, 2023)."""
 
 
 class Journal:
-    """One element for each request, in the order of the trace."""
+    """What happened to each request: arrays with one element per request, in the order of the trace."""
 
     def __init__(self, trace: Sequence[Request]) -> None:
         count = len(trace)
         self.at = np.array([request.t for request in trace])
         self.latency = np.full(count, np.nan)
-        """Seconds to the whole answer; NaN: it got none."""
+        """Seconds to the complete answer; NaN: it got none."""
         self.hit = np.zeros(count, bool)
         self.wrong = np.zeros(count, bool)
         self.waiting = np.zeros(count, np.int64)
-        """Calls that waited for a place when the request came."""
+        """Calls waiting for a place when the request arrived."""
         self.running = np.zeros(count, np.int64)
         self.pressure = np.zeros(count)
         self.rides: list[Ride] = []
-        """All calls to the upstream that it took."""
+        """All calls that the upstream accepted."""
         self.refused = 0
         """Calls that it did not take."""
 

@@ -1,1 +1,1 @@
-"""What is told of calls: records, counts, history, metrics, log lines, traces."""
+"""What is recorded of calls: reports, counts, history, metrics, log lines, traces."""

@@ -1,7 +1,7 @@
-"""What happened when, in coarse buckets: sums per category, finer for the last hour than for the last month.
+"""Counts over time: sums per category in buckets, which are finer for the last hour than for the last month.
 
-Every figure is a sum, so buckets merge by adding. A call adds to the open bucket in place; everything else is
-done when a bucket is over. Bounded: 3240 buckets of about 360 bytes per category that had calls.
+Every figure is a sum, so buckets are merged by adding. A call only adds to the open bucket; everything else
+is done when a bucket ends. Size: at most 3240 buckets, of about 360 bytes per category with calls.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NAMES = (
     "saved_ms", "tokens_saved", "cost_saved", "pressure", "right", "wrong",
 )  # fmt: skip
 EDGES_MS = (1, 2, 5, 10, 50, 200, 1000, 5000, 20_000)
-"""Upper bounds of the bins of latencies; a last bin has none."""
+"""Upper bounds of the latency bins; the last bin has none."""
 _AT = {name: place for place, name in enumerate(NAMES)}
 _BINS = len(EDGES_MS) + 1
 _HITS, _OTHERS = len(NAMES), len(NAMES) + _BINS
@@ -42,10 +42,10 @@ _OUTCOMES = {name: _AT[name] for name in ("exact", "semantic", "inflight")} | {
 }  # fmt: skip
 
 MOST_POINTS = 360
-"""Buckets in one answer; a longer window has wider ones."""
+"""Most buckets in one answer; a longer window has wider ones."""
 SAVE_EVERY_S = 30.0
 BACK_S = 3600.0
-"""Longer than any call takes."""
+"""How far time may go back within a bucket: longer than any call takes."""
 
 Bucket = dict[str, "array[float]"]
 Verdicts = Callable[[], Mapping[tuple[str, Verdict], int]]
@@ -54,9 +54,9 @@ Verdicts = Callable[[], Mapping[tuple[str, Verdict], int]]
 @dataclass(slots=True)
 class Level:
     width: int
-    """Seconds of a bucket."""
+    """Length of a bucket in seconds."""
     count: int
-    """Buckets that are kept."""
+    """Most buckets that are kept."""
     buckets: dict[int, Bucket] = field(default_factory=dict)
     """By their start, oldest first."""
     dirty: set[int] = field(default_factory=set)
@@ -76,12 +76,12 @@ class Level:
 
 class History:
     def __init__(self, verdicts: Verdicts, now: float, file: HistoryFile | None = None) -> None:
-        """`verdicts`: of audits, counted since the start, by category and verdict."""
+        """`verdicts`: the number of verdicts since the start, by category and verdict."""
         self.levels = (Level(10, 360), Level(60, 1440), Level(1800, 1440))
         self._verdicts = verdicts
         self._judged: dict[tuple[str, Verdict], int] = {}
         self._open: dict[str, list[float]] = {}
-        """Lists, as adding to a place of an array takes twice as long."""
+        """Lists, as adding to an element of an array takes twice as long."""
         self._start = int(now) - int(now) % self.levels[0].width
         self._until = float(self._start + self.levels[0].width)
         self._file = file
@@ -110,8 +110,9 @@ class History:
             row[_OTHERS + bisect_left(EDGES_MS, report.total_ms)] += 1
 
     def roll(self, now: float) -> None:
-        """Closes the open bucket if its time is over. Time that goes back a little adds to the open one, as
-        calls end in another order than they began; a clock that had jumped ahead begins anew."""
+        """Closes the open bucket if its time is over. `now` may be a little earlier than the open bucket, as
+        calls do not end in the order in which they began; if it is much earlier, the clock was wrong, and a
+        new bucket is opened."""
         if self._start - BACK_S < now < self._until:
             return
         self._note_verdicts()
@@ -129,13 +130,13 @@ class History:
                 self._open.setdefault(name, [0.0] * _WIDTH)[_AT[verdict]] += more
                 self._judged[name, verdict] = count
 
-    # Looking
+    # Reading
 
     async def since(
         self, now: float, window: float, group: Callable[[str], str | None] = str
     ) -> tuple[int, list[tuple[int, Bucket]]]:
-        """Seconds of a bucket, and (start, sums by group) of those with calls, oldest first. `group`: of a
-        category, None to leave it out."""
+        """The length of a bucket in seconds, and (start, sums by group) of all buckets with calls, oldest
+        first. `group`: maps a category to its group, or to None to leave it out."""
         self.roll(now)
         self._note_verdicts()
         level = next((each for each in self.levels if each.width * each.count >= window), self.levels[-1])
@@ -151,16 +152,16 @@ class History:
                 await asyncio.sleep(0)
         return step, sorted(found.buckets.items())
 
-    # Keeping
+    # Saving
 
     async def load(self, now: float) -> None:
-        """What the file has. A file that cannot be read is left alone, and nothing is kept."""
+        """Loads what the file has. If it cannot be read, it is left alone and nothing will be saved."""
         if self._file is None:
             return
         try:
             rows = await asyncio.to_thread(self._file.load)
         except (sqlite3.Error, OSError) as error:
-            log.warning("the history is not kept: %s: %s", self._file.path, error)
+            log.warning("the history will not be saved: %s: %s", self._file.path, error)
             self._file = None
             return
         for level in self.levels:
@@ -171,7 +172,7 @@ class History:
             level.dirty.clear()
 
     async def save(self) -> None:
-        """What has changed since it was last saved. What could not be saved is tried again with the next."""
+        """Saves what has changed since the last time. If that fails, the next call tries again."""
         if self._file is None:
             return
         changed = [(level, level.dirty) for level in self.levels]
@@ -182,7 +183,7 @@ class History:
         try:
             await asyncio.to_thread(self._file.save, rows, oldest)
         except (sqlite3.Error, OSError) as error:
-            log.warning("the history could not be saved, it is tried again: %s", error)
+            log.warning("could not save the history, will try again: %s", error)
             for level, starts in changed:
                 level.dirty |= starts & level.buckets.keys()
 
@@ -207,13 +208,14 @@ def _rows(level: Level, starts: Iterable[int]) -> Iterator[Row]:
 
 
 class HistoryFile:
-    """A SQLite file of its own. Synchronous, for a thread; raises `sqlite3.Error` and `OSError`."""
+    """The history in its own SQLite file. Blocking, so to be used in a thread. Raises `sqlite3.Error` and
+    `OSError`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def load(self) -> dict[int, list[tuple[int, str, array[float]]]]:
-        """(start, category, sums) by the width of the bucket."""
+        """(start, category, sums) of all buckets, by their width."""
         found: dict[int, list[tuple[int, str, array[float]]]] = {}
         with self._open() as connection:
             for width, start, name, blob in connection.execute(
@@ -242,7 +244,7 @@ class HistoryFile:
 
 
 def shown(row: array[float]) -> dict[str, Any]:
-    """As JSON: counts as whole numbers, the mean pressure of the calls, latencies as counts per bin."""
+    """A bucket as JSON: counts as integers, the mean pressure of the calls, latencies as counts per bin."""
     told: dict[str, Any] = {name: row[place] for name, place in _AT.items()}
     for name in told.keys() - {"saved_ms", "cost_saved", "pressure"}:
         told[name] = round(told[name])

@@ -1,8 +1,8 @@
-"""What has happened: counts per category and the most recent decisions, both from the calls' reports.
+"""Counts per category and the most recent decisions, from the calls' reports; also passes the reports on to
+other readers.
 
-Calls are told of in batches: a reader that hears of many in a row takes a third of the time, as what it
-needs is in the core's caches then. Whoever reads what was made of the calls settles the ledger first, so
-nobody sees that.
+Reports are processed in batches: a reader that gets many in a row takes a third of the time, thanks to the
+CPU caches. Whoever reads the results settles the ledger first, so the delay is not visible.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from proxy.telemetry.report import Report
 log = logging.getLogger("nearhit.ledger")
 
 BATCH = 128
-"""Calls that are told of at once: it holds up the loop for about a millisecond."""
+"""Most reports processed at once, which blocks the loop for about a millisecond."""
 WITHIN_S = 0.1
-"""In which every call is told of, however few there are."""
+"""Longest delay of a report, however few there are."""
 RECENT = 1000
-"""Decisions that are remembered one by one."""
+"""How many of the latest decisions are kept."""
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class Tally:
     misses: int = 0
     bypasses: int = 0
     shadow: int = 0
-    """Would have been hits, in categories that only try the cache."""
+    """Hits that were counted but not served, in shadow mode."""
     errors: int = 0
     """Calls that ended with an error, ours or the upstream's."""
     degraded: int = 0
@@ -77,8 +77,7 @@ Reader = Callable[[Report], None]
 
 class Ledger:
     def __init__(self, *readers: Reader) -> None:
-        """`readers` are told of every call too: metrics, log. Who does not need to wait is no reader: by then
-        the call is over."""
+        """`readers` get every report too, some time after the call has ended: metrics, log and so on."""
         self._tallies: defaultdict[str, Tally] = defaultdict(Tally)
         self._recent: deque[Report] = deque(maxlen=RECENT)
         self._published = 0
@@ -93,7 +92,7 @@ class Ledger:
 
     @property
     def recent(self) -> deque[Report]:
-        """The newest last."""
+        """The latest decisions, newest last."""
         self.settle()
         return self._recent
 
@@ -104,11 +103,11 @@ class Ledger:
         return self._published
 
     def forget(self, meant: Callable[[Report], bool]) -> None:
-        """Of the recent decisions; the counts stay."""
+        """Removes those of the recent decisions for which `meant` is true. The counts stay."""
         self._recent = deque((each for each in self.recent if not meant(each)), maxlen=RECENT)
 
     def publish(self, report: Report) -> None:
-        """Needs a running loop."""
+        """Queues a report for all readers. Needs a running loop."""
         self._waiting.append(report)
         if len(self._waiting) >= BATCH:
             self.settle()
@@ -116,7 +115,7 @@ class Ledger:
             self._timer = asyncio.get_running_loop().call_later(WITHIN_S, self.settle)
 
     def settle(self) -> None:
-        """Every reader has heard of all calls so far."""
+        """Passes all queued reports to the readers now."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -131,7 +130,8 @@ class Ledger:
 
 
 def _tell(read: Reader, reports: Iterable[Report]) -> None:
-    """Whatever is wrong with a reader, the others hear of every call, and it of the next."""
+    """Passes the reports to one reader. An error in it is logged, and affects neither the other readers nor
+    the other reports."""
     failed = None
     for report in reports:
         try:
@@ -139,4 +139,4 @@ def _tell(read: Reader, reports: Iterable[Report]) -> None:
         except Exception as error:  # noqa: BLE001
             failed = error
     if failed is not None:
-        log.error("telling of calls failed", exc_info=failed)
+        log.error("processing the report of a call failed", exc_info=failed)

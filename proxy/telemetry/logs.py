@@ -1,9 +1,9 @@
-"""Log lines on standard error: one per call, and whatever else the loggers under `nearhit` say.
+"""Log lines on standard error: one per call, and those of the other loggers under `nearhit`.
 
-No line holds a query, an answer, a key, or more of a tenant than the digest that separates it. Lines are
-written by a thread of their own, so that a full pipe or a slow terminal holds up no call; when too many wait,
-further ones are dropped and counted. They are made where they are said: a thread that makes them takes the
-interpreter from the calls for milliseconds at a time.
+No line contains a query, an answer or a key, and of a tenant only its digest. A thread writes the lines, so
+that a full pipe or a slow terminal holds up no call; if too many are waiting, further ones are dropped and
+counted. They are formatted in the calling thread, because a formatting thread would take the GIL from calls
+for milliseconds at a time.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ ROOT = "nearhit"
 calls = logging.getLogger("nearhit.calls")
 
 WAITING = 10_000
-"""Lines that may wait to be written."""
+"""Most lines waiting to be written."""
 AT_ONCE = 1000
-"""Lines in one write."""
+"""Most lines in one write."""
 WRITE_EVERY_S = 0.1
 LAST_WORDS_S = 2.0
-"""For what still waits at the end."""
+"""Time to write the remaining lines at the end."""
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 _PLAIN = re.compile(r"[\w./:@+*-]+", re.ASCII)
 MOST_NAME = 80
-"""Characters of a name that a caller chose."""
+"""Most characters of a model's name, which callers choose."""
 
 
 class CallRecord(logging.LogRecord):
-    """Made for every call, so without asking what its line does not say: thread, process, line of code."""
+    """The record of a call. It skips what its line does not show: thread, process, line of code."""
 
     name, msg, args = calls.name, "call", None
     levelno, levelname = logging.INFO, logging.getLevelName(logging.INFO)
@@ -62,7 +62,7 @@ def log_call(report: Report) -> None:
 
 @contextmanager
 def logging_to(descriptor: int, settings: Log) -> Iterator[Background]:
-    """Everything under the logger `nearhit`, warnings of anybody else, written to a file descriptor."""
+    """Writes the loggers under `nearhit`, and the warnings of all others, to a file descriptor."""
     handler = Background(descriptor, JsonLines() if settings.format == "json" else TextLines())
     ours, others = logging.getLogger(ROOT), logging.getLogger()
     level, propagate = ours.level, ours.propagate
@@ -81,13 +81,13 @@ def logging_to(descriptor: int, settings: Log) -> Iterator[Background]:
 
 
 def dropped_lines() -> int:
-    """Of what this process logs now."""
+    """Lines dropped by the handlers in use now."""
     handlers = logging.getLogger(ROOT).handlers
     return sum(each.dropped for each in handlers if isinstance(each, Background))
 
 
 def _without_bytes(record: logging.LogRecord) -> bool:
-    """aiohttp repeats the bytes that it could not parse, and they may be somebody's key."""
+    """Removes the bytes that aiohttp could not parse from its message, as they may contain a key."""
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HttpProcessingError):
         record.exc_info = record.exc_text = None
@@ -131,11 +131,11 @@ class Background(logging.Handler):
     def _line(self, record: logging.LogRecord) -> str:
         try:
             return self.format(record) + "\n"
-        except Exception as error:  # noqa: BLE001  a line that cannot be made must not end what it tells of
-            return f"a log line could not be made: {type(error).__name__}\n"
+        except Exception as error:  # noqa: BLE001  logging must never fail the work that it is about
+            return f"a log line could not be formatted: {type(error).__name__}\n"
 
     def _put(self, text: bytes) -> None:
-        # Not through sys.stderr: a thread that waits there at exit holds a lock that Python needs.
+        # Not through sys.stderr: a thread blocked there would hold a lock that Python needs at exit.
         try:
             while text:
                 text = text[os.write(self._descriptor, text) :]
@@ -144,7 +144,7 @@ class Background(logging.Handler):
 
 
 def refusal(reason: str) -> str:
-    """The kind of a refusal: what a guard found behind the colon are words of the query."""
+    """The kind of a refusal, without what follows the colon: those are words of the query."""
     return reason.partition(":")[0]
 
 
@@ -156,22 +156,22 @@ _WORDS = (
     "status", "outcome", "tier", "category", "path", "dialect", "model", "tenant", "stream", "by", "stored",
     "collapsed", "error", "upstream", "upstream_status", "degraded",
 )  # fmt: skip
-"""What many calls have in common: made once for all of them."""
+"""Fields whose values many calls share, so that their text is cached."""
 _FIGURES = {
     "total_ms": 2, "confidence": 3, "similarity": 4, "threshold": 4, "pressure": 3, "embed_ms": 2,
     "load_ms": 2, "upstream_ms": 2, "saved_ms": 1, "tokens_in": 0, "tokens_out": 0,
 }  # fmt: skip
-"""With the digits behind the point."""
+"""Numbers, with their digits after the decimal point."""
 _OTHERWISE = {"by": "classified_by"}
-"""Attributes of the report whose name is not the one in the line."""
+"""Fields with a name other than their attribute of the report."""
 _words_of = attrgetter(*(_OTHERWISE.get(name, name) for name in _WORDS))
 _figures_of = attrgetter(*_FIGURES)
 _AS_TEXT = [f"{name}=%.{digits}f" for name, digits in _FIGURES.items()]
-"""Three times as fast as rounding first."""
+"""Formatting is three times as fast as rounding first."""
 
 
 def call_fields(report: Report) -> dict[str, Any]:
-    """What a line says of a call, without what was not reached, is not so, or is none."""
+    """The fields of a call's line, without those that are empty, zero or false."""
     figures = zip(_FIGURES.items(), _figures_of(report), strict=True)
     rounded = {name: round(value, digits or None) for (name, digits), value in figures if value}
     return {**_words(_words_of(report)), **_own(report), **rounded}
@@ -191,7 +191,7 @@ def _words_as_text(values: tuple[Any, ...]) -> str:
 
 
 def _own(report: Report) -> dict[str, str]:
-    """What is this call's alone, in words."""
+    """The text fields whose values differ from call to call."""
     own = {"reason": refusal(report.reason), "entry": report.entry_id}
     return {name: value for name, value in own.items() if value}
 
@@ -236,7 +236,7 @@ def _with_traceback(formatter: logging.Formatter, record: logging.LogRecord, mes
 
 
 def _quoted(value: Any) -> str:
-    """As JSON where a space or a control character would break the line up."""
+    """The value, as JSON if a space or a control character would break the line."""
     if isinstance(value, str):
         return _quoted_text(value)
     return "true" if value is True else str(value)

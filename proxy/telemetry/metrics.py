@@ -1,5 +1,4 @@
-"""What Prometheus is told of calls: counts per call out of its report. What it is told of the parts:
-`proxy.admin.gauges`.
+"""Prometheus metrics of calls, counted from their reports. `proxy.admin.gauges` has the metrics of the parts.
 
 Every label has a bounded set of values: names of categories, and words of our own.
 """
@@ -30,8 +29,8 @@ ProcessCollector(registry=_process)
 
 
 class Histogram:
-    """Counts per bucket and their sum. Like the counts below not one of prometheus_client's, whose locks and
-    labels take five times as long: all are told of calls by one thread."""
+    """Counts per bucket, and the sum. Neither this nor the counters below are prometheus_client's, whose
+    locks and labels take five times as long: here only one thread observes calls."""
 
     __slots__ = ("_bins", "_edges", "_sum")
 
@@ -50,7 +49,7 @@ class Histogram:
 
 
 class Metrics(Collector):
-    """What has happened since the start."""
+    """Counts calls since the start."""
 
     def __init__(self) -> None:
         self._requests = Counter[tuple[str, str, str]]()
@@ -78,7 +77,7 @@ class Metrics(Collector):
             self._degraded[report.degraded] += 1
 
     def waited(self, upstream: str) -> Callable[[float], None]:
-        """Who is told how many seconds a caller waited for a place there."""
+        """The observer of the seconds that a caller waited for a place at that upstream."""
         return self._waiting.setdefault(upstream, Histogram(_CALL_S)).observe
 
     def collect(self) -> Iterator[Metric]:
@@ -89,9 +88,7 @@ class Metrics(Collector):
             requests.add_metric(labels, count)
         yield requests
         yield _counted("nearhit_bypass", "Calls that went past the cache, by reason", "reason", self._bypass)
-        yield _counted(
-            "nearhit_refused", "Misses with a near entry, by what spoke against it", "reason", self._refused
-        )
+        yield _counted("nearhit_refused", "Misses with a near entry, by reason", "reason", self._refused)
         yield _counted(
             "nearhit_degraded", "Calls answered although a part failed, by kind", "kind", self._degraded
         )
@@ -111,7 +108,7 @@ class Metrics(Collector):
         )
 
     async def render(self) -> bytes:
-        # What the process uses is read from files.
+        # On a thread, as the process collector reads files.
         return generate_latest(self.registry) + await asyncio.to_thread(generate_latest, _process)
 
 
@@ -125,7 +122,7 @@ def _counted(name: str, text: str, label: str, counts: Mapping[str, int]) -> Cou
 def _measured(
     name: str, text: str, label: str | None, histograms: Mapping[str, Histogram]
 ) -> HistogramMetricFamily:
-    """Without a label there is one histogram."""
+    """A family of histograms by the value of `label`, or a single histogram without one."""
     family = HistogramMetricFamily(name, text, labels=[label] if label else [])
     for value, histogram in histograms.items():
         histogram.add_to(family, *([value] if label else []))

@@ -1,8 +1,8 @@
-"""Writes the calls to a file that `nearhit simulate` reads. Off unless `log.trace` is set: unlike the log, it
-holds what callers ask in clear text.
+"""Writes calls to a file that `nearhit simulate` reads. Off unless `log.trace` is set because, unlike the
+log, it contains the questions in clear text.
 
-Rows wait in memory for a moment, as the length of an answer is known only once it is stored; when too many
-wait, further ones are dropped and counted.
+Rows wait in memory for a moment, as the length of an answer is only known once it is stored. If too many are
+waiting, further ones are dropped and counted.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ log = logging.getLogger("nearhit.recording")
 
 WRITE_EVERY_S = 1.0
 WAITING = 10_000
-"""Rows that may wait to be written."""
+"""Most rows waiting to be written."""
 
 
 class Recorder:
-    """`entry` finds a stored answer by its id, None when it is not (or not yet) stored."""
+    """`entry` finds an entry by its id; None: it is not, or not yet, stored."""
 
     def __init__(self, path: Path, entry: Callable[[str], Entry | None]) -> None:
         self.dropped = 0
         self._path = path
         self._entry = entry
         self._waiting: deque[tuple[dict[str, Any], str]] = deque()
-        """Rows, each with the id of the entry that answered it or that it was stored as."""
+        """(row, id of the entry that answered the call or that its answer was stored as)."""
 
     def note(self, call: Call, report: Report) -> None:
-        """Leaves out what the caller wants nobody to store, and what has no text to be told by."""
+        """Records a call, unless it has no text or its caller forbids storing it."""
         if not call.text or not call.controls.write:
             return
         if len(self._waiting) < WAITING:
@@ -67,7 +67,7 @@ class Recorder:
 
 
 def _row(call: Call, report: Report) -> dict[str, Any]:
-    """Calls that differ in anything but the text differ in `context`."""
+    """A row without the answer's length. `context` differs for calls that differ in anything but the text."""
     return {
         "t": report.at,
         "query": call.text,
@@ -83,6 +83,6 @@ def _line(row: dict[str, Any], entry: Entry | None) -> str:
 
 
 def _append(path: Path, text: str) -> None:
-    """For the eyes of its owner only."""
+    """Creates the file so that only its owner can read it."""
     with open(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "a", encoding="utf-8") as file:
         file.write(text)

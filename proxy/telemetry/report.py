@@ -19,8 +19,8 @@ Outcome = Literal["HIT", "MISS", "BYPASS", "STALE", "SHADOW"]
 
 @dataclass(slots=True)
 class Report:
-    """Times are Unix seconds, durations milliseconds (`age` and `ttl`: seconds). None: the call did not come
-    to that."""
+    """Times are Unix seconds, durations milliseconds (but `age` and `ttl` are seconds). None: the call did
+    not get that far."""
 
     at: float
     path: str
@@ -48,7 +48,7 @@ class Report:
     collapsed: bool = False
     forwarded: bool = False
     unfit: Literal["", "stale", "request"] = ""
-    """Why a stored answer was not served, in the words of RFC 9211: `stale`, it is too old for its category;
+    """Why a stored answer was not served, in the terms of RFC 9211: `stale`, it is too old for its category;
     `request`, it is too old for the caller."""
     status: int = 0
     upstream: str = ""
@@ -57,10 +57,10 @@ class Report:
     """Status of the upstream's failure for which a stale answer was served."""
     error: str = ""
     degraded: str = ""
-    """What did not work on the way, although the call was answered."""
+    """What failed on the way, although the call was answered."""
     embed_ms: float | None = None
     lookup_ms: float | None = None
-    """What the semantic tier took: embedding, classification, search, guards. None: it was not asked."""
+    """Time in the semantic tier: embedding, classification, search, guards. None: it was not used."""
     load_ms: float | None = None
     upstream_ms: float | None = None
     """To the first byte."""
@@ -70,7 +70,7 @@ class Report:
     """Whether the semantic tier found an answer, served or only counted."""
     total_ms: float = 0.0
     paced_ms: float = 0.0
-    """The part of `total_ms` for which a replayed stream was drawn out on purpose."""
+    """The part of `total_ms` that comes from the chosen pace of a replayed stream."""
     saved_ms: float = 0.0
     saved_cost: float | None = None
     """In the currency of the price table. None: no hit, or no price."""
@@ -94,16 +94,17 @@ class Report:
         self.tokens_in, self.tokens_out = found.entry.tokens_in, found.entry.tokens_out
 
     def joined(self, entry_id: str, matched: str, similarity: float) -> None:
-        """The answer to another call that is on its way up, and asks `matched`, is to serve this one too."""
+        """This call shares the answer to a call in flight, whose question is `matched`."""
         self.outcome, self.tier, self.collapsed = "HIT", "inflight", True
         self.entry_id, self.matched, self.similarity = entry_id, shown(matched), similarity
 
     def joined_in_vain(self) -> None:
-        """The other call brought no answer that can serve this one."""
+        """The call in flight brought no answer that this one can use."""
         self.outcome, self.tier, self.collapsed, self.entry_id, self.age = "MISS", None, False, "", None
 
     def shadowed(self) -> None:
-        """The hit is only counted. The upstream's answer is served, which was not stored and has no age."""
+        """The hit is only counted. What is served is the upstream's answer, which has no age and no
+        lifetime."""
         self.outcome, self.age, self.ttl, self.collapsed = "SHADOW", None, None, False
         self.saved_ms, self.tokens_in, self.tokens_out = 0.0, 0, 0
 
@@ -115,12 +116,12 @@ _OURS = (
     "X-Cache", "X-Cache-Tier", "X-Cache-Category", "X-Cache-Bypass-Reason", "X-Cache-Entry-Id",
     "X-Cache-Similarity", "X-Cache-Threshold", "X-Cache-Pressure", "X-Cache-Items",
 )  # fmt: skip
-"""Headers of ours that an answer may carry."""
+"""Our headers in answers."""
 
 
 def add(headers: CIMultiDict[str], told: dict[str, str]) -> None:
-    """Adds our headers to an upstream's. `Cache-Status` lists every cache on the way, ours last. Headers that
-    another nearhit on the way has set are removed: they would be taken for ours."""
+    """Adds our headers to an upstream's. `Cache-Status` lists every cache on the way, ours last. Headers set
+    by another nearhit on the way are removed, as they would be taken for ours."""
     for name in _OURS:
         headers.popall(name, None)
     status = [*headers.getall("Cache-Status", ()), told["Cache-Status"]]
@@ -129,7 +130,7 @@ def add(headers: CIMultiDict[str], told: dict[str, str]) -> None:
 
 
 def headers(report: Report, debug: bool) -> dict[str, str]:
-    """Our headers for an answer. `debug`: with the scores, which the caller could use to probe the cache."""
+    """Our headers for an answer. `debug`: with the scores, which callers could use to probe the cache."""
     told: dict[str, str] = {"Cache-Status": _cache_status(report), "X-Cache": report.outcome}
     if report.tier is not None:
         told["X-Cache-Tier"] = report.tier
@@ -147,9 +148,10 @@ def headers(report: Report, debug: bool) -> dict[str, str]:
 
 
 def for_browsers(request: web.BaseRequest, fleet: Fleet) -> dict[str, str]:
-    """The headers with which a page may read a cached answer (Fetch standard, CORS protocol). Its browser has
-    asked the upstream first, as for all JSON, and that preflight was passed through. A preflight names no
-    model, so with several upstreams another one may have been asked: then there are none."""
+    """The headers that let a web page read a cached answer (Fetch standard, CORS protocol). As for all JSON,
+    its browser has asked the upstream for permission by a preflight, which was passed through. A preflight
+    names no model, so with several upstreams the wrong one may have been asked: then there are no such
+    headers."""
     origin = request.headers.get("Origin")
     if origin is None or fleet.several or request.content_type != "application/json":
         return {}

@@ -1,7 +1,7 @@
-"""Spans of a call for OpenTelemetry, joined with the caller's `traceparent` and handed on to the upstream.
+"""OpenTelemetry spans of a call. They continue the caller's `traceparent` and are propagated to the upstream.
 
-The parts that a call passes through are made from other classes while tracing is on, so that it costs nothing
-while it is off. No span holds a text, a key, a tenant or a URL.
+Tracing uses subclasses of the parts that a call passes through, so it costs nothing while it is off. No span
+contains a text, a key, a tenant or a URL.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, Tracer
 
 EXPORT_S = 5.0
-"""For the collector to take a batch, and for the last one at the end."""
+"""Time for the collector to accept a batch, also for the last one at shutdown."""
 WAITING = 8192
-"""Spans that wait to be exported; more are dropped."""
+"""Most spans waiting to be exported; further ones are dropped."""
 
 
 @dataclass(frozen=True)
 class Kinds:
-    """What the parts are made from that calls pass through."""
+    """The classes of the parts that a call passes through."""
 
     cache: type[Cache] = Cache
     upstream: type[Upstream] = Upstream
@@ -49,7 +49,7 @@ class Kinds:
 
 @asynccontextmanager
 async def open_tracing(endpoint: str | None) -> AsyncIterator[Kinds]:
-    """`endpoint`: of a collector that takes OTLP over HTTP; None: no traces. Raises `ConfigError`."""
+    """`endpoint`: of a collector for OTLP over HTTP; None: no traces. Raises `ConfigError`."""
     if endpoint is None:
         yield Kinds()
         return
@@ -69,17 +69,17 @@ def _provider(endpoint: str) -> TracerProvider:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
-        raise ConfigError([Problem("tracing.endpoint", "needs the packages of the extra otel")]) from None
+        raise ConfigError([Problem("tracing.endpoint", "needs the packages of the otel extra")]) from None
     ours = Resource({"service.name": "nearhit", "service.version": version("nearhit")})
     resource = ours.merge(OTELResourceDetector().detect())  # OTEL_SERVICE_NAME and the like win
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # OTEL_TRACES_SAMPLER holds
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)  # honours OTEL_TRACES_SAMPLER
     exporter = OTLPSpanExporter(f"{endpoint}/v1/traces", timeout=EXPORT_S)
     provider.add_span_processor(BatchSpanProcessor(exporter, WAITING))
     return provider
 
 
 def traced(tracer: Tracer) -> Kinds:
-    """The same parts, each step of which is a span."""
+    """Subclasses of the same parts that make a span of each step."""
     from opentelemetry import trace
     from opentelemetry.context import Context
     from opentelemetry.trace import SpanKind, Status, StatusCode
@@ -99,7 +99,7 @@ def traced(tracer: Tracer) -> Kinds:
 
     @contextmanager
     def failing(span: Span) -> Iterator[None]:
-        """An error's text may hold what a span must not; its kind says enough."""
+        """Records only the type of an error, as its text may contain what a span must not."""
         try:
             yield
         except Exception as error:
@@ -138,7 +138,7 @@ def traced(tracer: Tracer) -> Kinds:
         async def send(
             self, method: str, target: str, headers: CIMultiDict[str], body: Body, retry: bool = False
         ) -> AsyncIterator[Answer]:
-            # Not the current one: this generator may be closed in another context than it was started in.
+            # Not as the current span: this generator may be closed in a different context.
             with tracer.start_span(
                 "upstream", kind=SpanKind.CLIENT, record_exception=False, set_status_on_exception=False
             ) as span:

@@ -1,1 +1,1 @@
-"""The APIs behind the proxy: which is asked, how many calls each takes, and how it does."""
+"""The APIs behind the proxy: which one is asked, how many calls each one takes, and how loaded it is."""

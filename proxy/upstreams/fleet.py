@@ -1,10 +1,9 @@
-"""The upstreams: which of them is asked for a model, who stands in when that one fails, and what is known of
+"""The upstreams: which one is asked for a model, which ones stand in for it when it fails, and the state of
 each.
 
-A call goes to the first upstream one of whose patterns fits its model, and to the first of all where none
-does or the call names no model. Those who stand in for it are asked one after the other, as long as nobody
-has begun to answer. One that is down comes last, but now and then a call tries it first, to find out whether
-it is back.
+A call goes to the first upstream with a pattern that matches its model; if none matches, or the call names no
+model, to the first upstream of all. Its fallbacks are tried one after another until one begins to answer. An
+upstream that is down comes last, but now and then a call tries it first, as a probe.
 """
 
 from __future__ import annotations
@@ -41,38 +40,38 @@ from proxy.upstreams.upstream import Answer, Head, ReadAnswer, Upstream, forward
 log = logging.getLogger("nearhit.fleet")
 
 MODELS = 1024
-"""Models for which the upstream is remembered."""
+"""Models whose upstream is cached."""
 CREDENTIALS = (
     "Authorization", "x-api-key", "api-key", "x-goog-api-key", "x-portkey-api-key", "x-litellm-api-key",
     "helicone-auth", "cf-aig-authorization", "ocp-apim-subscription-key", "x-bf-vk",
 )  # fmt: skip
-"""Headers in which callers of the big APIs and of gateways carry their credentials."""
+"""Headers in which callers of the big APIs and of gateways send their credentials."""
 
 FAILURES = (Unreachable, UpstreamSlow, Crowded)
-"""Errors after which the next upstream is asked."""
+"""Errors after which the next upstream is tried."""
 
 
 @dataclass(eq=False)
 class Backend:
-    """One upstream, and what is known of it."""
+    """One upstream and its state."""
 
     name: str
     upstream: Upstream
     load: UpstreamLoad
     models: Sequence[str] = ("*",)
     aliases: dict[str, str] = field(default_factory=dict)
-    """What this upstream calls a model, by the name that callers use."""
+    """This upstream's names of models, by the name that callers use."""
     key: str | None = field(default=None, repr=False)
-    """Our own key, which takes the place of every caller's. None: callers' credentials go up."""
+    """Our own key, which replaces every caller's. None: the callers' credentials are passed on."""
     key_header: str | None = None
     admission: Admission | None = None
-    """Who waits for a place at it. None: every call goes up at once."""
+    """Limits the concurrent calls. None: every call is sent at once."""
     fallback: tuple[Backend, ...] = ()
     outage: Outage = field(default_factory=Outage)
     errors: Counter[str] = field(default_factory=Counter)
     """By kind: `unreachable`, `timeout`, `429`, `5xx`."""
     knows_usage: bool | None = None
-    """Whether it accepts being asked for a stream's usage. None: not known yet."""
+    """Whether it accepts requests for a stream's usage. None: not known yet."""
 
     @property
     def crowded(self) -> bool:
@@ -82,8 +81,7 @@ class Backend:
         return self.aliases.get(model, model)
 
     def body(self, model: str, body: bytes) -> bytes:
-        """A request's body as this upstream is to read it: with its own name of `model`, if the body names
-        that."""
+        """A request's body for this upstream: with its own name for `model`, if the body names that model."""
         alias = self.aliases.get(model)
         if alias is None:
             return body
@@ -95,8 +93,8 @@ class Backend:
         return dump({**fields, "model": alias}) if named else body
 
     def target(self, model: str, target: str) -> str:
-        """Path and query as this upstream is to read them: with its own name of a model that they name, and
-        without the caller's key if we have our own."""
+        """Path and query for this upstream: with its own name for a model they name, and without the caller's
+        key if we have our own."""
         path, mark, query = target.partition("?")
         if alias := self.aliases.get(model):
             path = targets.renamed(path, model, alias)
@@ -107,7 +105,7 @@ class Backend:
         return path + mark + query
 
     def with_key(self, headers: CIMultiDict[str], target: str) -> CIMultiDict[str]:
-        """The headers, with our key in place of the caller's if we have one."""
+        """The headers, with our key in place of the caller's if there is one."""
         if self.key is None:
             return headers
         for name in CREDENTIALS:
@@ -133,9 +131,9 @@ class Backend:
         background: bool = False,
         overdue: Callable[[], bool] = lambda: False,
     ) -> AsyncIterator[Answer | ReadAnswer]:
-        """The answer, from its first byte on. Takes a place, then enters `opened`, which sends the call;
-        notes in load, outage and errors what becomes of it. `overdue`: whether it was noted already that the
-        answer takes too long. Raises `CallError`."""
+        """The answer, from its first byte on. Takes a place, then enters `opened`, which sends the call, and
+        records the outcome in load, outage and errors. `overdue`: whether a missing answer has been recorded
+        already. Raises `CallError`."""
         model, stream = call.reading.model, call.reading.stream
         track, admission = self.load.began(model, stream), self.admission
         queue = admission and admission.place((model, stream), priority, call.tenant, background)
@@ -187,7 +185,7 @@ class Backend:
             self.admission.failed(place, error)
 
     def missed(self, why: str) -> None:
-        """Notes that it did not answer, or not in time: after some of these it counts as down."""
+        """Records that it did not answer, or not in time. After several of these it counts as down."""
         was_down = self.outage.down
         self.outage.failed()
         if self.outage.down and not was_down:
@@ -220,7 +218,7 @@ class Fleet:
         self.backends = {backend.name: backend for backend in backends}
         self.first = backends[0]
         self.of = lru_cache(MODELS)(self._of)
-        """The upstream of a model, whether or not it is down. Of "": the first of all."""
+        """The upstream for a model, even if it is down. For "": the first of all."""
 
     @property
     def several(self) -> bool:
@@ -228,7 +226,7 @@ class Fleet:
 
     @property
     def asks_by_model(self) -> bool:
-        """Whether a call's model decides who is asked, or is renamed on the way."""
+        """Whether a call's model must be known, to choose the upstream or to rename the model."""
         return self.several or bool(self.first.aliases)
 
     def _of(self, model: str) -> Backend:
@@ -240,15 +238,15 @@ class Fleet:
         return next(fits, self.first) if model else self.first
 
     def standing(self, model: str) -> list[Backend]:
-        """Who may be asked for that model, in order: its upstream, then those who stand in for it; those that
+        """The upstreams that may be asked for that model, in order: its own, then its fallbacks; those that
         are down come last."""
         first = self.of(model)
         return sorted((first, *first.fallback), key=lambda each: each.outage.down)
 
     @contextmanager
     def route(self, model: str, background: bool = False) -> Iterator[list[Backend]]:
-        """The same for a call that goes up; one that is down may be tried first. `background`: nobody is to
-        stand in."""
+        """The same for a call that is sent now; one that is down may be tried first, as a probe.
+        `background`: without fallbacks."""
         first = self.of(model)
         if background:
             yield [first]
@@ -261,19 +259,19 @@ class Fleet:
             yield self.standing(model)
 
     def at(self, model: str) -> Backend:
-        """Who would be asked first for that model now."""
+        """The upstream that would be asked first for that model now."""
         first = self.of(model)
         return self.standing(model)[0] if first.fallback and first.outage.down else first
 
     def down(self, model: str) -> bool:
-        """Whether nobody who may be asked for that model has answered lately."""
+        """Whether all upstreams that may be asked for that model are down."""
         return self.at(model).outage.down
 
     def load_of(self, model: str) -> UpstreamLoad:
         return self.at(model).load
 
     def same_answers(self, model: str, backend: Backend) -> bool:
-        """Whether `backend` serves the model that was asked for, not one that stands in for it."""
+        """Whether `backend` serves the model that was asked for, and not another one in its place."""
         return backend.name_of(model) == self.of(model).name_of(model)
 
     def shown(self) -> dict[str, Any]:
@@ -289,8 +287,8 @@ async def first_to_answer(
     route: Sequence[Backend],
     send: Callable[[Backend], AbstractAsyncContextManager[Answer | ReadAnswer]],
 ) -> AsyncIterator[tuple[Backend, Answer | ReadAnswer]]:
-    """The answer of the first in `route` who neither fails before its first byte nor answers with a failure;
-    the last one's answer, whatever it is. Raises `CallError`."""
+    """The answer of the first upstream in `route` that neither fails before its first byte nor answers with a
+    failure; else that of the last one, whatever it is. Raises `CallError`."""
     for backend in route:
         last = backend is route[-1]
         async with AsyncExitStack() as stack:

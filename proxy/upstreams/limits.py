@@ -1,4 +1,4 @@
-"""Places at an upstream: a call takes one before it goes up, and waits in line while there is none."""
+"""Places at an upstream: a call takes one before it is sent, and waits in line while there is none."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from policies.admission import Kind, Limit, Line, retry_after
 from proxy.errors import CallError, Crowded, UpstreamSlow
 
 OVERLOADED = frozenset({429, 500, 502, 503, 504, 529})
-"""Statuses with which APIs say that they have too much to do, or break under it."""
+"""Statuses by which APIs show that they are overloaded, or fail under load."""
 
 
 @dataclass(slots=True)
 class Place:
-    """The place of a call that may go up."""
+    """A place held by one call."""
 
     taken: float
     in_use: int
     kind: Kind
     answered: float | None = None
-    """Monotonic seconds at which the first byte of a good answer came."""
+    """When the first byte of a good answer arrived, in monotonic seconds."""
 
 
 class Admission:
-    """`queue` callers may wait `timeout_s` seconds for one of the places that `limit` leaves. `waited` is
-    told how many seconds each of them waited, whether it got a place or not.
+    """Up to `queue` callers may wait up to `timeout_s` seconds for one of the places that `limit` allows.
+    `waited` is told the seconds that each of them waited, whether it got a place or not.
 
-    State changes are synchronous: a place goes from the call that is done straight to the next in line.
+    State changes are synchronous: the place of a call that ends goes straight to the next in line.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Admission:
         self._clock = clock
         self._line: Line[asyncio.Future[None]] = Line()
         self._held_s = 1.0
-        """Seconds for which a place is held, averaged over the last calls."""
+        """Seconds for which a place is held, as a moving average."""
 
     @property
     def waiting(self) -> int:
@@ -67,8 +67,8 @@ class Admission:
     async def place(
         self, kind: Kind, priority: int, tenant: str, background: bool = False
     ) -> AsyncIterator[Place]:
-        """A place, given back at the end. The higher `priority` comes first, and within one the tenants take
-        turns. `background` calls do not wait for a place. Raises `Crowded` when there is none in time."""
+        """A place, returned at the end of the block. Higher priorities come first, and within a priority the
+        tenants take turns. `background` calls do not wait. Raises `Crowded` if there is no place in time."""
         if self.free:
             self.in_use += 1
         elif background:
@@ -88,8 +88,8 @@ class Admission:
             self.limit.ended(now - place.answered)
 
     def answered(self, place: Place, status: int) -> None:
-        """The first byte is there. That of a refusal (a wrong key, a wrong request) comes at once, which says
-        nothing about how long answers take."""
+        """The first byte has arrived. A client error (4xx) is ignored, as it comes at once and says nothing
+        about how long answers take."""
         now = self._clock()
         if status in OVERLOADED:
             self._observe(place, None, now)
@@ -135,8 +135,8 @@ class Admission:
             granted.set_exception(self._refusal(reason))
 
     def _leave(self, granted: asyncio.Future[None]) -> None:
-        """Takes a caller out of the line. A place that was granted to it in the same moment goes to the next
-        one."""
+        """Removes a caller from the line. If it was granted a place at the same moment, the next one gets
+        it."""
         still_waiting = self._line.remove(granted)
         if not still_waiting and not granted.cancelled() and granted.exception() is None:
             self._release()
@@ -148,7 +148,7 @@ class Admission:
     def _grant(self) -> None:
         while self._line and self.in_use < self.limit.places:
             granted = self._line.next()
-            if not granted.done():  # else its caller has just left
+            if not granted.done():  # otherwise its caller has just left
                 self.in_use += 1
                 granted.set_result(None)
 

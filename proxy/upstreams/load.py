@@ -1,8 +1,8 @@
-"""How loaded the upstreams are: each has a pressure of its own, and so has each model that is asked there.
+"""How loaded the upstreams are: each has its own pressure, and so has each of its models.
 
-Latencies, rate limits, 429 and 5xx differ from model to model, so they count for the model alone. That nobody
-answers, a given capacity, and what the upstream's own metrics say are true of all its models. A call is under
-the pressure of both, so the higher one counts.
+Latencies, rate limits, 429 and 5xx differ between models, so they only count for their model. Missing
+answers, a configured capacity and the upstream's own metrics count for all its models. A call is under the
+higher of the two pressures.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from proxy.upstreams.upstream import Head
 log = logging.getLogger("nearhit.load")
 
 MODELS = 64
-"""Models of one upstream that are told apart. Callers name any they like; a name that the upstream rejects is
-no model."""
+"""Most models of one upstream that are tracked. Callers may send any name; one that the upstream rejects is
+not tracked."""
 NAME_LENGTH = 128
-"""Characters of the longest name of a model that is told apart."""
+"""Longest name of a model that is tracked, in characters."""
 TEND_EVERY_S = 1.0
 BYTES_PER_TOKEN, BYTES_PER_EVENT = 4, 200
-"""Rough lengths of a token in a JSON answer, and of the event that carries one in a stream."""
+"""Rough sizes of a token in a JSON answer, and of the event for one token in a stream."""
 
 _LIMITS = tuple(
     pair
@@ -42,38 +42,38 @@ _LIMITS = tuple(
 
 @dataclass(slots=True)
 class ModelLoad:
-    """What is known of the load of one model of an upstream."""
+    """The load of one model of an upstream."""
 
     pressure: Pressure = field(default_factory=Pressure)
     pressed: bool = False
-    """Whether it was under pressure when `note_transitions` looked last."""
+    """Whether it was under pressure in the last `note_transitions`."""
 
 
 class UpstreamLoad:
-    """What is known of the load of one upstream."""
+    """The load of one upstream and its models."""
 
     def __init__(
         self, name: str, capacity: float | None = None, clock: Callable[[], float] = monotonic
     ) -> None:
         self.name = name
         self.own = ModelLoad(Pressure(capacity))
-        """Of what is true of all its models."""
+        """From the signals that count for all its models."""
         self.models: dict[str, ModelLoad] = {}
-        """Least recently asked first."""
+        """Least recently used first."""
         self.clock = clock
 
     def began(self, model: str, stream: bool) -> Track:
         return Track(self, model, stream, self.clock())
 
     def level(self, model: str) -> float:
-        """Pressure on a call for that model, 0 to 1: the higher of the upstream's own and the model's."""
+        """The pressure on a call for that model, 0 to 1: the higher of the upstream's own and the model's."""
         now, known = self.clock(), self.models.get(model)
         own = self.own.pressure.level(now)
         return own if known is None else max(own, known.pressure.level(now))
 
     @property
     def highest(self) -> float:
-        """Pressure of the model that has most of it."""
+        """The highest pressure of the upstream and its models."""
         now = self.clock()
         return max(each.pressure.level(now) for each in self._all().values())
 
@@ -85,7 +85,7 @@ class UpstreamLoad:
         return {name: max(signals[name] for signals in of_all) for name in of_all[0]}
 
     def known(self, model: str) -> Pressure:
-        """The pressure of a model that this upstream serves, which is now the most recently asked one."""
+        """The pressure of a model that this upstream serves. Marks the model as the most recently used."""
         found = self.models.pop(model, None) or ModelLoad()
         while len(self.models) >= MODELS:
             del self.models[next(iter(self.models))]
@@ -93,7 +93,7 @@ class UpstreamLoad:
         return found.pressure
 
     def note_transitions(self) -> None:
-        """Logs what has come under pressure, and what is calm again, since the last look."""
+        """Logs what has come under pressure, and what is calm again, since the last call of this."""
         now = self.clock()
         for name, each in self._all().items():
             level = each.pressure.level(now)
@@ -128,8 +128,8 @@ class UpstreamLoad:
 
 
 class Track:
-    """One call on its way up. It ends with the first of `landed`, `failed` and `given_up`; whatever is said
-    after that counts for nothing."""
+    """Reports one call to the pressures that it counts for. It ends with the first of `landed`, `failed` and
+    `given_up`; anything after that is ignored."""
 
     __slots__ = ("_model", "_name", "_over", "_started", "_status", "_stream", "_upstream")
 
@@ -146,8 +146,8 @@ class Track:
             self._model.began(now)
 
     def answered(self, head: Head) -> None:
-        """The head came. Its status may be the first to show that there is such a model, which then gets a
-        pressure of its own."""
+        """The head has arrived. If its status is the first to show that this model exists, the model gets its
+        own pressure."""
         if self._over:
             return
         now = self._upstream.clock()
@@ -161,7 +161,7 @@ class Track:
             self._model.told(retry_after(head), remaining(head.headers), now)
 
     def landed(self, size: int) -> None:
-        """The whole answer is there, `size` bytes of it."""
+        """The answer is complete, and had `size` bytes."""
         tokens = size / (BYTES_PER_EVENT if self._stream else BYTES_PER_TOKEN)
         if is_failure(self._status):
             self._end(None, False, answers=True)
@@ -171,18 +171,18 @@ class Track:
             self._end(None, None, answers=True)
 
     def failed(self, error: CallError) -> None:
-        """There is no whole answer: the upstream could not be reached, broke off, took too long, or we had no
-        place for the call."""
+        """There is no complete answer: the upstream could not be reached, broke off or was too slow, or there
+        was no place for the call."""
         failures = isinstance(error, Unreachable | UpstreamSlow | Crowded)
         self._end(None, False if failures else None, answers=isinstance(error, Crowded) or self._status > 0)
 
     def given_up(self) -> None:
-        """Nobody waits for it any more, which says nothing about the upstream."""
+        """All callers have left, which says nothing about the upstream."""
         self._end(None, None, answers=True)
 
     def _end(self, duration_s: float | None, ok: bool | None, answers: bool, tokens: float = 0.0) -> None:
-        """`duration_s`: of a good answer. `ok`: whether the call went well; None: says nothing about the
-        upstream. `answers`: whatever became of this call, the upstream is there."""
+        """`duration_s`: of a good answer. `ok`: whether the call went well; None: it says nothing about the
+        upstream. `answers`: whether the upstream is up, whatever became of this call."""
         if self._over:
             return
         self._over, now = True, self._upstream.clock()
@@ -193,15 +193,15 @@ class Track:
 
 
 class Load:
-    """The load of all upstreams, by name, and which of them a model is asked at."""
+    """The load of all upstreams by name, and which of them serves a model."""
 
     def __init__(self, *upstreams: UpstreamLoad, of: Callable[[str], UpstreamLoad] | None = None) -> None:
-        """`of`: the upstream that a model is asked at; None: the first."""
+        """`of`: the upstream for a model; None: always the first."""
         self.upstreams = {upstream.name: upstream for upstream in upstreams}
         self.of = of or (lambda model: upstreams[0])
 
     def level(self, model: str) -> float:
-        """Pressure on a call for that model; of "", the highest anywhere."""
+        """The pressure on a call for that model; for "", the highest of all."""
         return self.of(model).level(model) if model else self.highest
 
     @property
@@ -209,7 +209,7 @@ class Load:
         return max(each.highest for each in self.upstreams.values())
 
     async def tend(self) -> None:
-        """Until cancelled: lets pressure fall while nobody calls, and logs what changed."""
+        """Runs until cancelled. Lets pressure fall while there are no calls, and logs changes."""
         while True:
             for upstream in self.upstreams.values():
                 upstream.note_transitions()
@@ -226,7 +226,7 @@ def _serves(status: int) -> bool:
 
 
 def retry_after(head: Head) -> float | None:
-    """Seconds for which an overloaded upstream asks to be left alone (RFC 9110, section 10.2.3)."""
+    """Seconds after which an overloaded upstream wants to be asked again (RFC 9110, section 10.2.3)."""
     text = head.headers.get("Retry-After") if is_failure(head.status) else None
     if text is None:
         return None
@@ -239,7 +239,7 @@ def retry_after(head: Head) -> float | None:
 
 
 def remaining(headers: Mapping[str, str]) -> float | None:
-    """The least share that is left of any rate limit. None: none is told."""
+    """The lowest remaining share of any rate limit. None: the headers state none."""
     return min(_shares(headers), default=None)
 
 

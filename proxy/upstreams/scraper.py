@@ -1,5 +1,5 @@
-"""Reads the metrics that an upstream publishes of itself: how many calls wait and run there, and how full its
-cache is. Beside the calls: whatever goes wrong here, the other signals stay."""
+"""Scrapes an upstream's own metrics in the background: how many calls wait and run there, and how full its
+cache is. If that fails, pressure still follows from the other signals."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ EVERY_S, EVERY_MOST_S = 2.0, 60.0
 """Seconds between scrapes; they double with each failure, up to the second value."""
 DEADLINE_S = 2.0
 LONGEST = 4 * 2**20
-"""Bytes of metrics that are read."""
+"""Most bytes of metrics that are read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """Names of the metrics that are read."""
+    """The names of the metrics to read."""
 
     waiting: str
     running: str
@@ -39,7 +39,7 @@ class Scraper:
         self._failing = False
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Runs until cancelled."""
         pause = EVERY_S
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=DEADLINE_S)) as session:
             while True:
@@ -61,7 +61,7 @@ class Scraper:
 
     def _note(self, problem: str) -> None:
         if problem and not self._failing:
-            log.warning("the metrics of upstream %s cannot be had: %s", self._upstream.name, problem)
+            log.warning("cannot read the metrics of upstream %s: %s", self._upstream.name, problem)
         self._failing = bool(problem)
 
 
@@ -75,8 +75,8 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 
 
 def read_metrics(text: str, names: Names) -> tuple[float | None, float | None, float | None]:
-    """Waiting and running calls, each summed over its labels, and the fullest cache, 0 to 1; None for what is
-    not there. Lines that cannot be read are skipped."""
+    """Waiting and running calls, each summed over its labels, and the usage of the fullest cache, 0 to 1.
+    None for a metric that is missing. Lines that cannot be parsed are skipped."""
     wanted = (names.waiting, names.running, names.cache_usage)
     lines = [line for line in text.splitlines() if line.startswith(wanted)]
     waiting, running, usage = (list(_values(lines, name)) for name in wanted)

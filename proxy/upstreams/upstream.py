@@ -1,5 +1,5 @@
-"""One upstream: sends a request, gives back the answer's head and its bytes as they come, and translates what
-goes wrong."""
+"""The HTTP client for one upstream: sends a request, returns the answer's head and its bytes as they arrive,
+and translates foreign errors."""
 
 from __future__ import annotations
 
@@ -36,31 +36,30 @@ HOP_BY_HOP = frozenset(
 
 _RECALCULATED = frozenset({"host", "content-length", "expect"})
 ATTEMPTS = 4
-"""Connections that are tried one after the other while each turns out to have been closed by the upstream."""
+"""How many connections are tried if each turns out to have been closed by the upstream."""
 PAUSE_S, PAUSE_MOST_S = 0.2, 5.0
-"""Pause before the first retry; it doubles with each, up to the second value. An upstream may ask for as long
-a pause as that."""
+"""The pause before the first retry, doubled for each further one, and the longest pause; also for an upstream
+that asks for a pause."""
 
 _NO_CONNECTION = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 AT_ONCE_S = 1.0
-"""A connection that is dropped later than this was in use: the upstream may have done already what was
-asked."""
+"""If a connection is dropped later than this, the upstream may already have acted on the request."""
 AGE_MOST_S = 2.0**31
-"""An `Age` above this counts as this (RFC 9111, section 1.2.2)."""
+"""Cap for the value of `Age` (RFC 9111, section 1.2.2)."""
 HEADER_BYTES = 2**16
-"""Bytes of the longest header, in both directions: tokens and cookies outgrow the usual 8 KiB."""
+"""Largest header in bytes, in both directions: tokens and cookies outgrow the usual 8 KiB."""
 HEADERS = 512
 """Most headers, in both directions: aiohttp's limit of 128 is meant for web sites."""
 
 _SKIP = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
-"""Headers that aiohttp would add of its own."""
+"""Headers that aiohttp would otherwise add."""
 
 _REUSED: ContextVar[bool] = ContextVar("reused")
-"""Whether the connection that this task got last had been in use before."""
+"""Whether this task's last connection had been used before."""
 
 _ANEW: ContextVar[bool] = ContextVar("anew", default=False)
-"""Whether this task wants a connection that nobody had before: what it sends cannot be sent again, should the
-upstream have closed one that was idle."""
+"""Whether this task needs a new connection: its body cannot be sent again if the upstream has just closed an
+idle one."""
 
 Body = bytes | AsyncIterator[bytes] | None
 
@@ -74,7 +73,7 @@ class Head:
 
     @property
     def age(self) -> float:
-        """Seconds that the answer has spent in caches on its way (RFC 9111, section 5.1)."""
+        """Seconds the answer has spent in other caches (RFC 9111, section 5.1)."""
         told = self.headers.get("Age", "").partition(",")[0].strip()
         return min(float(told), AGE_MOST_S) if told.isascii() and told.isdigit() else 0.0
 
@@ -90,14 +89,14 @@ class Deadlines:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Which failures are tried again, and how often."""
+    """Which failures are retried, and how often."""
 
     most: int = 0
     on: frozenset[str] = frozenset()
-    """Besides a connection that cannot be made: any of `429`, `5xx`, `broken`."""
+    """Any of `429`, `5xx`, `broken`. A failure to connect is always retried."""
 
     def pauses(self) -> Iterator[float]:
-        """Seconds before each retry, at random so that callers who failed together do not come back
+        """Seconds before each retry, with jitter, so that calls that failed together do not retry
         together."""
         for number in range(self.most):
             yield min(PAUSE_MOST_S, PAUSE_S * 2**number) * random.uniform(0.5, 1.0)
@@ -114,7 +113,7 @@ class Answer:
 
     def __init__(self, response: aiohttp.ClientResponse, idle_s: float) -> None:
         self.size = 0
-        """Bytes of the body that arrived so far."""
+        """Bytes of the body received so far."""
         self._response = response
         self._idle_s = idle_s
         self._waits_since: float | None = None
@@ -122,7 +121,7 @@ class Answer:
         self.head = Head(response.status, response.reason or "", headers)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body's bytes, encoded as they came. Raises `UpstreamSlow` and `Unreachable`."""
+        """The body's bytes, still in their content coding. Raises `UpstreamSlow` and `Unreachable`."""
         loop, content = asyncio.get_running_loop(), self._response.content
         self._watch(loop)
         try:
@@ -139,8 +138,8 @@ class Answer:
             self._timer.cancel()
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Ends a wait for bytes that is too long. One timer serves all of them: to make one for each event of
-        a stream takes as much time as to hand the event on."""
+        """Ends a wait for bytes that takes too long. One timer serves all waits: creating one for each event
+        of a stream takes as much time as relaying the event."""
         now = loop.time()
         began = now if self._waits_since is None else self._waits_since
         if now - began < self._idle_s:
@@ -154,7 +153,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class ReadAnswer:
-    """An answer that was read whole."""
+    """An answer that has been read completely."""
 
     head: Head
     body: bytes
@@ -189,20 +188,20 @@ class Upstream:
     async def send(
         self, method: str, target: str, headers: CIMultiDict[str], body: Body, retry: bool = False
     ) -> AsyncIterator[Answer]:
-        """`target`: path and query as the caller wrote them. `retry`: the call may be made twice. Raises
+        """`target`: path and query, as received from the caller. `retry`: the call may be repeated. Raises
         `Unreachable` or `UpstreamSlow`."""
         response = await self._open(method, self._at(target), headers, body, retry)
         try:
             yield Answer(response, self._deadlines.idle)
         finally:
-            # Back to the pool when it was read to its end, closed otherwise.
+            # The connection goes back to the pool if the answer was read to its end.
             response.release() if response.content.at_eof() else response.close()
 
     async def _open(
         self, method: str, url: URL, headers: CIMultiDict[str], body: Body, retry: bool
     ) -> aiohttp.ClientResponse:
-        """The response, once its head is there. All tries and the pauses between them share the deadline for
-        the first byte."""
+        """The response, once its head has arrived. All tries and the pauses between them share the deadline
+        for the first byte."""
         until = monotonic() + self._deadlines.first_byte
         pauses = self._retry.pauses() if isinstance(body, bytes | None) else iter(())
         while True:
@@ -223,8 +222,8 @@ class Upstream:
     def _pause(
         self, outcome: aiohttp.ClientResponse | CallError, retry: bool, pauses: Iterator[float]
     ) -> float:
-        """Seconds until the next try; infinity where there shall be none. A call that reached nobody can
-        always be made again: nobody has begun to work on it."""
+        """Seconds until the next try; infinity: there is none. A call that could not connect may always be
+        repeated, as no work on it has begun."""
         if isinstance(outcome, CallError):
             never_there = isinstance(outcome.__cause__, _NO_CONNECTION)
             broken = isinstance(outcome, Unreachable)
@@ -251,7 +250,7 @@ class Upstream:
                         )  # fmt: skip
                 return _readable(response)
             except Unreachable as error:
-                # An idle connection may have been closed under us: then nobody has worked on the call yet.
+                # The upstream may have closed an idle connection: then no work on the call has begun.
                 at_once = _REUSED.get() and _was_dropped(error) and monotonic() - sent < AT_ONCE_S
                 if not at_once or not isinstance(body, bytes | None) or attempt == ATTEMPTS - 1:
                     raise
@@ -265,8 +264,8 @@ class Upstream:
         heartbeat_s: float,
         message_bytes: int,
     ) -> aiohttp.ClientWebSocketResponse:
-        """Opens a WebSocket. Raises `Unreachable`, `UpstreamSlow`, and `aiohttp.WSServerHandshakeError` when
-        it is refused."""
+        """Opens a WebSocket. Raises `Unreachable`, `UpstreamSlow`, and `aiohttp.WSServerHandshakeError` if it
+        is refused."""
         with _translated("the upstream cannot be reached"):
             async with asyncio.timeout(self._deadlines.first_byte):
                 return await self._session.ws_connect(
@@ -275,8 +274,8 @@ class Upstream:
                 )  # fmt: skip
 
     def _at(self, target: str) -> URL:
-        """The URL of a path and query. The query goes in as a part of the path: yarl would leave out an empty
-        one, and what follows a `#`."""
+        """The URL for a path and query. The query is passed as a part of the path, as yarl would drop an
+        empty one, and anything after a `#`."""
         base, path = self._base, self._base.raw_path.rstrip("/") + target
         return URL.build(scheme=base.scheme, authority=base.raw_authority, path=path, encoded=True)
 
@@ -285,9 +284,9 @@ class Upstream:
 
 
 class _Pool(aiohttp.TCPConnector):
-    """Hands out no connection on which something has come that nobody asked for: aiohttp would take it for
-    the answer to the next request, and we would store it. Notes in `_REUSED` whether it was in use before:
-    a trace of aiohttp's tells that as well, at a tenth of what a call costs."""
+    """Never hands out a connection with unexpected data on it: aiohttp would take the data for the answer to
+    the next request, and we would store it. Also notes in `_REUSED` whether the connection was used before,
+    as aiohttp's tracing would add a tenth to the cost of a call."""
 
     def __init__(self) -> None:
         super().__init__(limit=0)
@@ -310,19 +309,19 @@ class _Pool(aiohttp.TCPConnector):
 
 
 class _Protocol(ResponseHandler):
-    """Tells the reader of an answer that what comes is no HTTP any more. aiohttp tells only those who wait
-    for a head; the reader would wait for `idle_timeout`."""
+    """Reports invalid HTTP to the reader of an answer too. aiohttp only reports it to those who wait for a
+    head, and the reader would wait for `idle_timeout`."""
 
     def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
         super().set_exception(exc, *cause)
         payload = self._payload
         if isinstance(exc, HttpProcessingError) and payload is not None and not payload.is_eof():
-            payload.set_exception(aiohttp.ClientPayloadError("no HTTP any more"))
+            payload.set_exception(aiohttp.ClientPayloadError("not HTTP any more"))
 
 
 def _readable(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
-    """Raises `Unreachable` at what nobody asked for, and what no caller could read: another protocol, no
-    status, a transfer coding that would be lost on the way."""
+    """Raises `Unreachable` for answers that were not asked for and that no caller could read: a switch of
+    protocols, an invalid status, a transfer coding that would be lost on the way."""
     codings = ", ".join(response.headers.getall("Transfer-Encoding", ["chunked"])).strip().lower()
     if response.status >= 200 and codings == "chunked":
         return response
@@ -332,7 +331,7 @@ def _readable(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:
 
 
 def _asked_pause(response: aiohttp.ClientResponse) -> float:
-    """Seconds for which an answer asks to be left alone; infinity for a date, which is not read."""
+    """The pause in seconds that an answer asks for; infinity for a date, which is not supported."""
     try:
         return float(response.headers.get("Retry-After", "0"))
     except ValueError:
@@ -347,7 +346,8 @@ def _proxy_of(origin: URL) -> str | None:
 
 
 def _payload(body: Body) -> Body | BytesIO:
-    """aiohttp writes plain bytes in one piece, which holds up the loop where there are many."""
+    """The body, wrapped if it is large: aiohttp writes plain bytes in one piece, which would block the
+    loop."""
     return BytesIO(body) if isinstance(body, bytes) and len(body) > 2**20 else body
 
 
@@ -364,25 +364,25 @@ def _translated(what: str) -> Iterator[None]:
     except aiohttp.WSServerHandshakeError:
         raise
     except aiohttp.ClientResponseError as error:
-        limits = f"more than {HEADERS} headers, or more than {HEADER_BYTES} bytes of one"
-        raise Unreachable(f"the upstream's answer cannot be read: it is no HTTP, or has {limits}") from error
+        limits = f"more than {HEADERS} headers, or one of more than {HEADER_BYTES} bytes"
+        raise Unreachable(f"the upstream's answer cannot be read: it is not HTTP, or has {limits}") from error
     except TimeoutError as error:
         raise UpstreamSlow(f"{what}: it did not answer in time") from error
     except (aiohttp.ClientError, OSError) as error:
         if isinstance(error.__cause__, CallError):
-            raise error.__cause__ from error  # the caller's body did not go on: that is not the upstream's
-        # The error's text may hold the URL and with it a password; its kind says enough.
+            raise error.__cause__ from error  # the caller's body broke off, which is not the upstream's fault
+        # The error's text may contain the URL and with it a password; its type is enough.
         raise Unreachable(f"{what}: {type(error).__name__}") from error
 
 
 def end_to_end(
     headers: CIMultiDictProxy[str], drop: Callable[[str], bool] = lambda name: False
 ) -> CIMultiDict[str]:
-    """The headers without the hop-by-hop ones, those that `Connection` names included, and without those for
-    whose name in lower case `drop` is true."""
+    """The headers without the hop-by-hop ones, including those that `Connection` names, and without those
+    that `drop` selects by their name in lower case."""
     named = {name.strip().lower() for value in headers.getall("Connection", ()) for name in value.split(",")}
     kept: CIMultiDict[str] = CIMultiDict()
-    spelled: dict[str, str] = {}  # aiohttp's client sends one only of what is spelled in two ways
+    spelled: dict[str, str] = {}  # of a header spelled in two ways, aiohttp's client would send only one
     for name, value in headers.items():
         lower = name.lower()
         if lower not in HOP_BY_HOP and lower not in named and not drop(lower):
@@ -391,5 +391,5 @@ def end_to_end(
 
 
 def forwarded(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
-    """A caller's headers as they go up: without ours, and those that are made anew."""
+    """A caller's headers for the upstream: without ours, and without those that are set again."""
     return end_to_end(headers, lambda name: name in _RECALCULATED or removed(name))

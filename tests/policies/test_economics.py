@@ -98,6 +98,13 @@ def test_one_call_that_hung_does_not_decide() -> None:
     assert (mean.value(NOW + 100) or 0) < 115
 
 
+def test_a_rare_hit_is_not_capped_as_an_outlier() -> None:
+    meter = Meter(0.0)
+    for number in range(200):
+        meter.looked(5.0, number % 50 == 49, 0.0)
+    assert meter.figures(0.0, None, 0.0).hit_rate == pytest.approx(0.02)
+
+
 def test_a_lasting_change_is_followed() -> None:
     mean = Mean()
     for number in range(400):

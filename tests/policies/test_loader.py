@@ -217,7 +217,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path, pipe: str) -> None:
     text = "name: a\nthreshold: 0.9\nttl: 1h\nexamples_file: examples.txt\n"
     for name in ("a.yaml", "examples.txt"):
         os.mkfifo(tmp_path / name) if name == pipe else (tmp_path / name).write_text(text)
-    with pytest.raises(ConfigError, match=r"is not a file|it is no file"):
+    with pytest.raises(ConfigError, match="not a file"):
         load_folder(tmp_path)
 
 
@@ -240,7 +240,7 @@ def test_an_endless_file_is_not_read_to_its_end(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(ConfigError, match="is not a file"):
         load_folder(tmp_path)
     (tmp_path / "one.yaml").unlink()
-    assert "it is no file" in complaint(tmp_path, SMALLEST + "examples_file: /dev/zero\n")
+    assert "not a file" in complaint(tmp_path, SMALLEST + "examples_file: /dev/zero\n")
 
 
 def test_a_value_from_elsewhere_is_blamed_on_where_it_came_from() -> None:

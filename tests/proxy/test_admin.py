@@ -271,7 +271,7 @@ async def test_readiness_tells_of_a_store_that_takes_nothing(
     assert (await plane.world.ask(ALPHA)).cache == "MISS"
     while not (ready := await plane.get("/readyz"))["documents"]["failures"]:
         await asyncio.sleep(0.01)
-    told = "documents: the store takes nothing, it is tried again: save: database or disk is full"
+    told = "documents: the store accepts no writes, will try again: save: database or disk is full"
     assert told in ready["degraded"]
 
 

@@ -175,7 +175,7 @@ def test_a_running_proxy_takes_in_what_is_imported(folder: Path, running: Any) -
     file = write(folder / "pairs.jsonl", pair(question, "On Friday."))
     port = proxy.admin.rstrip("/").rsplit(":", 1)[1]
     done = json_of(folder, "import", str(file), NEARHIT_ADMIN__PORT=port)
-    assert done["running_proxy"] == "the running proxy reads them now"
+    assert done["running_proxy"] == "the running proxy is reading them now"
     until = time.monotonic() + 20
     while proxy.ask(question, "two")[1] != "On Friday.":
         assert time.monotonic() < until
@@ -228,7 +228,7 @@ def test_an_export_that_cannot_be_written_says_what_to_do(folder: Path) -> None:
     run(folder, "import", str(write(folder / "pairs.jsonl", pair("common question"))))
     _, err = run(folder, "export", "nowhere/out.jsonl", status=1)
     assert err.count("\n") == 1
-    assert "nowhere/out.jsonl (No such file or directory); name a file in a folder" in err
+    assert "nowhere/out.jsonl (No such file or directory); choose an existing folder" in err
 
 
 def test_an_interrupted_export_goes_on_where_it_ended(folder: Path) -> None:
@@ -248,7 +248,7 @@ def test_an_interrupted_export_goes_on_where_it_ended(folder: Path) -> None:
     [
         ({"query": "a", "answer": "b"}, "model"),
         (pair("a", tenent="x"), "tenent"),
-        (pair("a", category="cod"), "there is no 'cod'"),
+        (pair("a", category="cod"), "'cod' does not exist"),
         ({"partition": "00" * 16, "exact": "00" * 16, "body": 1}, "body"),
         (entry(exact="00"), "exact, partition"),
         (entry(id=""), "id"),
@@ -289,7 +289,7 @@ def test_rebuild_seals_anew_with_the_first_key(folder: Path) -> None:
     file = write(folder / "pairs.jsonl", pair("common question: how do I sleep?", "with an alarm"))
     run(folder, "import", str(file), NEARHIT_DOCUMENTS__KEYS=old)
     out, _ = run(folder, "rebuild", NEARHIT_DOCUMENTS__KEYS=f"{new},{old}")
-    assert "1 sealed anew" in out
+    assert "1 re-encrypted" in out
     assert json_of(folder, "rebuild", NEARHIT_DOCUMENTS__KEYS=new)["resealed"] == 0
     run(folder, "export", "out.jsonl", NEARHIT_DOCUMENTS__KEYS=new)
     assert "with an alarm" in (folder / "out.jsonl").read_text()

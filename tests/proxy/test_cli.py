@@ -436,7 +436,7 @@ def test_the_commands_ask_the_running_proxy(
     pays = r"\s*general_knowledge +- +- +- +- +- +- +on +fewer than"
     assert any(re.match(pays, line) for line in lines)
     assert json.loads(ask("stats", "--json"))["overall"]["exact"] == 1
-    assert ask("explain", IN_OTHER_WORDS).startswith("HIT: 0.9")
+    assert ask("explain", IN_OTHER_WORDS).startswith("HIT: similarity 0.9")
     assert json.loads(ask("explain", "--json", "zebra"))["outcome"] == "MISS"
     assert "no category" in ask("explain", "x", "--category", "nothing", code=2)
     assert ask("purge", "--like", QUESTION).startswith("1 entries match (general_knowledge 1)")

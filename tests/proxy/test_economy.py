@@ -165,7 +165,7 @@ async def test_auto_goes_off_where_nothing_is_found_and_comes_back(
     async with plane_of(world) as plane:
         asked = {"text": question(9000, "now"), "model": "demo-chat"}
         async with world.session.post(f"{plane.url}/api/v1/explain", json=asked) as answer:
-            assert "does not pay" in (await answer.json())["because"]
+            assert "do not pay" in (await answer.json())["because"]
     clock.now += FIRST_REST_S + 1
     step(world)
     told = (await look(world, "/api/v1/economics"))["categories"]["auto"]

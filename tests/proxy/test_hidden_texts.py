@@ -124,7 +124,7 @@ async def test_what_is_hidden_is_null_and_the_rest_is_told(hidden: Plane) -> Non
     whole = await hidden.get(f"{API}/entries/{entry['id']}")
     assert (whole["body"], whole["problem"]) == (None, "")
     explained = await hidden.post("/explain", {"text": GUARDED.replace("13", "14")})
-    assert "numbers speaks against it" in explained["because"]
+    assert "is refused by numbers" in explained["because"]
     assert (explained["text"], explained["nearest"][0]["reason"]) == (None, "numbers")
     seen = await hidden.post("/purge", {"category": "default", "dry_run": True})
     assert (seen["matched"], seen["examples"]) == (2, None)
@@ -159,6 +159,6 @@ def test_it_is_shown_by_default() -> None:
 def test_what_is_no_json_is_an_error() -> None:
     from proxy.admin.shown import as_json
 
-    with pytest.raises(TypeError, match="Path is no JSON value"):
+    with pytest.raises(TypeError, match="Path is not a JSON value"):
         as_json(True)(Path("x"))
     assert json.loads(as_json(True)({"a": [1, None]})) == {"a": [1, None]}

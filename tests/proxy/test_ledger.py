@@ -140,4 +140,4 @@ async def test_a_broken_reader_keeps_nobody_from_the_news(caplog: pytest.LogCapt
             ledger.publish(report(category))
         assert ledger.published == len(told) == 4
     assert [each.category for each in heard] == ["code", "code"]
-    assert [record.message for record in caplog.records] == ["telling of calls failed"]
+    assert [record.message for record in caplog.records] == ["processing the report of a call failed"]

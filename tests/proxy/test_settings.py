@@ -213,7 +213,7 @@ def test_vectors_in_the_clear_do_not_stand_beside_sealed_documents():
         load_settings(None, environment, {})
     [line] = str(error.value).splitlines()
     assert line.startswith("NEARHIT_INDEX__URL")
-    assert "in the clear" in line
+    assert "unencrypted" in line
     assert "s3cret" not in line
 
 
@@ -355,7 +355,7 @@ def test_one_url_is_one_upstream_for_every_model():
         ("{name: a, url: http://a, retries: 11}", "upstreams.0.retries"),
         ("{name: a, url: http://a, retry_on: [4xx]}", "upstreams.0.retry_on"),
         ("{name: a, url: http://u:p@a}", "should have no user name or password"),
-        ("{name: a, url: http://a, key_env: NEARHIT_KEY}", "begin other than NEARHIT_"),
+        ("{name: a, url: http://a, key_env: NEARHIT_KEY}", "must not begin with NEARHIT_"),
     ],
 )
 def test_a_mistake_in_an_upstream_is_one_line_that_names_its_place(wrong: str, complaint: str):
@@ -374,7 +374,7 @@ def test_upstreams_that_do_not_fit_together():
     assert complaints(twice) == ["some.yaml:3: upstreams.1.name: 'a' is taken; choose another"]
     both = "upstream: {url: http://x}\nupstreams:\n  - {name: a, url: http://a}\n"
     assert complaints(both) == [
-        "some.yaml:1: upstream.url: stands beside upstreams; move it there as one of them"
+        "some.yaml:1: upstream.url: cannot be set together with upstreams; move it there"
     ]
 
 

@@ -25,7 +25,7 @@ async def test_work_that_failed_begins_again(
     held = Tasks()
     await asyncio.wait_for(held.keep(work, "sweep"), 5)
     assert begun == 3
-    assert caplog.text.count("task sweep failed, and begins again") == 2
+    assert caplog.text.count("task sweep failed and will be restarted") == 2
     assert len(held) == 0
 
 

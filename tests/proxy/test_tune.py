@@ -155,7 +155,7 @@ def test_too_little_data_is_refused_with_what_is_missing(tune: Tune, book: Path)
 
 def test_more_pairs_do_not_help_where_half_are_wrong(tune: Tune) -> None:
     _, out, _ = tune(near(0, 50, True) + near(100, 50, False))
-    assert "more pairs do not help" in out
+    assert "more pairs will not help" in out
 
 
 def test_write_changes_the_threshold_and_no_other_byte(tune: Tune, book: Path) -> None:

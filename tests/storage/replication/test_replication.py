@@ -391,7 +391,7 @@ async def test_what_was_stored_out_of_contact_is_given_up_when_a_purge_came_mean
 async def test_what_was_stored_before_a_purge_of_which_nothing_was_heard_is_not_told(
     make_node: MakeNode, store: Troubled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(replication, "HEARD_MS", 200)
+    monkeypatch.setattr(changes, "HEARD_MS", 200)
     one, other = await make_node(), await make_node()
     await other.cut_off()
     other.put("late")
@@ -413,7 +413,7 @@ async def test_memory_is_not_believed_before_all_was_heard(
     await until(lambda: len(other.ids) == 4)
     await other.cut_off()
     other.replication.doubt()
-    monkeypatch.setattr(replication, "AT_ONCE", 1)
+    monkeypatch.setattr(changes, "AT_ONCE", 1)
     one.purge(list("abcd"))
     await one.documents.flush()
     await until(lambda: not one.replication.stats()["waiting"])
