@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import shlex
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -29,6 +30,7 @@ log = logging.getLogger("nearhit.serving")
 GRACE_S = 10.0
 """For calls in flight when we are told to stop."""
 BACKLOG = 1024
+STDOUT = 1
 
 QUESTION = "What is the capital of France?"
 IN_OTHER_WORDS = "Which city is the capital of France?"
@@ -40,19 +42,27 @@ class CannotServe(Exception):
 
 async def serve(settings: Settings) -> None:
     """Until SIGINT or SIGTERM. Raises `CannotServe` and `ConfigError`."""
-    with _told_to_stop() as stop, _one_line():
+    with _until_told_to_stop(), _one_line():
         async with serving(settings) as banner:
-            print(banner, flush=True)
-            await stop.wait()
-            log.info("stopping; calls in flight have %g s", GRACE_S)
+            _say(banner)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                log.info("stopping; calls in flight have %g s", GRACE_S)
 
 
 async def serve_demo(host: str, port: int, **behaviour: Any) -> None:
     """The demo upstream alone. Raises `CannotServe`."""
-    with _told_to_stop() as stop, _taken(host, port, "port"):
+    with _until_told_to_stop(), _taken(host, port, "port"):
         async with run_demo_upstream(host, port, Behaviour(**behaviour)) as url:
-            print(f"demo upstream {url}    a simulator with no model behind it", flush=True)
-            await stop.wait()
+            _say(f"demo upstream {url}    a simulator with no model behind it")
+            await asyncio.Event().wait()
+
+
+def _say(text: str) -> None:
+    """On standard output. That nobody reads it, or its disk is full, ends nothing."""
+    with suppress(OSError):
+        os.write(STDOUT, f"{text}\n".encode())
 
 
 @contextmanager
@@ -130,22 +140,29 @@ def _taken(host: str, port: int, setting: str) -> Iterator[None]:
 
 
 @contextmanager
-def _told_to_stop() -> Iterator[asyncio.Event]:
-    """Set by SIGINT and SIGTERM; a second one ends the process as if nobody had listened."""
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    numbers = (signal.SIGINT, signal.SIGTERM)
+def _until_told_to_stop() -> Iterator[None]:
+    """The first SIGINT or SIGTERM cancels the block, and that is its end; a second one ends the process as if
+    nobody had listened. SIGHUP ends nothing, also before there is anybody who watches the categories."""
+    loop, block = asyncio.get_running_loop(), asyncio.current_task()
+    numbers, told = (signal.SIGINT, signal.SIGTERM), asyncio.Event()
 
-    def note() -> None:
-        stop.set()
+    def stop() -> None:
+        told.set()
         for number in numbers:
             loop.remove_signal_handler(number)
+        if block is not None:
+            block.cancel()
 
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
     for number in numbers:
-        loop.add_signal_handler(number, note)
+        loop.add_signal_handler(number, stop)
     try:
-        yield stop
+        yield
+    except asyncio.CancelledError:
+        if not told.is_set():
+            raise
     finally:
-        for number in numbers:
+        for number in (*numbers, signal.SIGHUP):
             loop.remove_signal_handler(number)
 
 
