@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+import resource
 import shlex
 import signal
 import socket
@@ -31,6 +32,8 @@ GRACE_S = 10.0
 """For calls in flight when we are told to stop."""
 BACKLOG = 1024
 STDOUT = 1
+FILES = 128
+"""Open for other reasons than calls."""
 
 QUESTION = "What is the capital of France?"
 IN_OTHER_WORDS = "Which city is the capital of France?"
@@ -42,6 +45,7 @@ class CannotServe(Exception):
 
 async def serve(settings: Settings) -> None:
     """Until SIGINT or SIGTERM. Raises `CannotServe` and `ConfigError`."""
+    _allow_sockets(settings.limits.in_flight)
     with _until_told_to_stop(), _one_line():
         async with serving(settings) as banner:
             _say(banner)
@@ -57,6 +61,21 @@ async def serve_demo(host: str, port: int, **behaviour: Any) -> None:
         async with run_demo_upstream(host, port, Behaviour(**behaviour)) as url:
             _say(f"demo upstream {url}    a simulator with no model behind it")
             await asyncio.Event().wait()
+
+
+def _allow_sockets(in_flight: int) -> None:
+    """As many open files as the system gives a process that asks. A call has a socket to its caller and one
+    to its upstream; where there is none left, connections are closed as they come, the admin plane's too."""
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(ValueError, OSError):  # some systems call it unlimited and mean less
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
+    enough = (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - FILES) // 2
+    if 0 <= enough < in_flight:
+        log.warning(
+            "open files are limited to %d, enough for %d calls at once; raise that limit (ulimit -n,"
+            " LimitNOFILE) or lower limits.in_flight, which is %d",
+            allowed, enough, in_flight,
+        )  # fmt: skip
 
 
 def _say(text: str) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import resource
 import shlex
 import signal
 import socket
@@ -201,16 +202,16 @@ Unseen = Callable[..., tuple[subprocess.Popen[bytes], int]]
 
 @pytest.fixture
 def unseen(tmp_path: Path) -> Iterator[Unseen]:
-    """Starts `nearhit serve` with these redirections; yields it and the admin plane's port once that is
-    bound."""
+    """Starts `nearhit serve` with these redirections, behind other orders of the shell; yields it and the
+    admin plane's port once that is bound."""
     running: list[subprocess.Popen[bytes]] = []
 
-    def start(redirections: str, *arguments: str) -> tuple[subprocess.Popen[bytes], int]:
+    def start(redirections: str, *arguments: str, before: str = ":") -> tuple[subprocess.Popen[bytes], int]:
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         order = shlex.join(command("serve", "--port", "0", "--admin-port", str(port), *arguments))
         process = subprocess.Popen(
-            ["sh", "-c", f"exec {order} {redirections}"], cwd=tmp_path, env=environment()
+            ["sh", "-c", f"{before}; exec {order} {redirections}"], cwd=tmp_path, env=environment()
         )
         running.append(process)
         until = time.monotonic() + START_S
@@ -239,6 +240,18 @@ def test_output_that_goes_nowhere_ends_nothing(unseen: Unseen, redirections: str
         assert os.readlink(f"/proc/{process.pid}/fd/{stream}").startswith(("/", "pipe:"))
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize(("most", "told"), [(300, True), (4096, False)])
+def test_as_many_files_may_be_open_as_the_system_allows(
+    unseen: Unseen, tmp_path: Path, most: int, told: bool
+) -> None:
+    process, port = unseen("2>log", before=f"ulimit -Sn 200; ulimit -Hn {most}")
+    assert httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=START_S).status_code == 200
+    assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (most, most)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    assert ("limits.in_flight" in (tmp_path / "log").read_text()) is told
 
 
 def test_signals_while_it_starts(unseen: Unseen, tmp_path: Path) -> None:
