@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -154,8 +155,13 @@ def _taken(host: str, port: int, setting: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = f"stop what uses it, or choose another with --{setting.replace('.', '-')}"
-        raise CannotServe(f"cannot listen on {host} port {port} ({error.strerror}); {advice}") from None
+        flag = f"--{setting.replace('.', '-')}"
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            advice = f"stop what uses it, or choose another with {flag}"
+        else:
+            advice = f"name an address of this machine with {flag.replace('port', 'host')}"
+        why = str(error.strerror).partition(" (while")[0]
+        raise CannotServe(f"cannot listen on {host} port {port} ({why}); {advice}") from None
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from storage.base import Document, Entry, StorageError, Vector
 from storage.codec import NEEDS_KEYS, Codec
 from storage.readable import Reader
 from storage.tables import ADDED, SCHEMA_VERSION, SEALABLE, documents, meta, metadata, to_row
-from storage.within import first_line, within
+from storage.within import OPENING, first_line, within
 
 SCAN_BATCH = 128
 """Rows; a batch is read, and indexed, in about two milliseconds."""
@@ -52,7 +52,7 @@ class SqlDocuments:
     async def prepare(self) -> None:
         """Creates the tables in an empty database and brings older ones up to date; StorageError when they
         are newer, or hold sealed answers and we have no key."""
-        async with self._within("open"), self._engine.begin() as connection:
+        async with self._within(OPENING), self._engine.begin() as connection:
             await connection.run_sync(_create_or_upgrade)
             await connection.run_sync(_agree_on_sealing, self._codec.seals)
 
@@ -170,7 +170,7 @@ async def open_sql(url: URL, deadline: float, codec: Codec) -> SqlDocuments:
         make = _sqlite if url.get_backend_name() == "sqlite" else _server
         engine = await asyncio.to_thread(make, url, deadline)  # it imports the driver and looks at the disk
     except (OSError, ImportError) as error:
-        raise StorageError(f"open: {first_line(error)}") from error
+        raise StorageError(f"{OPENING}: {first_line(error)}") from error
     store = SqlDocuments(engine, deadline, codec)
     try:
         await store.prepare()
@@ -187,7 +187,7 @@ def _server(url: URL, deadline: float) -> AsyncEngine:
 def _sqlite(url: URL, deadline: float) -> AsyncEngine:
     if not url.database or url.database == ":memory:":
         raise StorageError(
-            "open: the URL names no file (for a store that is not kept, set documents.url: memory)"
+            "documents.url: the URL names no file (for a store that is not kept, set documents.url: memory)"
         )
     _create_file(Path(url.database))
     engine = create_async_engine(
@@ -229,8 +229,8 @@ def _create_or_upgrade(connection: Connection) -> None:
     found = _noted(connection, "schema") if meta.name in names else None
     if not found or not found.isdecimal() or not 1 <= int(found) <= SCHEMA_VERSION:
         raise StorageError(
-            f"open: the database has schema {found or 'unknown'}, this nearhit reads up to {SCHEMA_VERSION}: "
-            "run a newer nearhit, or name another database in documents.url"
+            f"documents.url: the database has schema {found or 'unknown'}, this nearhit reads up to"
+            f" {SCHEMA_VERSION}: run a newer nearhit, or name another database"
         )
     if int(found) < SCHEMA_VERSION:
         _upgrade(connection, int(found))

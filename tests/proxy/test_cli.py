@@ -193,8 +193,18 @@ def test_a_store_that_cannot_be_opened_is_one_line_and_exit_1(tmp_path: Path) ->
         cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=START_S,
     )  # fmt: skip
     assert ended.returncode == 1
-    assert ended.stderr.startswith("nearhit: ")
+    assert ended.stderr.startswith("nearhit: documents.url cannot be opened; let this user")
     assert ended.stderr.count("\n") == 1
+
+
+def test_a_host_that_is_none_of_this_machine_is_one_line_and_exit_1(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        command("serve", "--host", "192.0.2.1", "--port", "0", "--admin-port", "0"),
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=START_S,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert ended.stderr.endswith("; name an address of this machine with --listen-host\n")
+    assert ended.stderr.count("192.0.2.1") == 1
 
 
 Unseen = Callable[..., tuple[subprocess.Popen[bytes], int]]
