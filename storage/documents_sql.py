@@ -10,7 +10,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +190,7 @@ def _sqlite(url: URL, deadline: float) -> AsyncEngine:
             "documents.url: the URL names no file (for a store that is not kept, set documents.url: memory)"
         )
     _create_file(Path(url.database))
+    _leave_others_alone(url.database)
     engine = create_async_engine(
         url,
         pool_size=3,
@@ -206,6 +207,16 @@ def _create_file(path: Path) -> None:
     """Answers may be private: only the owner reads the file, and what SQLite puts beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+def _leave_others_alone(path: str) -> None:
+    """Raises StorageError for a file with tables of which none is ours, before its journal is another one. A
+    server's database may well hold others' tables too."""
+    names = set[str]()
+    with suppress(sqlite3.Error), closing(sqlite3.connect(path)) as connection:  # what is wrong is told later
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    if names and not names & {meta.name, documents.name}:
+        raise StorageError(f"documents.url: {path} is another program's database; name another file")
 
 
 def _set_pragmas(connection: Any, _: object) -> None:
