@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from policies.book import Book
+from policies.bounded import TookTooLong, cpu_time
 from policies.lessons import Lessons
 from policies.prototypes import Prototypes
 
@@ -28,6 +29,9 @@ _TEMPERATURE = 0.12
 _READ = 8000
 """Characters of a text that rules look at. A regular expression over a megabyte would block the event
 loop."""
+
+_SEARCH_S = 0.05
+"""Processor time of all rules for one text: microseconds, unless an expression backtracks without end."""
 
 _OWN_WEIGHT = 8.0
 _SURE_OF_CLASS = 10.0
@@ -103,13 +107,13 @@ class Classifier:
     ) -> Classification:
         """`vector`: of the text, unit length. None: it could not be embedded, so only header and rules
         decide. `header`: the category that the caller names; an unknown one is ignored.
+
+        Raises `TookTooLong` when a regular expression of a rule does not finish in time.
         """
         if header is not None and header in self._book.categories:
             return Classification(header, 1.0, "header")
-        beginning = text[:_READ]
-        for rule in self._rules:
-            if rule.applies(beginning, model):
-                return Classification(rule.category, 1.0, "rule")
+        if (ruled := self._by_rule(text[:_READ], model)) is not None:
+            return Classification(ruled, 1.0, "rule")
         if vector is None or self._solved is None:
             return Classification("default", 0.0, "default")
         confidences = self._solved.confidences(vector[None])[0]
@@ -118,6 +122,18 @@ class Classifier:
         if confidence < CONFIDENT or name not in self._book.categories:
             return Classification("default", confidence, "default")
         return Classification(name, confidence, "examples")
+
+    def _by_rule(self, text: str, model: str) -> str | None:
+        asked = ""
+        try:
+            with cpu_time(_SEARCH_S):
+                for rule in self._rules:
+                    asked = rule.category
+                    if rule.applies(text, model):
+                        return asked
+        except TookTooLong:
+            raise TookTooLong(f"match.patterns of {asked} took longer than {_SEARCH_S:g} s") from None
+        return None
 
 
 @dataclass(frozen=True, slots=True)

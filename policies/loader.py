@@ -22,16 +22,22 @@ def load_folder(folder: Path, drafts: Mapping[Path, str] = {}) -> dict[str, Cate
 
     Raises a single `ConfigError` with the problems of all files.
     """
-    if not folder.is_dir():
-        raise ConfigError([Problem(str(folder), "is not a folder; name one with a YAML file per category")])
+    try:
+        files = category_files(folder)
+    except OSError as error:
+        advice = f"cannot be read ({error.strerror}); name a folder with a YAML file per category"
+        raise ConfigError([Problem(str(folder), advice)]) from None
     found: dict[str, Category] = {}
     shares: list[tuple[Category, Lines]] = []
     problems: list[Problem] = []
-    for path in sorted({*category_files(folder), *drafts}):
+    for path in sorted({*files, *drafts}):
         try:
             category, lines = _load(path, drafts.get(path))
         except ConfigError as error:
             problems += error.problems
+            continue
+        except OSError as error:
+            problems.append(Problem(str(path), f"cannot be read ({error.strerror}); let this user read it"))
             continue
         if category.name in found:
             problems.append(lines.problem(("name",), f"{category.name!r} is a category already; rename one"))

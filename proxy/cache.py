@@ -18,6 +18,7 @@ from policies import eviction
 from policies.audit import Audits
 from policies.automatic import Automatics
 from policies.book import Book
+from policies.bounded import TookTooLong
 from policies.classifier import Classification, Classifier
 from policies.decision import Offer, Verdict, judge, kept, lifetime, required_similarity
 from policies.guards.objections import read_ahead
@@ -197,7 +198,8 @@ class Cache:
         try:
             return self.rules.classifier.classify(text=text, model=model, vector=vector, header=header)
         except Exception as error:
-            log.warning("classifying a question failed: %s", type(error).__name__)
+            why = error if isinstance(error, TookTooLong) else type(error).__name__
+            log.warning("classifying a question failed: %s", why)
             raise Unclassified from error
 
     def question(self, call: Call, category: str, vector: Vector | None) -> Question:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
+import os
+import resource
 import shlex
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -29,6 +32,9 @@ log = logging.getLogger("nearhit.serving")
 GRACE_S = 10.0
 """Seconds that calls in flight have to finish at shutdown."""
 BACKLOG = 1024
+STDOUT = 1
+FILES = 128
+"""Open for other reasons than calls."""
 
 QUESTION = "What is the capital of France?"
 IN_OTHER_WORDS = "Which city is the capital of France?"
@@ -41,19 +47,43 @@ class CannotServe(Exception):
 
 async def serve(settings: Settings) -> None:
     """Runs until SIGINT or SIGTERM. Raises `CannotServe` and `ConfigError`."""
-    with _told_to_stop() as stop, _one_line():
+    _allow_sockets(settings.limits.in_flight)
+    with _until_told_to_stop(), _one_line():
         async with serving(settings) as banner:
-            print(banner, flush=True)
-            await stop.wait()
-            log.info("stopping; calls in flight have %g s to finish", GRACE_S)
+            _say(banner)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                log.info("stopping; calls in flight have %g s to finish", GRACE_S)
 
 
 async def serve_demo(host: str, port: int, **behaviour: Any) -> None:
     """Runs only the demo upstream. Raises `CannotServe`."""
-    with _told_to_stop() as stop, _taken(host, port, "port"):
+    with _until_told_to_stop(), _taken(host, port, "port"):
         async with run_demo_upstream(host, port, Behaviour(**behaviour)) as url:
-            print(f"demo upstream {url}    a simulator with no model behind it", flush=True)
-            await stop.wait()
+            _say(f"demo upstream {url}    a simulator with no model behind it")
+            await asyncio.Event().wait()
+
+
+def _allow_sockets(in_flight: int) -> None:
+    """As many open files as the system gives a process that asks. A call has a socket to its caller and one
+    to its upstream; where there is none left, connections are closed as they come, the admin plane's too."""
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(ValueError, OSError):  # some systems call it unlimited and mean less
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, allowed))
+    enough = (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - FILES) // 2
+    if 0 <= enough < in_flight:
+        log.warning(
+            "open files are limited to %d, enough for %d calls at once; raise that limit (ulimit -n,"
+            " LimitNOFILE) or lower limits.in_flight, which is %d",
+            allowed, enough, in_flight,
+        )  # fmt: skip
+
+
+def _say(text: str) -> None:
+    """On standard output. That nobody reads it, or its disk is full, ends nothing."""
+    with suppress(OSError):
+        os.write(STDOUT, f"{text}\n".encode())
 
 
 @contextmanager
@@ -127,27 +157,39 @@ def _taken(host: str, port: int, setting: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        advice = f"stop the program using it, or choose another with --{setting.replace('.', '-')}"
-        raise CannotServe(f"cannot listen on {host} port {port} ({error.strerror}); {advice}") from None
+        flag = f"--{setting.replace('.', '-')}"
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            advice = f"stop the program using it, or choose another with {flag}"
+        else:
+            advice = f"name an address of this machine with {flag.replace('port', 'host')}"
+        why = str(error.strerror).partition(" (while")[0]
+        raise CannotServe(f"cannot listen on {host} port {port} ({why}); {advice}") from None
 
 
 @contextmanager
-def _told_to_stop() -> Iterator[asyncio.Event]:
-    """An event that SIGINT and SIGTERM set. A second signal has its default effect: it ends the process."""
-    loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    numbers = (signal.SIGINT, signal.SIGTERM)
+def _until_told_to_stop() -> Iterator[None]:
+    """The first SIGINT or SIGTERM cancels the block, which then ends normally; a second one has its default
+    effect and ends the process. SIGHUP ends nothing, even before the categories are watched."""
+    loop, block = asyncio.get_running_loop(), asyncio.current_task()
+    numbers, told = (signal.SIGINT, signal.SIGTERM), asyncio.Event()
 
-    def note() -> None:
-        stop.set()
+    def stop() -> None:
+        told.set()
         for number in numbers:
             loop.remove_signal_handler(number)
+        if block is not None:
+            block.cancel()
 
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
     for number in numbers:
-        loop.add_signal_handler(number, note)
+        loop.add_signal_handler(number, stop)
     try:
-        yield stop
+        yield
+    except asyncio.CancelledError:
+        if not told.is_set():
+            raise
     finally:
-        for number in numbers:
+        for number in (*numbers, signal.SIGHUP):
             loop.remove_signal_handler(number)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic.fields import FieldInfo
 
 from policies.located import Keys, nearest
@@ -35,6 +35,7 @@ from proxy.settings_values import (
     Port,
     RedisUrl,
     Size,
+    Token,
     Tries,
     VariableOfOthers,
     VectorStore,
@@ -164,7 +165,7 @@ class Admin(_Section):
         default="127.0.0.1", description="Address of the admin plane; loopback only, unless a token is set."
     )
     port: Port = Field(default=8081, description="Port of the admin plane; 0 picks a free one.")
-    token: SecretStr | None = Field(default=None, description="Bearer token that the admin plane requires.")
+    token: Token | None = Field(default=None, description="Bearer token that the admin plane requires.")
     show_text: bool = Field(
         default=True,
         description="Whether the admin plane shows the texts of questions and answers.",
@@ -293,7 +294,7 @@ class Judge(_Section):
         description="Origin of an OpenAI-compatible API that compares answers. None: no judge.",
     )
     model: str = Field(default="gpt-4o-mini", description="Model that judges.")
-    key: SecretStr | None = Field(default=None, description="API key for it, sent as a bearer token.")
+    key: Token | None = Field(default=None, description="API key for it, sent as a bearer token.")
     timeout: Duration = Field(default=30.0, description="Longest wait for a verdict; then there is none.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -49,16 +50,37 @@ def _with_port(url: str) -> str:
     return url
 
 
+def _token(value: Any) -> Any:
+    """Without the line end that files and secrets come with."""
+    return value.strip() if isinstance(value, str) else value
+
+
+def _visible(token: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"[ -~]*", token.get_secret_value()):
+        raise ValueError("should be one line of ASCII, to fit into a header")
+    return token
+
+
 def _origin(url: str) -> str:
     """The URL without a trailing slash. Raises `ValueError`."""
     parts = urlsplit(_with_port(url))
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    if (
+        parts.scheme not in ("http", "https")
+        or not _is_host(parts.hostname or "")
+        or re.search(r"[?#\s]", url)
+    ):
         raise ValueError("should be an origin such as https://api.openai.com")
     if "@" in url:
         raise ValueError("should have no user name or password; callers bring their own Authorization header")
     if parts.path.rstrip("/").endswith("/v1"):
         raise ValueError("should end before /v1, which is part of every caller's path")
     return url.rstrip("/")
+
+
+def _is_host(name: str) -> bool:
+    with suppress(UnicodeError):  # an empty part of a name, or one that is too long
+        return bool(re.fullmatch(rb"[a-z0-9._:%-]+", name.encode("idna")))
+    return False
 
 
 def _collector(url: str) -> str:
@@ -137,4 +159,5 @@ DocumentStore = Annotated[str, AfterValidator(_document_store)]
 VectorStore = Annotated[str, AfterValidator(_vector_store)]
 RedisUrl = Annotated[str, AfterValidator(_redis)]
 VariableOfOthers = Annotated[str, AfterValidator(_variable_of_others)]
+Token = Annotated[SecretStr, BeforeValidator(_token), AfterValidator(_visible)]
 Keyring = Annotated[tuple[SecretStr, ...], BY_COMMAS, AfterValidator(_sealing_keys)]

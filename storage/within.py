@@ -8,6 +8,9 @@ from contextlib import asynccontextmanager
 
 from storage.base import StorageError
 
+OPENING = "documents.url cannot be opened; let this user reach it and write there, or name another store"
+"""What is being done, in the errors of a store that is opened."""
+
 
 def first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]

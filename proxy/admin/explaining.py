@@ -8,6 +8,7 @@ from heapq import nlargest
 from operator import itemgetter
 
 from embeddings.base import EmbeddingError, Vector
+from policies.bounded import TookTooLong
 from policies.decision import Controls, Offer, judge, required_similarity
 from policies.model import InForce, Mode
 from proxy.admin import shown, walk
@@ -31,9 +32,12 @@ async def explain(app: App, asked: Explained) -> Json:
     if asked.category is not None:
         check_category(cache, asked.category)
     vector, problem = await _vector(cache, asked.text)
-    kind = cache.rules.classifier.classify(
-        text=asked.text, model=asked.model or "", vector=vector, header=asked.category
-    )
+    try:
+        kind = cache.rules.classifier.classify(
+            text=asked.text, model=asked.model or "", vector=vector, header=asked.category
+        )
+    except TookTooLong as error:
+        raise Unavailable(f"such a call passes the cache by: {error}") from error
     policy = cache.policy(kind.category, cache.pressure(asked.model or ""))
     try:
         async with asyncio.timeout(SEARCHED_S):

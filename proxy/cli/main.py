@@ -62,7 +62,15 @@ def nearhit() -> None:
 
 
 def main() -> None:
+    _fill_standard_streams()
     sys.exit(run(sys.argv[1:]))
+
+
+def _fill_standard_streams() -> None:
+    """One that came closed would be given to the next file or socket, and written to by whoever logs."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        pass
+    os.close(descriptor)
 
 
 def run(arguments: list[str]) -> int:

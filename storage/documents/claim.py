@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from storage.base import StorageError
-from storage.within import first_line
+from storage.within import OPENING, first_line
 
 
 def claim(url: str) -> AbstractContextManager[object]:
@@ -53,4 +53,4 @@ def _opened(path: Path) -> IO[bytes]:
         path.touch(0o600)
         return path.open("rb")
     except OSError as error:
-        raise StorageError(f"open: {first_line(error)}") from error
+        raise StorageError(f"{OPENING}: {first_line(error)}") from error

@@ -23,7 +23,7 @@ COMPRESS_ABOVE = 1024
 """Bytes; smaller bodies gain little."""
 LEVEL = 1
 NEEDS_KEYS = (
-    "open: the document store holds sealed answers: set NEARHIT_DOCUMENTS__KEYS, or name another store"
+    "documents.url: the store holds sealed answers: set NEARHIT_DOCUMENTS__KEYS, or name another store"
 )
 
 _HEADER = struct.Struct("<BI")

@@ -26,7 +26,7 @@ from storage.documents.codec import NEEDS_KEYS, Codec
 from storage.documents.readable import Reader
 from storage.documents.rows import to_row
 from storage.redis_client import TAG, connect
-from storage.within import within
+from storage.within import OPENING, within
 
 SCHEMA = b"1"
 SCAN_BATCH = 128
@@ -97,12 +97,12 @@ class RedisDocuments:
 
     async def prepare(self) -> None:
         """StorageError when there are documents of another schema, or sealed ones and we have no key."""
-        async with self._within("open"):
+        async with self._within(OPENING):
             await self._client.hsetnx(META, "schema", SCHEMA)
             schema, sealed = cast(list[bytes | None], await self._client.hmget(META, ["schema", "sealed"]))
             if schema != SCHEMA:
                 raise StorageError(
-                    f"open: the documents in Redis have schema {_shown(schema)}, this nearhit reads "
+                    f"documents.url: the documents in Redis have schema {_shown(schema)}, this nearhit reads "
                     f"{_shown(SCHEMA)}: run the nearhit that wrote them, or name another database"
                 )
             if sealed and not self._codec.seals:

@@ -84,8 +84,8 @@ def create_or_upgrade(connection: Connection) -> None:
     found = _noted(connection, "schema") if meta.name in names else None
     if not found or not found.isdecimal() or not 1 <= int(found) <= SCHEMA_VERSION:
         raise StorageError(
-            f"open: the database has schema {found or 'unknown'}, this nearhit reads up to {SCHEMA_VERSION}: "
-            "run a newer nearhit, or name another database in documents.url"
+            f"documents.url: the database has schema {found or 'unknown'}, this nearhit reads up to"
+            f" {SCHEMA_VERSION}: run a newer nearhit, or name another database"
         )
     if int(found) < SCHEMA_VERSION:
         _upgrade(connection, int(found))

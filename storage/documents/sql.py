@@ -10,6 +10,7 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ from storage.breath import slices
 from storage.documents.codec import Codec
 from storage.documents.readable import Reader
 from storage.documents.rows import SEALABLE, to_row
-from storage.documents.schema import agree_on_sealing, create_or_upgrade, documents
-from storage.within import first_line, within
+from storage.documents.schema import agree_on_sealing, create_or_upgrade, documents, meta
+from storage.within import OPENING, first_line, within
 
 SCAN_BATCH = 128
 """Rows; a batch is read, and indexed, in about two milliseconds."""
@@ -52,7 +53,7 @@ class SqlDocuments:
     async def prepare(self) -> None:
         """Creates the tables in an empty database and brings older ones up to date; StorageError when they
         are newer, or hold sealed answers and we have no key."""
-        async with self._within("open"), self._engine.begin() as connection:
+        async with self._within(OPENING), self._engine.begin() as connection:
             await connection.run_sync(create_or_upgrade)
             await connection.run_sync(agree_on_sealing, self._codec.seals)
 
@@ -167,7 +168,7 @@ async def open_sql(url: URL, deadline: float, codec: Codec) -> SqlDocuments:
         make = _sqlite if url.get_backend_name() == "sqlite" else _server
         engine = await asyncio.to_thread(make, url, deadline)  # it imports the driver and looks at the disk
     except (OSError, ImportError) as error:
-        raise StorageError(f"open: {first_line(error)}") from error
+        raise StorageError(f"{OPENING}: {first_line(error)}") from error
     store = SqlDocuments(engine, deadline, codec)
     try:
         await store.prepare()
@@ -184,9 +185,10 @@ def _server(url: URL, deadline: float) -> AsyncEngine:
 def _sqlite(url: URL, deadline: float) -> AsyncEngine:
     if not url.database or url.database == ":memory:":
         raise StorageError(
-            "open: the URL names no file (for a store that is not kept, set documents.url: memory)"
+            "documents.url: the URL names no file (for a store that is not kept, set documents.url: memory)"
         )
     _create_file(Path(url.database))
+    _leave_others_alone(url.database)
     engine = create_async_engine(
         url,
         pool_size=3,
@@ -203,6 +205,16 @@ def _create_file(path: Path) -> None:
     """Answers may be private: only the owner reads the file, and what SQLite puts beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+def _leave_others_alone(path: str) -> None:
+    """Raises StorageError for a file with tables of which none is ours, before its journal is another one. A
+    server's database may well hold others' tables too."""
+    names = set[str]()
+    with suppress(sqlite3.Error), closing(sqlite3.connect(path)) as connection:  # what is wrong is told later
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+    if names and not names & {meta.name, documents.name}:
+        raise StorageError(f"documents.url: {path} is another program's database; name another file")
 
 
 def _set_pragmas(connection: Any, _: object) -> None:

@@ -65,7 +65,7 @@ def test_the_version_tells_books_apart_and_nothing_else_does(tmp_path: Path) -> 
 
 
 def test_a_broken_folder_is_an_error_and_not_a_book(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="name one with a YAML file per category"):
+    with pytest.raises(ConfigError, match="name a folder with a YAML file per category"):
         Book.from_folder(tmp_path / "nowhere")
     with pytest.raises(
         ConfigError, match=r"recipes\.yaml:4: unknown key 'prority'; did you mean 'priority'\?"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from embeddings.base import Embedder
 from embeddings.opening import open_embedder
 from policies.book import Book
+from policies.bounded import TookTooLong
 from policies.classifier import CONFIDENT, PACKAGED, Classifier
 from policies.lessons import Lessons, Solved
 from policies.model import Category, Match
@@ -83,6 +84,14 @@ async def test_rules_read_the_beginning_of_a_long_text() -> None:
     classifier = await taught(category("code", patterns=("```",)))
     assert classifier.classify(text="x" * 5000 + "```").category == "code"
     assert classifier.classify(text="x" * 50_000 + "```").category == "default"
+
+
+async def test_a_rule_that_backtracks_without_end_is_ended_and_named() -> None:
+    classifier = await taught(category("code", patterns=("^(a+)+$",)), category("fine", models=("m",)))
+    with pytest.raises(TookTooLong, match="patterns of code"):
+        classifier.classify(text="a" * 60 + "b")
+    for _ in range(3):
+        assert classifier.classify(text="b", model="m").category == "fine"
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,19 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         load_category(tmp_path / "gone.yaml")
 
 
+@pytest.mark.parametrize(("closed", "told"), [("iterdir", "name a folder"), ("exists", "let this user read")])
+def test_what_this_user_may_not_look_at_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closed: str, told: str
+) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "a.yaml").write_text("name: a")
+    monkeypatch.setattr(Path, closed, refuse)
+    with pytest.raises(ConfigError, match=told):
+        load_folder(tmp_path)
+
+
 def test_a_folder_reports_all_its_files_at_once(tmp_path: Path) -> None:
     written(tmp_path, SMALLEST, "a.yaml")
     written(tmp_path, "colour: blue\n" + SMALLEST, "b.yml")

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import re
+import resource
+import shlex
 import signal
 import socket
 import subprocess
@@ -191,8 +193,89 @@ def test_a_store_that_cannot_be_opened_is_one_line_and_exit_1(tmp_path: Path) ->
         cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=START_S,
     )  # fmt: skip
     assert ended.returncode == 1
-    assert ended.stderr.startswith("nearhit: ")
+    assert ended.stderr.startswith("nearhit: documents.url cannot be opened; let this user")
     assert ended.stderr.count("\n") == 1
+
+
+def test_a_host_that_is_none_of_this_machine_is_one_line_and_exit_1(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        command("serve", "--host", "192.0.2.1", "--port", "0", "--admin-port", "0"),
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=START_S,
+    )  # fmt: skip
+    assert ended.returncode == 1
+    assert ended.stderr.endswith("; name an address of this machine with --listen-host\n")
+    assert ended.stderr.count("192.0.2.1") == 1
+
+
+Unseen = Callable[..., tuple[subprocess.Popen[bytes], int]]
+
+
+@pytest.fixture
+def unseen(tmp_path: Path) -> Iterator[Unseen]:
+    """Starts `nearhit serve` with these redirections, behind other orders of the shell; yields it and the
+    admin plane's port once that is bound."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start(redirections: str, *arguments: str, before: str = ":") -> tuple[subprocess.Popen[bytes], int]:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        order = shlex.join(command("serve", "--port", "0", "--admin-port", str(port), *arguments))
+        process = subprocess.Popen(
+            ["sh", "-c", f"{before}; exec {order} {redirections}"], cwd=tmp_path, env=environment()
+        )
+        running.append(process)
+        until = time.monotonic() + START_S
+        while not _listens(port):
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        return process, port
+
+    yield start
+    for process in running:
+        process.kill()
+        process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.parametrize("redirections", ["<&- >&- 2>&-", ">/dev/full"])
+def test_output_that_goes_nowhere_ends_nothing(unseen: Unseen, redirections: str) -> None:
+    process, port = unseen(redirections)
+    assert httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=START_S).status_code == 200
+    for stream in (0, 1, 2):
+        assert os.readlink(f"/proc/{process.pid}/fd/{stream}").startswith(("/", "pipe:"))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+
+
+@pytest.mark.parametrize(("most", "told"), [(300, True), (4096, False)])
+def test_as_many_files_may_be_open_as_the_system_allows(
+    unseen: Unseen, tmp_path: Path, most: int, told: bool
+) -> None:
+    process, port = unseen("2>log", before=f"ulimit -Sn 200; ulimit -Hn {most}")
+    assert httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=START_S).status_code == 200
+    assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (most, most)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    assert ("limits.in_flight" in (tmp_path / "log").read_text()) is told
+
+
+def test_signals_while_it_starts(unseen: Unseen, tmp_path: Path) -> None:
+    (tmp_path / "categories").mkdir()
+    (tmp_path / "examples.txt").write_text("".join(f"a long enough example {i}\n" for i in range(50_000)))
+    (tmp_path / "categories" / "many.yaml").write_text(
+        "name: many\nthreshold: 0.9\nttl: 1h\nexamples_file: ../examples.txt\n"
+    )
+    process, _ = unseen("", "--categories", "categories")
+    process.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
 
 
 # Categories that change under it

@@ -185,6 +185,32 @@ def test_a_wrong_value_is_one_line_that_names_its_own(text):
     assert line.startswith("some.yaml:1: ") or text == "- a"
 
 
+NO_HOSTS = ("a..b", f"{'a' * 64}.com", "a b", "a/b c", "a?", "a#", r"a\b")
+
+
+@pytest.mark.parametrize("rest", NO_HOSTS)
+def test_an_upstream_that_no_call_could_reach_is_told(rest: str) -> None:
+    (line,) = complaints("", {"NEARHIT_UPSTREAM__URL": f"http://{rest}"})
+    assert "should be an origin" in line
+
+
+@pytest.mark.parametrize("url", ["http://ä.example", "http://[::1]:80/path", "HTTP://gpu_box:8000"])
+def test_any_other_upstream_is_taken(url: str) -> None:
+    assert from_text("", {"NEARHIT_UPSTREAM__URL": url}).upstream.url == url
+
+
+@pytest.mark.parametrize("name", ["ADMIN__TOKEN", "JUDGE__KEY"])
+def test_a_secret_of_a_header_is_one_line_of_ascii(name: str) -> None:
+    taken = from_text("", {f"NEARHIT_{name}": "from a file\n"})
+    secret = taken.admin.token or taken.judge.key
+    assert secret is not None
+    assert secret.get_secret_value() == "from a file"
+    for text in ("two\nlines", "schlüssel"):
+        (line,) = complaints("", {f"NEARHIT_{name}": text})
+        assert "one line of ASCII" in line
+        assert text not in line
+
+
 def test_a_url_that_ends_in_v1_is_told_why_not():
     assert "/v1" in complaints("upstream: {url: 'https://api.openai.com/v1'}")[0]
 

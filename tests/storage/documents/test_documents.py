@@ -341,6 +341,15 @@ async def test_a_memory_url_of_sqlite_is_refused() -> None:
         await open_documents("sqlite+aiosqlite:///:memory:")
 
 
+async def test_another_programs_file_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.db"
+    alter(path, "CREATE TABLE users (name TEXT)")
+    before = path.read_bytes()
+    with pytest.raises(StorageError, match=f"{path} is another program's"):
+        await open_documents(sqlite_url(path))
+    assert path.read_bytes() == before
+
+
 def alter(path: Path, statement: str) -> None:
     connection = sqlite3.connect(path)
     with connection:
