@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from math import ceil
 from operator import add
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from policies.audit import Verdict
 from proxy.telemetry.report import Report
+from storage.documents.claim import locked
 
 log = logging.getLogger("nearhit.history")
 
@@ -155,10 +156,12 @@ class History:
     # Saving
 
     async def load(self, now: float) -> None:
-        """Loads what the file has. If it cannot be read, it is left alone and nothing will be saved."""
+        """Loads what the file has. If it cannot be read, or belongs to another proxy, it is left alone and
+        nothing will be saved."""
         if self._file is None:
             return
         try:
+            await asyncio.to_thread(self._file.claim)
             rows = await asyncio.to_thread(self._file.load)
         except (sqlite3.Error, OSError) as error:
             log.warning("the history will not be saved: %s: %s", self._file.path, error)
@@ -190,6 +193,8 @@ class History:
     async def close(self, now: float) -> None:
         self.roll(max(now, self._until))
         await self.save()
+        if self._file is not None:
+            self._file.release()
 
     async def keep(self, clock: Callable[[], float]) -> None:
         while True:
@@ -213,6 +218,18 @@ class HistoryFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._lock: IO[bytes] | None = None
+
+    def claim(self) -> None:
+        """Two proxies would overwrite each other's sums. Raises `OSError` if another one has the file."""
+        try:
+            self._lock = locked(self.path.resolve())
+        except BlockingIOError:
+            raise OSError("another proxy saves its history there; name another file in `history`") from None
+
+    def release(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
 
     def load(self) -> dict[int, list[tuple[int, str, array[float]]]]:
         """(start, category, sums) of all buckets, by their width."""

@@ -23,16 +23,30 @@ def claim(url: str) -> AbstractContextManager[object]:
     shared. Looks at the disk. Raises StorageError when another proxy has the claim, or none can be laid."""
     if (file := _file(url)) is None:
         return nullcontext()
-    # Beside the database: whoever closes that file itself lets go of SQLite's own locks on it.
-    lock = _opened(file.with_name(f"{file.name}.lock"))
     try:
-        flock(lock, LOCK_EX | LOCK_NB)
+        return locked(file)
     except BlockingIOError:
-        lock.close()
         raise StorageError(
             f"documents.url: another proxy serves from {file}; stop it, name another file, or let both share"
             " PostgreSQL or Redis (docs/replicas.md)"
         ) from None
+    except OSError as error:
+        raise StorageError(f"{OPENING}: {first_line(error)}") from error
+
+
+def locked(file: Path) -> IO[bytes]:
+    """A lock beside `file`, held until it is closed or the process ends. Raises BlockingIOError while another
+    process holds it, and other OSErrors if no lock file can be made there."""
+    # Beside the database: whoever closes that file itself lets go of SQLite's own locks on it.
+    path = file.with_name(f"{file.name}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(0o600)
+    lock = path.open("rb")
+    try:
+        flock(lock, LOCK_EX | LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise
     except OSError:
         pass  # a file system that knows no locks keeps nobody out
     return lock
@@ -45,12 +59,3 @@ def _file(url: str) -> Path | None:
         return None  # whoever opens the store says it better
     named = parsed.get_backend_name() == "sqlite" and parsed.database not in (None, "", ":memory:")
     return Path(str(parsed.database)).resolve() if named else None
-
-
-def _opened(path: Path) -> IO[bytes]:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch(0o600)
-        return path.open("rb")
-    except OSError as error:
-        raise StorageError(f"{OPENING}: {first_line(error)}") from error

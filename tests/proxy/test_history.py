@@ -124,6 +124,26 @@ async def test_what_was_saved_is_loaded_and_added_to(tmp_path: Path) -> None:
     for window in (3600, 86400, 30 * 86400):
         _, ((_, rows),) = await third.since(NOW + 30, window)
         assert shown(rows["a"])["requests"] == 2
+    await third.close(NOW + 30)
+
+
+async def test_two_proxies_do_not_overwrite_each_others_sums(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "h.db"
+    first, second = (history(HistoryFile(path)) for _ in range(2))
+    await first.load(NOW)
+    await second.load(NOW)
+    assert "another proxy" in caplog.text
+    for kept, calls in ((first, 3), (second, 1)):
+        for _ in range(calls):
+            kept.observe(hit())
+        await kept.close(NOW + 1)
+    third = history(HistoryFile(path))
+    await third.load(NOW + 2)
+    _, ((_, rows),) = await third.since(NOW + 2, 3600)
+    assert shown(rows["a"])["requests"] == 3
+    await third.close(NOW + 2)
 
 
 async def test_the_file_is_bounded(tmp_path: Path) -> None:

@@ -337,7 +337,7 @@ async def test_metrics_that_cannot_be_had_are_not_believed_and_asked_for_less_an
             await scraper.Scraper(url, VLLM, load.of("m")).run()
     assert pauses == [4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
     assert load.of("m").signals()["queue"] == 0.0
-    assert len([told for told in caplog.messages if "cannot be had" in told]) == 1
+    assert len([told for told in caplog.messages if "cannot read the metrics" in told]) == 1
 
 
 # The whole

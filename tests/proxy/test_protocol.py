@@ -437,7 +437,7 @@ async def test_an_answer_that_is_not_read_as_http_is_told_so(make_world: MakeWor
         world = await make_world(upstream_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
         answer = await world.ask("hello")
     assert (answer.status, answer.json["error"]["code"]) == (502, "upstream_unreachable")
-    assert "no HTTP, or has more than 512 headers" in answer.json["error"]["message"]
+    assert "not HTTP, or has more than 512 headers" in answer.json["error"]["message"]
 
 
 @pytest.mark.parametrize("line", ["GET /v1/models", f"POST {CHAT}", "POST /v1/messages"])

@@ -168,7 +168,7 @@ async def test_an_explanation_looks_where_it_is_asked_to_and_not_for_ever(
         monkeypatch.setattr(vectors(world), "nearest", hang)
         monkeypatch.setattr("proxy.admin.explaining.SEARCHED_S", 0.05, raising=False)
         async with asyncio.timeout(3):
-            with pytest.raises(Unavailable, match="name a model or a tenant"):
+            with pytest.raises(Unavailable, match="give a model or a tenant"):
                 await explain(world.app, Explained(text=ALIKE))
 
 
