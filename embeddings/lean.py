@@ -6,7 +6,9 @@ so a text's vector is the same in every batch, to within float32 rounding (1e-6)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,8 @@ from embeddings import graph, weights
 from embeddings.base import Matrix
 
 _BATCH_TOKENS = 256
+_WIDE = 2
+"""Threads for a batch that is encoded alone. ONNX Runtime fixes their number per session: there are two."""
 
 
 class LeanEncoder:
@@ -34,21 +38,42 @@ class LeanEncoder:
         self.batch_tokens = _BATCH_TOKENS
         self.tokenize = weights.tokenizer(model)
         self._pool = _mean if model.pooling == "mean" else _first
-        # ONNX Runtime does not copy the weights, so they must live as long as the session.
-        self._session, self._weights = _session(model)
+        encoder = _graph(model)
+        # ONNX Runtime does not copy the weights, so they must live as long as the sessions.
+        self._weights = {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in encoder.weights.items()
+        }
+        self._narrow = _session(encoder, self._weights, threads=1)
+        self._wide = _session(encoder, self._weights, threads=_WIDE) if threads >= _WIDE else self._narrow
+        self._running = 0
+        self._counting = threading.Lock()
 
     def encode(self, batch: Sequence[Sequence[int]]) -> Matrix:
         lengths = np.array([len(tokens) for tokens in batch], np.int32)
         ids = np.zeros((len(batch), int(lengths.max())), np.int64)
         for row, tokens in zip(ids, batch, strict=True):
             row[: len(tokens)] = tokens
-        (hidden,) = self._session.run(["hidden"], {"ids": ids, "lengths": lengths})
+        with self._session() as session:
+            (hidden,) = session.run(["hidden"], {"ids": ids, "lengths": lengths})
         pooled = np.stack([self._pool(rows[:length]) for rows, length in zip(hidden, lengths, strict=True)])
         unit: Matrix = pooled / np.linalg.norm(pooled, axis=1, keepdims=True)
         return unit
 
+    @contextmanager
+    def _session(self) -> Iterator[onnxruntime.InferenceSession]:
+        """A batch that is encoded alone gets two cores. Batches side by side get one each, so that no thread
+        waits for another one."""
+        with self._counting:
+            self._running += 1
+            alone = self._running == 1
+        try:
+            yield self._wide if alone else self._narrow
+        finally:
+            with self._counting:
+                self._running -= 1
+
     def close(self) -> None:
-        """Nothing to do: the session is freed with its last reference."""
+        """Nothing to do: the sessions are freed with their last reference."""
 
 
 def _mean(rows: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -79,16 +104,16 @@ def _check(model: weights.Model) -> None:
         raise ValueError(f"{model.folder}: pooling {model.pooling!r}; the lean back end knows mean and cls")
 
 
-def _session(model: weights.Model) -> tuple[onnxruntime.InferenceSession, list[onnxruntime.OrtValue]]:
-    encoder = _graph(model)
-    values = [onnxruntime.OrtValue.ortvalue_from_numpy(array) for array in encoder.weights.values()]
+def _session(
+    encoder: graph.Graph, weights: Mapping[str, onnxruntime.OrtValue], threads: int
+) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_external_initializers(list(encoder.weights), values)
-    return onnxruntime.InferenceSession(encoder.model(), options, ["CPUExecutionProvider"]), values
+    options.add_external_initializers(list(weights), list(weights.values()))
+    return onnxruntime.InferenceSession(encoder.model(), options, ["CPUExecutionProvider"])
 
 
 def _graph(model: weights.Model) -> graph.Graph:

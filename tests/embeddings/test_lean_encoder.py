@@ -6,10 +6,15 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import Queue
 from subprocess import run
+from threading import Event
+from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 from safetensors.numpy import load_file, save_file
 
@@ -78,6 +83,35 @@ def test_a_vector_does_not_depend_on_its_batch(tiny_model: TinyModel) -> None:
     together = encoder.encode(texts)
     alone = np.concatenate([encoder.encode([text]) for text in texts])
     np.testing.assert_allclose(together, alone, atol=1e-5)
+
+
+def test_a_batch_on_its_own_has_two_threads_and_two_have_one_each(
+    tiny_model: TinyModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, threads, go_on = onnxruntime.InferenceSession, Queue[int](), Event()
+
+    class Session:
+        def __init__(self, model: bytes, options: onnxruntime.SessionOptions, providers: list[str]) -> None:
+            self._threads = options.intra_op_num_threads
+            self._session = real(model, options, providers)
+
+        def run(self, *arguments: Any) -> Any:
+            threads.put(self._threads)
+            assert go_on.wait(10)
+            return self._session.run(*arguments)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    encoder = LeanEncoder(tiny_model(), threads=2)
+    text = encoder.tokenize("n e a r h i t")
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(encoder.encode, [text])
+        assert threads.get(timeout=10) == 2
+        second = pool.submit(encoder.encode, [text])
+        assert threads.get(timeout=10) == 1
+        go_on.set()
+        np.testing.assert_allclose(first.result(10), second.result(10), atol=1e-6)
+    np.testing.assert_allclose(encoder.encode([text]), first.result(), atol=1e-6)
+    assert threads.get(timeout=10) == 2
 
 
 def test_tokens_are_neither_cut_nor_padded(tiny_model: TinyModel) -> None:
