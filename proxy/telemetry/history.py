@@ -165,6 +165,7 @@ class History:
             rows = await asyncio.to_thread(self._file.load)
         except (sqlite3.Error, OSError) as error:
             log.warning("the history will not be saved: %s: %s", self._file.path, error)
+            self._file.release()
             self._file = None
             return
         for level in self.levels:
