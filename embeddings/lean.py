@@ -43,8 +43,8 @@ class LeanEncoder:
         self._weights = {
             name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in encoder.weights.items()
         }
-        self._narrow = _session(encoder, self._weights, threads=1)
-        self._wide = _session(encoder, self._weights, threads=_WIDE) if threads >= _WIDE else self._narrow
+        self._narrow = _opened(encoder, self._weights, threads=1)
+        self._wide = _opened(encoder, self._weights, threads=_WIDE) if threads >= _WIDE else self._narrow
         self._running = 0
         self._counting = threading.Lock()
 
@@ -104,7 +104,7 @@ def _check(model: weights.Model) -> None:
         raise ValueError(f"{model.folder}: pooling {model.pooling!r}; the lean back end knows mean and cls")
 
 
-def _session(
+def _opened(
     encoder: graph.Graph, weights: Mapping[str, onnxruntime.OrtValue], threads: int
 ) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()

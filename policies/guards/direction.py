@@ -228,7 +228,7 @@ def _heads(a: Facts) -> Set[tuple[str, str, bool]]:
 
 
 _WHO = re.compile(r"(?= (?:i|we|you|he|she|they|it) ([a-z]+) )")
-_WHOSE = re.compile(r"(?= (?:my|our|your|his|her|their|its) (?:[a-z]+ )??([a-z]+) ([a-z]+) )")
+_WHOSE = re.compile(r"(?= (?:my|our|your|his|her|their|its) ([a-z]+) ([a-z]+) )")
 
 
 def _another(a: Facts, b: Facts) -> str | None:

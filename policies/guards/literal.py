@@ -18,7 +18,7 @@ _OPERATOR = re.compile(
     r"""
       [-<>=!+*/%&|^:]=+ | && | \|\| | -> | => | << | >> | <> | \*\*
     | (?<![\w+-]) (?:\+\+|--) (?=[a-z]\b) | (?<=\b[abd-fh-z]) (?:\+\+|--)   # ++i, i++; not C++, g++
-    | (?<=[ ]) (?:[<>] | \?[?.:]) (?=[ ]) | (?<=\d) (?:\.\.\. | …)
+    | (?<=[ ]) (?:[<>] | \?[?.:]) (?=[ ]) | (?<=\d) \.\.\.
     | (?<=\b[a-z]) [-+*/^×÷<>%] (?=[a-z]\b) | (?<=\b[a-z][ ]) [-+*/^×÷<>&|%=] (?=[ ][a-z(])
     | [-+*/^=×÷<>] (?=[ ]?\d) | (?<=\d) [-+*/^=×÷<>] | (?<=\d[ ]) [-+*/^=×÷<>]
     | (?<=[)\]]) [-+*/^×÷<>] | (?<=[)\]][ ]) [-+*/^=×÷<>]
@@ -42,19 +42,20 @@ def _as_meant(span: str) -> str:
     return re.sub(r"\b\w", lambda first: first[0].lower(), span) if _PROSE.fullmatch(span) else span
 
 
-_SHAPE = re.compile(r"[-+*/^()\[\]]|(?<=\d)(?:\.\.\.|…)")
+_IN_ASCII = str.maketrans({"–": "-", "−": "-", "…": "..."})
+_SHAPE = re.compile(r"[-+*/^()\[\]]|(?<=\d)\.\.\.")
 
 
 def shape(text: str) -> str:
     """Signs of arithmetic and brackets, as they come."""
-    return "".join(_SHAPE.findall(text)).replace("…", "...")
+    return "".join(_SHAPE.findall(text.translate(_IN_ASCII)))
 
 
 def operators(lower: str) -> tuple[str, ...]:
     """Signs of arithmetic and of programming languages, sorted; "++x" and "x++" where these differ."""
     if not _SIGN.search(lower):
         return ()
-    found, text = [], re.sub("[–−]", "-", lower.strip()).replace("…", "...")
+    found, text = [], lower.strip().translate(_IN_ASCII)
     for match in _OPERATOR.finditer(text):
         sign = match[0]
         if sign in ("++", "--"):

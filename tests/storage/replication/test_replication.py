@@ -370,15 +370,20 @@ async def test_what_is_not_written_when_somebody_purges_is_given_up(
     assert one.ids == other.ids == set()
 
 
+async def stored_while_others_purged(one: Node, other: Node) -> None:
+    """`other` is out of contact, stores "late" and hears nothing of the purge."""
+    await other.cut_off()
+    other.put("late")
+    await other.documents.flush()
+    await one.replication.begin_purge()
+
+
 async def test_what_was_stored_out_of_contact_is_given_up_when_a_purge_came_meanwhile(
     make_node: MakeNode, store: Troubled, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(changes, "HEARD_MS", 200)
     one, other = await make_node(), await make_node()
-    await other.cut_off()
-    other.put("late")
-    await other.documents.flush()
-    await one.replication.begin_purge()
+    await stored_while_others_purged(one, other)
     other.listen()
     await until(lambda: other.ids == set())
     await other.documents.flush()
@@ -393,10 +398,7 @@ async def test_what_was_stored_before_a_purge_of_which_nothing_was_heard_is_not_
 ) -> None:
     monkeypatch.setattr(changes, "HEARD_MS", 200)
     one, other = await make_node(), await make_node()
-    await other.cut_off()
-    other.put("late")
-    await other.documents.flush()
-    await one.replication.begin_purge()
+    await stored_while_others_purged(one, other)
     await other.replication.close()
     assert other.ids == set()
     assert other.replication.stats()["given_up"] == 1
